@@ -1,0 +1,24 @@
+r"""CSDNet on a folder of images of your own.
+
+  python -m csdnet_jax.main --config=configs/folder.py \
+    --config.data.root=my_leaves --workdir=runs/my_leaves
+
+The folder holds a folder of images for each class, or train/ and test/ with
+such folders, or the UFG release's anno/ and images/.
+
+Measured on 58 grapevine cultivars and 99 species: see the README's table.
+"""
+
+from csdnet_jax.config import default
+
+
+def get_config():
+  """Returns the config."""
+  config = default()
+  config.name = 'folder'
+  config.epochs = 30.0
+  config.eval_every = 10.0
+  # Leaves fill their pictures, and some are long and narrow: a centre crop
+  # would cut their tips off, so the whole picture is squeezed instead.
+  config.data.aspect = 'square'
+  return config

@@ -1,0 +1,31 @@
+r"""SoyAgeing: 198 soybean cultivars at five stages, 990 / 990 images each.
+
+  python -m csdnet_jax.main --config=configs/soy_ageing.py:R1
+
+The argument is the stage: R1 (the default), R3, R4, R5 or R6.
+
+Published: 75.39 % top-1, the mean of the five stages, CSDNet with ViT-B/16 at
+448 px, as reprinted in Table 1 of arXiv 2409.11051. Measured here: not yet; the
+data must be fetched by hand (the error of the command says where), and the run
+wants a GPU.
+"""
+
+from csdnet_jax import config as config_lib
+from csdnet_jax.errors import UserError
+
+ARGUMENTS = ('R1', 'R3', 'R4', 'R5', 'R6')
+
+
+def get_config(stage='R1'):
+  """Returns the paper's setting for one stage."""
+  if stage not in ARGUMENTS:
+    raise UserError(
+      f'SoyAgeing has no stage {stage!r}; take one of {", ".join(ARGUMENTS)}, '
+      'as in --config=configs/soy_ageing.py:R1.'
+    )
+  config = config_lib.ufg(f'soy_ageing/{stage}')
+  config.notice = (
+    f'SoyAgeing, stage {stage}: the figure that papers print is the mean over '
+    f'the five stages {", ".join(ARGUMENTS)}, each trained by itself.'
+  )
+  return config

@@ -1,0 +1,215 @@
+"""On-device views: random crops, poses, colours, erasing and shuffling.
+
+Each function takes one PRNG key per row and draws row i from key i alone, so
+that a row's view depends neither on its batch nor on the number of devices.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from csdnet_jax.errors import UserError
+
+
+def _between(draw, low, high):
+  return low + (high - low) * draw
+
+
+def _aspect(draw, bounds, area, own):
+  """A box's width / height, log-uniform where the box fits.
+
+  A box of the share `area` fits into a frame of the aspect `own` if its aspect
+  is within [area * own, own / area]: what drawing until it fits would give.
+  """
+  low = jnp.log(jnp.clip(area * own, *bounds))
+  high = jnp.log(jnp.clip(own / area, *bounds))
+  return jnp.exp(_between(draw, low, high))
+
+
+def _bilinear(image, y, x, extent):
+  """Samples [S, S, 3] at pixel coordinates, clamped to the extent."""
+  height, width = extent[0], extent[1]
+  y = jnp.clip(y, 0.0, height - 1.0)
+  x = jnp.clip(x, 0.0, width - 1.0)
+  top, left = jnp.floor(y), jnp.floor(x)
+  fy, fx = (y - top)[..., None], (x - left)[..., None]
+  y0, x0 = top.astype(jnp.int32), left.astype(jnp.int32)
+  y1, x1 = jnp.minimum(y0 + 1, height - 1), jnp.minimum(x0 + 1, width - 1)
+  # Whole pixels from a flat list: one index per gather is what CPUs like.
+  pixels = image.reshape(-1, 3)
+
+  def at(row, column):
+    index = row * image.shape[1] + column
+    return pixels.at[index].get(mode='promise_in_bounds').astype(jnp.float32)
+
+  upper = at(y0, x0) + fx * (at(y0, x1) - at(y0, x0))
+  lower = at(y1, x0) + fx * (at(y1, x1) - at(y1, x0))
+  return upper + fy * (lower - upper)
+
+
+def _grey(view):
+  # Luma, ITU-R BT.601; a product of full precision, also on a TPU.
+  luma = jnp.array([0.299, 0.587, 0.114])
+  return jnp.dot(view, luma, precision='highest')[..., None]
+
+
+def _jitter(view, draws, brightness, contrast, saturation):
+  def factor(draw, strength):
+    return _between(draw, 1.0 - strength, 1.0 + strength)
+
+  view = factor(draws[0], brightness) * view
+  if contrast:
+    mean = jnp.mean(_grey(view))
+    view = mean + factor(draws[1], contrast) * (view - mean)
+  if saturation:
+    grey = _grey(view)
+    view = grey + factor(draws[2], saturation) * (view - grey)
+  return jnp.clip(view, 0.0, 1.0)
+
+
+def sample_views(
+  keys: jax.Array,
+  images: jax.Array,
+  extents: jax.Array,
+  *,
+  size: int,
+  area: tuple[float, float] = (0.67, 1.0),
+  aspect: tuple[float, float] = (3 / 4, 4 / 3),
+  square: bool = False,
+  flip: bool = True,
+  rotate: float = 15.0,
+  brightness: float = 0.3,
+  contrast: float = 0.0,
+  saturation: float = 0.0,
+) -> jax.Array:
+  """Draws one view of each image by a single bilinear resample.
+
+  An output pixel at p in [-1/2, 1/2]^2 shows the image at c + D R f(p): f
+  mirrors, R turns in the output's frame, and D = diag(width, height) and c are
+  the size and centre of a crop box. The box has a share `area` of the image
+  and the proportions `aspect`, is placed uniformly and lies inside; should no
+  box of both fit (a very long image), it keeps its aspect and is the largest
+  that fits. Turned corners that leave the image repeat its border.
+
+  The defaults are the training view of CLE-ViT's release.
+
+  Args:
+    keys: [B] PRNG keys.
+    images: [B, S, S, 3] uint8 canvases, valid in their top left corner.
+    extents: [B, 2] int32, each image's valid height and width, in 1..S.
+    size: side of a view in pixels.
+    area: the range, in (0, 1], of the box's share of the image, uniform.
+    aspect: the range of the box's width / height, log-uniform.
+    square: measures the aspect relative to the image's own: the whole image is
+      squeezed into the square output. Otherwise shapes keep their proportions
+      up to `aspect`.
+    flip: mirrors every other view, left to right.
+    rotate: largest angle in degrees, either way; 180 is a full turn.
+    brightness: b in [0, 1]; colours are multiplied by U(1 - b, 1 + b).
+    contrast: likewise, around the view's mean grey.
+    saturation: likewise, around each pixel's own grey.
+
+  Returns:
+    [B, size, size, 3] float32 in [0, 1].
+  """
+
+  def one(key, image, extent):
+    draws = jax.random.uniform(key, (9,))
+    whole = extent.astype(jnp.float32)
+    own = 1.0 if square else whole[1] / whole[0]
+    share = _between(draws[0], *area)
+    ratio = _aspect(draws[1], aspect, share, own)
+    box = jnp.sqrt(share * jnp.stack([own / ratio, ratio / own]))
+    box = whole * box / jnp.maximum(jnp.max(box), 1.0)
+    centre = box / 2 + (whole - box) * draws[2:4]
+
+    # In pixels of the output, half-integers: exact, so that the identity is.
+    line = jnp.arange(size) - (size - 1) / 2
+    mirror = jnp.where(draws[4] < 0.5, -1.0, 1.0) if flip else 1.0
+    v, u = line[:, None], mirror * line[None, :]
+    angle = math.pi / 180 * rotate * _between(draws[5], -1.0, 1.0)
+    sine, cosine = jnp.sin(angle), jnp.cos(angle)
+    step = box / size
+    y = centre[0] - 0.5 + step[0] * (cosine * v + sine * u)
+    x = centre[1] - 0.5 + step[1] * (cosine * u - sine * v)
+    view = _bilinear(image, y, x, extent) / 255.0
+    return _jitter(view, draws[6:], brightness, contrast, saturation)
+
+  return jax.vmap(one)(keys, images, extents)
+
+
+def erase(
+  keys: jax.Array,
+  images: jax.Array,
+  fill: jax.Array,
+  *,
+  area: tuple[float, float] = (0.15, 0.45),
+  aspect: tuple[float, float] = (0.3, 3.3),
+) -> jax.Array:
+  """Paints one random rectangle of each image in one colour.
+
+  Random erasing (Zhong et al., arXiv 1708.04896), always on; the defaults are
+  those of CLE-ViT's second view.
+
+  Args:
+    keys: [B] PRNG keys.
+    images: [B, H, W, 3] float32.
+    fill: [3], the colour.
+    area: the range of the rectangle's share of the image, uniform, held up to
+      rounding to whole pixels.
+    aspect: the range of its width / height, log-uniform where it fits.
+
+  Returns:
+    [B, H, W, 3], of the images' dtype.
+  """
+  height, width = images.shape[1:3]
+
+  def one(key, image):
+    draws = jax.random.uniform(key, (4,))
+    share = _between(draws[0], *area)
+    ratio = _aspect(draws[1], aspect, share, width / height)
+    pixels = share * height * width
+    h = jnp.clip(jnp.round(jnp.sqrt(pixels / ratio)), 1, height)
+    w = jnp.clip(jnp.round(pixels / h), 1, width)
+    top = jnp.floor(draws[2] * (height - h + 1))
+    left = jnp.floor(draws[3] * (width - w + 1))
+    y, x = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    inside = (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
+    return jnp.where(inside[..., None], jnp.asarray(fill, image.dtype), image)
+
+  return jax.vmap(one)(keys, images)
+
+
+def shuffle_patches(
+  keys: jax.Array, images: jax.Array, *, grid: int = 2
+) -> jax.Array:
+  """Permutes the grid x grid patches of each image at random.
+
+  Args:
+    keys: [B] PRNG keys.
+    images: [B, H, W, C].
+    grid: patches along each side.
+
+  Returns:
+    [B, H, W, C], of the images' dtype.
+
+  Raises:
+    UserError: if `grid` does not divide H and W, when traced.
+  """
+  height, width, channels = images.shape[1:]
+  if height % grid or width % grid:
+    raise UserError(
+      f'Views of {height} x {width} pixels cannot be cut into {grid} x {grid} '
+      f'equal patches: choose an image size divisible by {grid}.'
+    )
+  h, w = height // grid, width // grid
+
+  def one(key, image):
+    patches = image.reshape(grid, h, grid, w, channels).swapaxes(1, 2)
+    patches = patches.reshape(grid * grid, h, w, channels)
+    patches = patches[jax.random.permutation(key, grid * grid)]
+    patches = patches.reshape(grid, grid, h, w, channels).swapaxes(1, 2)
+    return patches.reshape(height, width, channels)
+
+  return jax.vmap(one)(keys, images)

@@ -1,0 +1,153 @@
+"""Checkpoints of the train state; the only file that imports Orbax."""
+
+import functools
+import pathlib
+import sys
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from csdnet_jax.errors import UserError
+from csdnet_jax.state import TrainState
+
+# What Orbax and TensorStore raise for bytes that are missing or damaged.
+_DAMAGED = (KeyError, ValueError, FileNotFoundError)
+
+
+class Checkpoints:
+  """The saved states of one run: the latest `keep` and the best.
+
+  Saving is asynchronous; `close` waits for the last save.
+  """
+
+  def __init__(
+    self, folder: pathlib.Path, *, keep: int = 2, read_only: bool = False
+  ):
+    """Opens the folder of a run's checkpoints, for a run makes it.
+
+    Args:
+      folder: of the checkpoints.
+      keep: how many of the latest stay.
+      read_only: leaves everything as it is: the run may be training.
+    """
+    self._folder, self._keep = folder.absolute(), keep
+    self._read_only = read_only
+    self._open()
+
+  def _open(self) -> None:
+    policies = ocp.training.preservation_policies
+    best = policies.BestN(
+      get_metric_fn=lambda metrics: metrics['selection'],
+      n=1,
+      keep_checkpoints_without_metrics=False,
+    )
+    self._checkpointer = ocp.training.Checkpointer(
+      self._folder,
+      preservation_policy=policies.AnyPreservationPolicy(
+        [policies.LatestN(self._keep), best]
+      ),
+      cleanup_tmp_directories=not self._read_only,
+    )
+
+  def save(
+    self, state: TrainState, step: int, selection: float | None = None
+  ) -> None:
+    """Starts saving the state of `step`; a step already saved stays.
+
+    Args:
+      state: all of it is saved.
+      step: the number of optimiser steps taken.
+      selection: the accuracy that the best checkpoint is chosen by, if the
+        state was evaluated; of equal ones the later is kept.
+    """
+    if step in self.steps():
+      return
+    metrics = None if selection is None else {'selection': selection}
+    self._checkpointer.save_checkpointables_async(
+      step, {'state': state}, force=True, metrics=metrics
+    )
+
+  def steps(self) -> list[int]:
+    """Returns the saved steps in ascending order."""
+    return [c.step for c in self._checkpointer.checkpoints]
+
+  def restore(
+    self, abstract: TrainState, step: int | None = None, *, warn=print
+  ) -> TrainState | None:
+    """Returns the newest state that can be read, or None if none was saved.
+
+    Args:
+      abstract: shapes, dtypes and shardings of the state.
+      step: one step instead of the newest.
+      warn: is told of each checkpoint that cannot be read. A run moves it to
+        `damaged/` beside the checkpoints, so that its step can be saved again.
+
+    Raises:
+      UserError: if checkpoints are there and none can be read, or if they hold
+        arrays of other shapes.
+    """
+    steps = self.steps() if step is None else [step]
+    for saved in reversed(steps):
+      hook = sys.unraisablehook
+      sys.unraisablehook = functools.partial(_unless_loop_is_closed, hook)
+      try:
+        self._check_shapes(saved, abstract)
+        state = self._checkpointer.load_checkpointables(
+          saved, {'state': abstract}
+        )['state']
+        sys.unraisablehook = hook
+        return state
+      except _DAMAGED as error:
+        # One process alone may have failed: only a person can decide for all.
+        last = saved == steps[0] or jax.process_count() > 1
+        if last:
+          raise UserError(
+            f'The checkpoint {self._folder / str(saved)} cannot be read '
+            f'({_first_line(error)}); move it away to start from the one '
+            'before, if there is one.'
+          ) from error
+        warn(
+          f'The checkpoint of step {saved} is damaged '
+          f'({_first_line(error)}); falling back to the one before.'
+        )
+        if not self._read_only:
+          self._set_aside(saved)
+    return None
+
+  def _check_shapes(self, step: int, abstract: TrainState) -> None:
+    saved = self._checkpointer.checkpointables_metadata(step).metadata['state']
+    if saved is None:
+      raise ValueError('its description cannot be read')
+    shapes = [
+      sorted(x.shape for x in jax.tree.leaves(tree))
+      for tree in (saved, abstract)
+    ]
+    if shapes[0] != shapes[1]:
+      raise UserError(
+        f'{self._folder / str(step)} holds the state of another model or '
+        'method; go back to the config that made it, or choose another '
+        '--workdir.'
+      )
+
+  def _set_aside(self, step: int) -> None:
+    self._checkpointer.close()
+    aside = self._folder.parent / 'damaged'
+    aside.mkdir(exist_ok=True)
+    (self._folder / str(step)).rename(aside / str(step))
+    self._open()
+
+  def close(self) -> None:
+    """Waits until everything is written; raises what a save raised."""
+    self._checkpointer.close()
+
+
+def _unless_loop_is_closed(hook, unraisable) -> None:
+  # A failed load leaves reads behind, which then find Orbax's loop closed and
+  # print a traceback each; what failed has been said by then.
+  if 'Event loop is closed' not in str(unraisable.exc_value):
+    hook(unraisable)
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error.args[0] if error.args else error)
+  return f'{type(error).__name__}: {text.splitlines()[0][:120]}'

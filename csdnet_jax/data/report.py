@@ -1,0 +1,176 @@
+"""What a person should know of a data set before a run spends time on it."""
+
+import collections
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from csdnet_jax.data import splits
+from csdnet_jax.errors import UserError
+
+_SHOWN = 10
+
+# The UFG release names a file <class>_<index>_<split>.png.
+_RELEASE_NAME = re.compile(r'_(\d+)_(train|test)\.\w+$')
+
+
+def _odd_trains(index: int) -> str:
+  return 'train' if index % 2 else 'test'
+
+
+def _first_five_train(index: int) -> str:
+  return 'train' if index <= 5 else 'test'
+
+
+# Which side an index is on, where the release has a rule for it.
+_RULES = {
+  'cotton80': _odd_trains,
+  'soy_local': _odd_trains,
+  'soy_global': _odd_trains,
+  'soy_ageing': _first_five_train,
+}
+
+
+class Report(NamedTuple):
+  """The report for people, plain lines, and the same as plain data."""
+
+  text: str
+  figures: dict[str, Any]
+
+
+def data_report(
+  dataset: splits.Dataset,
+  digests: Mapping[str, Sequence[str]],
+  sizes: Mapping[str, np.ndarray],
+  *,
+  strict: bool = False,
+) -> Report:
+  """Counts, sizes, equal files, and file names that disagree with the split.
+
+  Args:
+    dataset: the images.
+    digests: of every file, for each part that `splits.parts_of` names.
+    sizes: int [n, 2], height and width of the originals, for each part; see
+      `pipeline.Prepared`.
+    strict: stop where equal files are on two sides of the split or a file's
+      name disagrees with it, instead of reporting them.
+
+  Returns:
+    The text; and the figures `parts`, `sizes`, `equal_within`, `equal_across`
+    and `misnamed`, which JSON can hold.
+
+  Raises:
+    UserError: with `strict`, names the files.
+  """
+  parts = splits.parts_of(dataset)
+  within, across = _equal_files(parts, digests)
+  misnamed = _misnamed(dataset.name, parts)
+  figures = {
+    'name': dataset.name,
+    'classes': len(dataset.class_names),
+    'parts': {part: _counts(dataset, split) for part, split in parts.items()},
+    'sizes': _sizes(np.concatenate([sizes[part] for part in parts])),
+    'equal_within': within,
+    'equal_across': across,
+    'misnamed': misnamed,
+  }
+  findings = [
+    _finding(across, 'images are on both sides of the split'),
+    _finding(misnamed, 'file names disagree with the split'),
+  ]
+  if strict and any(findings):
+    raise UserError(
+      f'{dataset.name}: {" and ".join(filter(None, findings))}; correct the '
+      'lists, or set config.data.strict=False to go on'
+    )
+  equal = _finding(within, 'images are twice in one part')
+  notes = [f'note: {equal}'] if equal else []
+  notes += [f'WARNING: {finding}' for finding in findings if finding]
+  return Report('\n'.join([*_table(figures), *notes]), figures)
+
+
+def _counts(dataset: splits.Dataset, split: splits.Split) -> dict[str, Any]:
+  counts = np.bincount(split.labels, minlength=len(dataset.class_names))
+  smallest = int(counts.argmin())
+  return {
+    'images': len(split.names),
+    'classes': int((counts > 0).sum()),
+    'smallest_class': dataset.class_names[smallest],
+    'smallest_class_images': int(counts[smallest]),
+    'largest_class_images': int(counts.max()),
+  }
+
+
+def _sizes(sizes: np.ndarray) -> dict[str, Any]:
+  long, short = sizes.max(1), sizes.min(1)
+  octaves = np.floor(np.log2(long)).astype(int)
+  return {
+    'longer_side': {
+      f'{2**o}-{2 ** (o + 1) - 1}': int(n)
+      for o, n in sorted(collections.Counter(octaves.tolist()).items())
+    },
+    'smallest': sizes[(long * short).argmin()].tolist(),
+    'largest': sizes[(long * short).argmax()].tolist(),
+    'widest_aspect': round(float((long / short).max()), 2),
+  }
+
+
+def _equal_files(
+  parts: Mapping[str, splits.Split], digests: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[str]]:
+  """Groups of equal files, in one part and over parts, as 'a = b' each."""
+  groups = collections.defaultdict(list)
+  for part, split in parts.items():
+    for name, digest in zip(split.names, digests[part], strict=True):
+      groups[digest].append((part, name))
+  within, across = [], []
+  for group in groups.values():
+    if len(group) > 1:
+      one_part = len({part for part, _ in group}) == 1
+      joined = ' = '.join(f'{name} ({part})' for part, name in group)
+      (within if one_part else across).append(joined)
+  return within, across
+
+
+def _misnamed(name: str, parts: Mapping[str, splits.Split]) -> list[str]:
+  rule = _RULES.get(name.partition('/')[0])
+  wrong = []
+  for part, split in parts.items():
+    side = 'test' if part == 'test' else 'train'  # val is carved from train
+    for file_name in split.names:
+      match = _RELEASE_NAME.search(file_name)
+      if match is None:
+        continue
+      said = {match[2], rule(int(match[1]))} if rule else {match[2]}
+      if said != {side}:
+        wrong.append(f'{file_name} ({part})')
+  return wrong
+
+
+def _finding(items: Sequence[str], what: str) -> str:
+  if not items:
+    return ''
+  more = len(items) - _SHOWN
+  rest = f' and {more} more' if more > 0 else ''
+  return f'{len(items)} {what} ({", ".join(items[:_SHOWN])}{rest})'
+
+
+def _table(figures: Mapping[str, Any]) -> list[str]:
+  sizes = figures['sizes']
+  (h0, w0), (h1, w1) = sizes['smallest'], sizes['largest']
+  longer = ', '.join(f'{k}: {n}' for k, n in sizes['longer_side'].items())
+  lines = [f'{figures["name"]}: {figures["classes"]} classes']
+  for part, c in figures['parts'].items():
+    lines.append(
+      f'  {part:5} {c["images"]:6} images of {c["classes"]} classes, '
+      f'{c["smallest_class_images"]} to {c["largest_class_images"]} each '
+      f'(fewest: {c["smallest_class"]})'
+    )
+  return [
+    *lines,
+    f'  sizes from {h0} x {w0} to {h1} x {w1}, aspects up to '
+    f'{sizes["widest_aspect"]} : 1',
+    f'  longer side in pixels: {longer}',
+  ]

@@ -1,0 +1,248 @@
+"""The parts of a data set: drawn once, written down, and drawn no more."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from csdnet_jax.errors import UserError
+
+_SHOWN = 10
+
+
+class Split(NamedTuple):
+  """One part of a data set, n images.
+
+  Attributes:
+    names: the path of each, relative to the data set.
+    labels: int32 [n], from 0.
+    read: the encoded bytes of image i; may be called from several threads.
+  """
+
+  names: tuple[str, ...]
+  labels: np.ndarray
+  read: Callable[[int], bytes]
+
+
+class Dataset(NamedTuple):
+  """The parts of a data set.
+
+  Attributes:
+    name: for people, and for the rules that the UFG release's names follow.
+    class_names: of every class, by label.
+    train: what a run learns from.
+    val: carved from train to choose the best epoch, or None.
+    test: what a run is judged by.
+  """
+
+  name: str
+  class_names: tuple[str, ...]
+  train: Split
+  val: Split | None
+  test: Split
+
+
+def parts_of(dataset: Dataset) -> dict[str, Split]:
+  """The parts that the data set has, by name, in the order train, val, test."""
+  parts = {'train': dataset.train, 'val': dataset.val, 'test': dataset.test}
+  return {part: split for part, split in parts.items() if split is not None}
+
+
+def split_to_json(dataset: Dataset) -> dict[str, Any]:
+  """The split as plain data: class names, and name -> label for each part."""
+  parts = {
+    part: dict(zip(split.names, split.labels.tolist(), strict=True))
+    for part, split in parts_of(dataset).items()
+  }
+  return {'class_names': list(dataset.class_names), **parts}
+
+
+def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
+  """Regroups a data set's images as an earlier run did.
+
+  Args:
+    dataset: holds every image that `saved` names, in whichever part.
+    saved: what `split_to_json` gave.
+
+  Returns:
+    The data set with the parts, and the order within them, of `saved`;
+    images that it does not name are left out.
+
+  Raises:
+    UserError: classes differ, or an image is gone or has another label now.
+  """
+  if tuple(saved['class_names']) != dataset.class_names:
+    differ = sorted(set(saved['class_names']) ^ set(dataset.class_names))
+    raise UserError(
+      f'The classes of {dataset.name} are no longer those of the saved split '
+      f'({some(differ) or "their order differs"}); restore the data set or '
+      'start a new workdir'
+    )
+  splits = list(parts_of(dataset).values())
+  where = {
+    name: (split, i) for split in splits for i, name in enumerate(split.names)
+  }
+  wanted = {p: saved[p] for p in ('train', 'val', 'test') if p in saved}
+  gone = [
+    name for part in wanted.values() for name in part if name not in where
+  ]
+  if gone:
+    raise UserError(
+      f'Images of the saved split are not in {dataset.name} any '
+      f'more ({some(gone)}); restore them or start a new workdir'
+    )
+  moved = [
+    name
+    for part in wanted.values()
+    for name, label in part.items()
+    if where[name][0].labels[where[name][1]] != label
+  ]
+  if moved:
+    raise UserError(
+      f'Images of the saved split have another label in '
+      f'{dataset.name} now ({some(moved)}); restore the lists or start a new '
+      'workdir'
+    )
+  regrouped = {
+    part: gather([where[name] for name in names])
+    for part, names in wanted.items()
+  }
+  return dataset._replace(**{'val': None, **regrouped})
+
+
+def draw_split(
+  dataset: Dataset,
+  *,
+  test_fraction: float,
+  val_fraction: float,
+  shots: int,
+  seed: int,
+) -> Dataset:
+  """Draws the parts that a data set does not come with, class by class.
+
+  An image's place in the draw is the hash of the seed and its name, so adding
+  images to one class moves none of another.
+
+  Args:
+    dataset: its test part may be empty; train then holds every image.
+    test_fraction: of each class, where the test part is empty; in (0, 1). Every
+      class keeps a training and a test image.
+    val_fraction: of each class's training images, at least one; in [0, 1).
+    shots: training images to keep of each class, after that; 0 for all.
+    seed: of the draws.
+
+  Returns:
+    The data set with its parts; the order within each is the one it came in.
+
+  Raises:
+    UserError: a field out of range; a class with too few images, by name.
+  """
+  if not 0 < test_fraction < 1:
+    raise UserError(
+      f'config.data.test_fraction is {test_fraction}; it must lie between 0 '
+      'and 1'
+    )
+  if not 0 <= val_fraction < 1:
+    raise UserError(
+      f'config.data.val_fraction is {val_fraction}; it must be 0 or lie '
+      'between 0 and 1'
+    )
+  if shots < 0:
+    raise UserError(
+      f'config.data.shots is {shots}; it must be a number of images, '
+      'or 0 for all'
+    )
+  if not dataset.test.names:
+    lone = classes_under(dataset, 2)
+    if lone:
+      raise UserError(
+        f'Classes of {dataset.name} have a single image and '
+        f'cannot be split ({some(lone)}); add images to them or take them '
+        'out'
+      )
+    test, train = _carve(
+      dataset.train, lambda n: _share(n, test_fraction), f'test/{seed}'
+    )
+    dataset = dataset._replace(train=train, test=test)
+  if val_fraction:
+    if dataset.val is not None:
+      raise UserError(
+        f'{dataset.name} has a val/ folder; set config.data.val_fraction=0 or '
+        'remove the folder'
+      )
+    lone = classes_under(dataset, 2)
+    if lone:
+      raise UserError(
+        f'config.data.val_fraction={val_fraction} would leave {len(lone)} '
+        f'classes of {dataset.name} without a training image '
+        f'({some(lone)}); set it to 0 or add images to them'
+      )
+    val, train = _carve(
+      dataset.train, lambda n: _share(n, val_fraction), f'val/{seed}'
+    )
+    dataset = dataset._replace(train=train, val=val)
+  if shots:
+    poor = classes_under(dataset, shots)
+    if poor:
+      raise UserError(
+        f'Classes of {dataset.name} have fewer training images '
+        f'than config.data.shots={shots} ({some(poor)}); lower it'
+      )
+    train, _ = _carve(dataset.train, lambda n: shots, f'shots/{seed}')
+    dataset = dataset._replace(train=train)
+  return dataset
+
+
+def _share(n: int, fraction: float) -> int:
+  return min(max(int(n * fraction + 0.5), 1), n - 1)
+
+
+def _carve(
+  split: Split, count: Callable[[int], int], salt: str
+) -> tuple[Split, Split]:
+  """Takes `count(n)` of the n images of each class; the taken, the rest."""
+  taken = np.zeros(len(split.names), bool)
+  for label in np.unique(split.labels):
+    members = np.flatnonzero(split.labels == label).tolist()
+    members.sort(key=lambda i: _place(salt, split.names[i]))
+    taken[members[: count(len(members))]] = True
+  return (
+    gather([(split, int(i)) for i in np.flatnonzero(taken)]),
+    gather([(split, int(i)) for i in np.flatnonzero(~taken)]),
+  )
+
+
+def _place(salt: str, name: str) -> str:
+  return hashlib.sha256(f'{salt}/{name}'.encode()).hexdigest()
+
+
+def gather(items: list[tuple[Split, int]]) -> Split:
+  """The split that holds image i of each (split, i), in that order."""
+  return Split(
+    tuple(split.names[i] for split, i in items),
+    np.array([split.labels[i] for split, i in items], np.int32),
+    lambda j: items[j][0].read(items[j][1]),
+  )
+
+
+def classes_under(dataset: Dataset, least: int) -> list[str]:
+  """'name: n' for every class with n < `least` training images, by label."""
+  counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
+  return [
+    f'{name}: {n}'
+    for name, n in zip(dataset.class_names, counts, strict=True)
+    if n < least
+  ]
+
+
+def some(names: Iterable[str]) -> str:
+  """The first ten names, and how many there are, for an error's sentence.
+
+  >>> some('abc'), some(map(str, range(12)))
+  ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more, 12 in all')
+  """
+  names = list(names)
+  more = len(names) - _SHOWN
+  rest = f' and {more} more, {len(names)} in all' if more > 0 else ''
+  return ', '.join(names[:_SHOWN]) + rest

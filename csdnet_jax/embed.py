@@ -1,0 +1,267 @@
+"""Embeddings of images, and a page of their nearest training leaves.
+
+  python -m csdnet_jax.embed --run=DIR --out=emb.npz IMAGES...
+  python -m csdnet_jax.embed --run=DIR --out=emb.npz --part=test
+
+IMAGES are files, folders (every picture in them, at any depth) or quoted globs;
+--part takes the run's own train, val or test part instead, whose labels are
+known. The archive holds `path` [n], `label` [n] int32 (-1 where unknown),
+`vector` [n, C] float32 and `class_names`. With --neighbours=FILE.html a page
+shows each image beside its nearest training leaves. Images that cannot be read
+are listed at the end; the others are done and written, and the exit status
+is 1.
+"""
+
+import base64
+import functools
+import html
+import io
+import string
+
+import numpy as np
+
+from csdnet_jax import command, writers
+from csdnet_jax.data import files, splits
+from csdnet_jax.errors import UserError
+from csdnet_jax.terminal import progress_bar, say
+
+_NEIGHBOURS = 5
+_PART = 1024  # Queries at a time.
+# Six thumbnails of 5 kB each in a row: a page stays under 10 MB.
+_MOST_ROWS = 200
+_SIDE = 144  # Pixels of a thumbnail.
+
+
+def nearest(
+  queries: np.ndarray, keys: np.ndarray, k: int, *, leave_out=None
+) -> tuple[np.ndarray, np.ndarray]:
+  """The k keys with the highest cosine to each query.
+
+    >>> keys = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    >>> rows, cosine = nearest(np.array([[3.0, 0.0]]), keys, 2)
+    >>> rows.tolist(), cosine.round(3).tolist()
+    ([[0, 2]], [[1.0, 0.707]])
+
+  Args:
+    queries: [n, C].
+    keys: [m, C], m >= k.
+    k: how many.
+    leave_out: [n] integer, the key that each query may not find (itself).
+
+  Returns:
+    Rows of `keys`, [n, k] integer, and cosines in [-1, 1], [n, k] float64, in
+    descending order; of equal ones the earlier key first.
+  """
+  queries, keys = _unit(queries), _unit(keys)
+  found = [(np.zeros((0, k), int), np.zeros((0, k)))]
+  # By parts: all cosines at once would be n x m.
+  for part in np.split(
+    np.arange(len(queries)), range(_PART, len(queries), _PART)
+  ):
+    cosine = queries[part] @ keys.T
+    if leave_out is not None:
+      cosine[np.arange(len(part)), leave_out[part]] = -np.inf
+    rows = np.argsort(-cosine, axis=1, kind='stable')[:, :k]
+    found.append((rows, np.take_along_axis(cosine, rows, axis=1)))
+  rows, cosines = zip(*found, strict=True)
+  return np.concatenate(rows), np.concatenate(cosines)
+
+
+def _unit(x):
+  x = np.asarray(x, np.float64)
+  norm = np.linalg.norm(x, axis=1, keepdims=True)
+  return x / np.maximum(norm, np.finfo(np.float64).tiny)
+
+
+def main(argv: list[str]) -> int:
+  """Runs the command; returns its exit status."""
+  parser = command.parser('embed', __doc__)
+  parser.add_argument('--out', required=True, metavar='FILE.npz')
+  parser.add_argument('--part', choices=('train', 'val', 'test'))
+  parser.add_argument('--neighbours', metavar='FILE.html')
+  parser.add_argument('images', nargs='*', metavar='IMAGES')
+  args = parser.parse_args(argv)
+  if bool(args.part) == bool(args.images):
+    raise UserError('Say which images: their paths, or --part=test, not both.')
+  out = command.out_path('--out', args.out, '.npz')
+  page_path = args.neighbours and command.out_path(
+    '--neighbours', args.neighbours, '.html'
+  )
+  given = files.find(args.images)
+  run = command.open_run(args.run)
+  split = run.part(args.part) if args.part else given
+  train = run.part('train') if page_path else None
+  problems = []
+  rows, vectors = embed(run, split, problems, 'images')
+  archive = io.BytesIO()
+  np.savez(
+    archive,
+    path=np.array([split.names[i] for i in rows]),
+    label=split.labels[rows],
+    vector=vectors,
+    class_names=np.array(run.class_names),
+  )
+  writers.write_bytes(out, archive.getvalue())
+  say(f'{len(rows)} vectors of {vectors.shape[1]} figures: {out}')
+  if page_path:
+    itself = args.part == 'train'
+    keys = rows, vectors
+    if not itself:
+      keys = embed(run, train, problems, 'training images')
+    text = page(run, (split, rows, vectors), (train, *keys), itself=itself)
+    writers.write_text(page_path, text)
+    say(f'Nearest training leaves: {page_path}')
+  return command.report(problems)
+
+
+def embed(run, split, problems: list[str], unit: str):
+  """Embeds many pictures.
+
+  Args:
+    run: a `TrainedRun`.
+    split: n pictures.
+    problems: gets a sentence for each that cannot be read.
+    unit: what the progress bar counts.
+
+  Returns:
+    The m rows of `split` that can be read, and their embeddings [m, C].
+
+  Raises:
+    UserError: if none can be read.
+  """
+  rows, vectors = [], []
+  with progress_bar(unit) as progress:
+    for some, outputs in run.outputs(split, problems, progress):
+      rows += some
+      vectors.append(outputs['embedding'])
+  if not rows:
+    raise UserError(
+      f'None of {len(problems)} images can be read: {splits.some(problems)}'
+    )
+  return rows, np.concatenate(vectors)
+
+
+# ------------------------------------------------------------------- the page
+
+
+def page(run, queries, train, *, itself: bool) -> str:
+  """Returns a self-contained HTML page of nearest training leaves.
+
+  Args:
+    run: a `TrainedRun`.
+    queries: (split, rows, vectors), what `embed` was given and returned.
+    train: the same of the training part.
+    itself: whether the queries are the training part, of which no image may
+      find itself.
+  """
+  split, rows, vectors = queries
+  train_split, train_rows, keys = train
+  near, cosine = nearest(
+    vectors, keys, min(_NEIGHBOURS, len(train_rows) - itself),
+    leave_out=np.arange(len(rows)) if itself else None,
+  )  # fmt: skip
+  labels = split.labels[rows]
+  found = train_split.labels[np.array(train_rows)[near]]
+  shown = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS))
+  thumbnail = functools.cache(lambda i: _thumbnail(train_split, i))
+
+  def neighbour(q, j):
+    row, same = train_rows[near[q, j]], found[q, j] == labels[q]
+    kind = '' if labels[q] < 0 else 'same' if same else 'other'
+    mark = {'': '', 'same': '✓ ', 'other': '✗ '}[kind]
+    name = _breakable(run.class_names[found[q, j]])
+    return _FIGURE.substitute(
+      kind=kind, image=thumbnail(row), path=html.escape(train_split.names[row]),
+      name=name, note=f'{mark}cos {cosine[q, j]:.3f}',
+    )  # fmt: skip
+
+  def line(q):
+    path = split.names[rows[q]]
+    file = path.rpartition('/')[2]
+    known = labels[q] >= 0
+    query = _FIGURE.substitute(
+      kind='query', image=_thumbnail(split, rows[q]), path=html.escape(path),
+      name=_breakable(run.class_names[labels[q]] if known else file),
+      note=_breakable(file) if known else '',
+    )  # fmt: skip
+    beside = ''.join(neighbour(q, j) for j in range(near.shape[1]))
+    return f'<section>{query}<div>{beside}</div></section>'
+
+  facts = [f'Images: {len(rows):,}; training leaves: {len(train_rows):,}.']
+  if len(shown) < len(rows):
+    facts.append(f'{len(shown)} of them are shown, evenly spread.')
+  if np.all(labels >= 0):
+    hits = int(np.sum(found[:, 0] == labels))
+    facts.append(
+      f'The nearest leaf is of the same class for {hits:,} of {len(rows):,} '
+      f'({100 * hits / len(rows):.1f} %): ✓ the same class, ✗ another.'
+    )
+  with progress_bar('rows of the page') as progress:
+    lines = []
+    for q in shown.astype(int):
+      lines.append(line(q))
+      progress(len(lines), len(shown))
+  title = f'Nearest training leaves: {run.workdir.absolute().name}'
+  return _PAGE.substitute(
+    title=html.escape(title),
+    facts=' '.join(facts), side=_SIDE, rows='\n'.join(lines),
+  )  # fmt: skip
+
+
+def _breakable(name: str) -> str:
+  """Escapes a name and lets its line break after an underscore."""
+  return html.escape(name).replace('_', '_<wbr>')
+
+
+def _thumbnail(split, i: int) -> str:
+  """The photograph as a data URI, its longer side at most `_SIDE`."""
+  from PIL import Image
+
+  image = Image.fromarray(files.decoded(split, i))
+  image.thumbnail((_SIDE, _SIDE))
+  encoded = io.BytesIO()
+  image.save(encoded, 'JPEG', quality=80)
+  text = base64.b64encode(encoded.getvalue()).decode()
+  return f'data:image/jpeg;base64,{text}'
+
+
+_FIGURE = string.Template(
+  '<figure class="$kind"><div><img src="$image" alt="" title="$path"></div>'
+  '<figcaption>$name<small>$note</small></figcaption></figure>'
+)
+
+_PAGE = string.Template("""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<title>$title</title>
+<style>
+body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem auto;
+  max-width: 64rem; padding: 0 1rem; color: #222; background: #fff; }
+h1 { font-size: 1.4rem; margin: 0; }
+p { color: #555; margin: .4rem 0 1.5rem; }
+section { display: flex; padding: 1rem 0; border-top: 1px solid #ddd; }
+section > div { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; width: ${side}px; }
+figure.query { flex: none; margin-right: 3rem; }
+figure div { height: ${side}px; display: flex; align-items: center;
+  justify-content: center; border-bottom: 3px solid #bbb; }
+figure.same div { border-color: #2a7d46; }
+figure.other div { border-color: #b4472e; }
+figure.query div { border-color: #222; }
+img { max-width: 100%; max-height: 100%; }
+figcaption { font-size: .85rem; overflow-wrap: anywhere; margin-top: .3rem; }
+figure.query figcaption { font-weight: 600; }
+small { display: block; color: #666; font-weight: normal; }
+</style>
+<h1>$title</h1>
+<p>$facts</p>
+$rows
+</html>
+""")
+
+
+if __name__ == '__main__':
+  command.start(main)

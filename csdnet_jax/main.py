@@ -1,0 +1,138 @@
+"""The command line: `python -m csdnet_jax.main --config=configs/....py`."""
+
+import itertools
+import os
+import pathlib
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from csdnet_jax import command, config as config_lib, environment, train
+from csdnet_jax.errors import UserError
+from csdnet_jax.terminal import say
+
+FLAGS = flags.FLAGS
+
+config_flags.DEFINE_config_file(
+  'config', None, 'The config file; single fields by --config.key=value.'
+)
+flags.DEFINE_string(
+  'workdir', None, 'Where everything of the run is kept: runs/<config.name>.'
+)
+flags.DEFINE_bool(
+  'dry_run', False, 'Print config, shapes, memory and one batch, then exit.'
+)
+flags.DEFINE_bool('eval_only', False, 'Evaluate the newest state of --workdir.')
+flags.DEFINE_bool(
+  'distributed', False, 'One of several processes: call '
+  'jax.distributed.initialize() first, on a TPU pod, under SLURM, or with '
+  'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set.'
+)  # fmt: skip
+
+
+def main(argv) -> None:
+  """Dispatches on the flags."""
+  if len(argv) > 1:
+    raise UserError(
+      f'Cannot use the argument {argv[1]!r}; fields of the config are set by '
+      '--config.key=value.'
+    )
+  if FLAGS.distributed:
+    _join_processes()
+  config = FLAGS.config
+  command.cache_compiled(config.data.cache if config else '')
+  for note in environment.device_notes():
+    say(note)
+  if FLAGS.eval_only:
+    if not FLAGS.workdir:
+      raise UserError('--eval_only needs --workdir=DIR, the run to evaluate.')
+    train.evaluate_run(config, pathlib.Path(FLAGS.workdir))
+    return
+  if config is None:
+    raise UserError(
+      'Say what to train with --config=FILE, such as '
+      '--config=configs/quickstart.py.'
+    )
+  if FLAGS.dry_run:
+    train.dry_run(config)
+    return
+  workdir = pathlib.Path(FLAGS.workdir or pathlib.Path('runs') / config.name)
+  say(f'Workdir: {workdir}')
+  train.train(config, workdir)
+
+
+def _join_processes() -> None:
+  """Finds the other processes: by the cluster, or by three variables."""
+  count, index = (
+    os.environ.get(name) for name in ('JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+  )
+  try:
+    jax.distributed.initialize(
+      num_processes=int(count) if count else None,
+      process_id=int(index) if index else None,
+    )
+  except ValueError as error:
+    raise UserError(
+      f'--distributed found no other processes ({error}); start it on a TPU '
+      'pod or under SLURM, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES '
+      'and JAX_PROCESS_ID.'
+    ) from error
+
+
+def explain(error: BaseException) -> str | None:
+  """Returns the sentence for a user's mistake, None for a defect of ours."""
+  return command.explain(error, FLAGS.config)
+
+
+def _run(argv) -> None:
+  try:
+    main(argv)
+  except KeyboardInterrupt:
+    command.fail(
+      'Interrupted; what was saved is kept, and the same command continues.'
+    )
+  except (UserError, OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+    sentence = explain(error)
+    if sentence is None:
+      raise
+    command.fail(sentence)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a mistake in them ends in a sentence."""
+  given = {}
+  for argument, after in itertools.pairwise([*argv[1:], '']):
+    name, _, value = argument.lstrip('-').partition('=')
+    given[name] = value or after
+  if 'eval_only' in given and 'config' not in given and given.get('workdir'):
+    # The run's own config is the one that --config.key=value changes.
+    argv.insert(1, f'--config={config_lib.__file__}:{given["workdir"]}')
+  path = given.get('config', '').partition(':')[0]
+  if path and not pathlib.Path(path).exists():
+    command.fail(
+      f'There is no config file {path}; the ones that come with the project '
+      'are in configs/.'
+    )
+  try:
+    return app.parse_flags_with_usage(argv)
+  except UserError as error:
+    command.fail(str(error))
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    command.fail(_explain_flag(argv, error))
+
+
+def _explain_flag(argv: list[str], error: Exception) -> str:
+  known = config_lib.flat(config_lib.default().to_dict())
+  for argument in argv[1:]:
+    name = argument.lstrip('-').partition('=')[0]
+    key = name.removeprefix('config.')
+    if name.startswith('config.') and key not in known:
+      hint = config_lib.nearest(key, known)
+      return f'The config has no field {key!r}.{hint}'
+  return f'{str(error).splitlines()[0]}; check --config and its fields.'
+
+
+if __name__ == '__main__':
+  command.quiet()
+  app.run(_run, flags_parser=_parse)

@@ -1,0 +1,41 @@
+"""What is trained: the papers, each behind the same contract (`base.py`)."""
+
+from csdnet_jax.errors import UserError
+from csdnet_jax.methods import supervised
+from csdnet_jax.methods.base import Method
+from csdnet_jax.methods.csdnet import method as csdnet
+from csdnet_jax.models import Model
+
+# Each module has `make(config, model)` and `fit(config, n_train)`.
+METHODS = {'supervised': supervised, 'csdnet': csdnet}
+
+
+def make(config, model: Model) -> Method:
+  """Returns the method that `config.method.name` names, for this model."""
+  return _module(config).make(config, model)
+
+
+def fit(config, n_train: int) -> list[str]:
+  """Fits the method's fields to the train set, in place.
+
+  Args:
+    config: of the run.
+    n_train: training images.
+
+  Returns:
+    What was changed, in sentences.
+
+  Raises:
+    UserError: if the fields cannot go with a train set or a batch so small.
+  """
+  return _module(config).fit(config, n_train)
+
+
+def _module(config):
+  name = config.method.name
+  if name not in METHODS:
+    raise UserError(
+      f'config.method.name is {name!r}, but the methods are '
+      f'{", ".join(METHODS)}.'
+    )
+  return METHODS[name]

@@ -1,0 +1,1 @@
+"""APD: adaptive perspective distillation (Tian et al., TPAMI 2022)."""

@@ -1,0 +1,237 @@
+r"""APD's losses: prototypes of this very input as a second classifier.
+
+Adaptive Perspective Distillation, TPAMI 2022 (10.1109/TPAMI.2022.3159581).
+Where the paper's text could not be had, the formulas are those that its public
+release computes. With f a projected feature, f~ = f / |f|, and M_k the
+features whose label is k,
+
+  prototype    p_k = normalise(mean over M_k of f~)
+  observation  z_k = 10 cos(f, p_k)
+
+Student and teacher are both observed so. One call is one group of images that
+share prototypes (the release: the 2 or 3 of a GPU); `jax.vmap` runs over more.
+All shapes are static: an absent class has a zero prototype, hence the logit 0.
+Everything is computed in float32, or in float64 if that is what comes in.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from csdnet_jax.methods.cosine import at_least_float32, normalise
+
+_LOW = -1e30  # A logit whose probability is 0; its differences stay finite.
+
+
+def project(features, w0, b0, w1, b1) -> jax.Array:
+  """The projector relu(f w0 + b0) w1 + b1: two 1x1 convolutions, no norm.
+
+  Args:
+    features: f, [..., D], in front of the last classifier.
+    w0: [D, hidden]; the release has 512 everywhere.
+    b0: [hidden].
+    w1: [hidden, D'].
+    b1: [D']; student and teacher may differ in D, but not in D'.
+
+  Returns:
+    [..., D'].
+  """
+  return jax.nn.relu(features @ w0 + b0) @ w1 + b1
+
+
+def subsample(labels: jax.Array, height: int, width: int) -> jax.Array:
+  """Labels [..., H, W] at feature size: rows and columns floor(i in / out).
+
+  PyTorch's legacy `nearest`, as in the release; `jax.image.resize` differs.
+
+    >>> subsample(jnp.arange(9)[None], 1, 2)
+    Array([[0, 4]], dtype=int32)
+  """
+  rows = jnp.arange(height) * labels.shape[-2] // height
+  columns = jnp.arange(width) * labels.shape[-1] // width
+  return labels[..., rows[:, None], columns]
+
+
+def _weights(size: int, out: int, dtype) -> jax.Array:
+  """[out, size] of linear interpolation whose corners are aligned."""
+  steps, last = max(out - 1, 1), size - 1
+  low, rest = jnp.divmod(jnp.arange(out) * last, steps)
+  high = jnp.minimum(low + 1, last)
+  share = (rest.astype(dtype) / steps)[:, None]
+  below = jax.nn.one_hot(low, size, dtype=dtype)
+  return below + share * (jax.nn.one_hot(high, size, dtype=dtype) - below)
+
+
+def upsample(x: jax.Array, height: int, width: int) -> jax.Array:
+  """Bilinear, corners aligned: [..., h, w, C] -> [..., height, width, C].
+
+  >>> upsample(jnp.array([0.0, 4.0])[None, :, None], 1, 3)[0, :, 0]
+  Array([0., 2., 4.], dtype=float32)
+  """
+  x = at_least_float32(x)
+  rows = _weights(x.shape[-3], height, x.dtype)
+  columns = _weights(x.shape[-2], width, x.dtype)
+  x = jnp.einsum('Hh,...hwc->...Hwc', rows, x, precision='highest')
+  return jnp.einsum('Ww,...hwc->...hWc', columns, x, precision='highest')
+
+
+def prototypes(
+  features: jax.Array,
+  labels: jax.Array,
+  *,
+  classes: int,
+  weights: jax.Array | None = None,
+  ignore: int = 255,
+) -> tuple[jax.Array, jax.Array]:
+  """normalise(mean over M_k of f~): one direction per class that is present.
+
+    >>> f = jnp.array([[3.0, 0.0], [0.0, 5.0], [7.0, 7.0]])
+    >>> directions, present = prototypes(f, jnp.array([1, 1, 255]), classes=2)
+    >>> directions.round(3).tolist(), present.tolist()
+    ([[0.0, 0.0], [0.7070000171661377, 0.7070000171661377]], [False, True])
+
+  Args:
+    features: f, [n, D], projected; pixels, regions or tokens alike.
+    labels: [n] integers; other values than 0 .. classes - 1 are left out.
+    classes: C.
+    weights: [n], >= 0, of a weighted mean (ours); None: all 1, the release.
+    ignore: the label that is left out even if it is less than `classes`.
+
+  Returns:
+    The prototypes [C, D], of length 1 or, where a class is absent, 0; and
+    which classes are present, [C] bool.
+  """
+  features = normalise(features)
+  masks = jax.nn.one_hot(labels, classes, dtype=features.dtype)
+  masks = jnp.where((labels != ignore)[:, None], masks, 0)
+  if weights is not None:
+    masks = masks * weights.astype(masks.dtype)[:, None]
+  total = jnp.sum(masks, axis=0)
+  present = total > 0
+  sums = jnp.einsum('nc,nd->cd', masks, features, precision='highest')
+  return normalise(sums / jnp.where(present, total, 1)[:, None]), present
+
+
+def observe(
+  features: jax.Array, prototypes: jax.Array, *, scale: float = 10.0
+) -> jax.Array:
+  """The adaptive observation scale * cos(f, p_k); 0 for absent classes.
+
+  Args:
+    features: f, [..., D], projected.
+    prototypes: p, [C, D], from `prototypes`.
+    scale: the release multiplies by 10.
+
+  Returns:
+    [..., C] in -scale .. scale.
+  """
+  cosines = jnp.matmul(normalise(features), prototypes.T, precision='highest')
+  return scale * cosines
+
+
+def _mean(x, mask):
+  """The mean of x where mask is set; 0 where it is nowhere, all if None."""
+  if mask is None:
+    return jnp.mean(x)
+  return jnp.sum(jnp.where(mask, x, 0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def _kl(student, teacher, present=True):
+  """KL(teacher || student) [...] over the present classes, target detached."""
+  teacher = at_least_float32(jax.lax.stop_gradient(teacher))
+  source = jax.nn.log_softmax(
+    jnp.where(present, at_least_float32(student), _LOW)
+  )
+  target = jax.nn.log_softmax(jnp.where(present, teacher, _LOW))
+  share = jnp.where(present, jnp.exp(target), 0)
+  return jnp.sum(share * jnp.where(present, target - source, 0), axis=-1)
+
+
+def observation_kl(
+  student: jax.Array,
+  teacher: jax.Array,
+  present: jax.Array,
+  *,
+  mask: jax.Array | None = None,
+) -> jax.Array:
+  """KL(softmax(z_teacher) || softmax(z_student)) over the present classes.
+
+  Args:
+    student: z [..., C] from `observe`; gradients reach its prototypes too.
+    teacher: z [..., C]; detached here.
+    present: [C] bool.
+    mask: [...] bool, the features that count; None: all, as in the release,
+      which has ignored pixels take part.
+
+  Returns:
+    [] >= 0, the mean over features and over the N present classes, as in the
+    release: N times it is the KL of a feature. 0 if N is 0 or 1.
+  """
+  divergence = _mean(_kl(student, teacher, present), mask)
+  return divergence / jnp.maximum(jnp.sum(present), 1)
+
+
+def alignment(
+  student: jax.Array, teacher: jax.Array, present: jax.Array
+) -> jax.Array:
+  """The mean over present classes of (1 - cos(p_student, p_teacher)) / 2.
+
+  Args:
+    student: [C, D] from `prototypes`.
+    teacher: [C, D]; detached here.
+    present: [C] bool.
+
+  Returns:
+    [] in 0 .. 1; 0 if no class is present.
+  """
+  cosine = jnp.sum(student * jax.lax.stop_gradient(teacher), axis=-1)
+  return _mean(0.5 * (1 - cosine), present)
+
+
+def cross_entropy(
+  logits: jax.Array, labels: jax.Array, *, ignore: int = 255
+) -> jax.Array:
+  """Cross entropy of upsampled logits: the teacher projector's own loss.
+
+  Of the teacher's observation all C classes count: absent ones have logit 0,
+  and a class that `subsample` lost is still a target. It trains the projector
+  through features and prototypes. Also fits a network's own logits.
+
+  Args:
+    logits: [b, h, w, C].
+    labels: [b, H, W]; other values than 0 .. C - 1 are ignored.
+    ignore: the label that is ignored even if it is less than C.
+
+  Returns:
+    [] >= 0, the mean over labelled pixels; 0 if there is none.
+  """
+  logits = upsample(logits, *labels.shape[-2:])
+  valid = (labels != ignore) & (labels >= 0) & (labels < logits.shape[-1])
+  index = jnp.where(valid, labels, 0)[..., None]
+  picked = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
+  return _mean(jax.nn.logsumexp(logits, axis=-1) - picked, valid)
+
+
+def logit_kd(
+  student: jax.Array,
+  teacher: jax.Array,
+  size: tuple[int, int],
+  *,
+  temperature: float = 1.0,
+  mask: jax.Array | None = None,
+) -> jax.Array:
+  """Plain KD, T^2 KL(softmax(teacher / T) || softmax(student / T)) per pixel.
+
+  Args:
+    student: [b, h, w, C] logits.
+    teacher: [b, h', w', C] logits; detached here.
+    size: (H, W) of the labels, to which both are upsampled.
+    temperature: T > 0; the release has 1.
+    mask: [b, H, W] bool, the pixels that count; None: all, as in the release.
+
+  Returns:
+    [] >= 0, the mean over pixels and over the C classes, as in the release: C
+    times it is the KL of a pixel.
+  """
+  student, teacher = upsample(student, *size), upsample(teacher, *size)
+  divergence = _mean(_kl(student / temperature, teacher / temperature), mask)
+  return temperature**2 * divergence / student.shape[-1]

@@ -1,0 +1,159 @@
+"""The contract between the trainer and a method, and what methods share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from csdnet_jax import augment, sharding
+from csdnet_jax.models import Model, Outputs
+
+
+class Context(NamedTuple):
+  """What a loss may read beside the parameters and the batch.
+
+  Attributes:
+    model_state: BatchNorm's running averages, or {}.
+    memory: the method's memory.
+    frozen: what is not trained (a teacher), or ().
+    ema: the averaged (params, model_state), or ().
+    step: [] int32.
+    axis: the device axis for collectives, or None.
+  """
+
+  model_state: Any
+  memory: Any
+  frozen: Any
+  ema: Any
+  step: jax.Array
+  axis: str | None
+
+
+class Aux(NamedTuple):
+  """What a loss returns beside its value.
+
+  Attributes:
+    model_state: the next one.
+    push: what `update_memory` takes, equal on all devices, or ().
+    metrics: {name: [] float32} to log; averaged over devices.
+  """
+
+  model_state: Any
+  push: Any
+  metrics: dict[str, jax.Array]
+
+
+class Method(NamedTuple):
+  """A method, as pure functions. The step calls them in this order.
+
+  A batch holds B rows of this device: `image` uint8 [B, S, S, 3] canvases,
+  `extent` int32 [B, 2], `label` int32 [B], `id` int32 [B]. For evaluation and
+  pictures `image` is the finished test view and `mask` bool [B] marks padding.
+
+  Attributes:
+    init_memory: `(width of the embedding) -> memory`, () if none.
+    views: `(keys [B], batch) -> batch`: randomness that needs the image alone,
+      on the device. Row keys are equal on any number of devices.
+    loss: `(params, Context, batch, key) -> (loss, Aux)`.
+    update_memory: `(memory, push) -> memory`.
+    predict: `(params, model_state, batch) -> {'logits', 'embedding'}`.
+    pictures: `(params, model_state, batch, key) -> {name: [B, H, W, 3]}` in
+      [0, 1]: what a person should see of the method.
+    forwards: images through the network for each image of the batch.
+  """
+
+  init_memory: Callable
+  views: Callable
+  loss: Callable
+  update_memory: Callable
+  predict: Callable
+  pictures: Callable
+  forwards: int
+
+
+def cross_entropy(
+  logits: jax.Array, labels: jax.Array, smoothing: float
+) -> jax.Array:
+  """The mean over B of the cross-entropy with smoothed labels, [] float32."""
+  targets = optax.losses.smooth_labels(
+    jax.nn.one_hot(labels, logits.shape[-1]), smoothing
+  )
+  return jnp.mean(optax.losses.softmax_cross_entropy(logits, targets))
+
+
+def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Top-1 of this batch in percent, [] float32."""
+  return 100.0 * jnp.mean(jnp.argmax(logits, -1) == labels)
+
+
+def fold_rows(keys: jax.Array, data: int) -> jax.Array:
+  """Returns [B] keys: `fold_in(key, data)` of each row's."""
+  return jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+
+
+def sampler(config) -> Callable:
+  """Returns `(keys, batch, i) -> [B, size, size, 3]`, view i of each row."""
+  v = config.views
+
+  def sample(keys, batch, i):
+    keys = fold_rows(keys, i)
+    return augment.sample_views(
+      keys, batch['image'], batch['extent'],
+      size=config.model.size, area=v.area, aspect=v.ratio,
+      square=config.data.aspect == 'square', flip=v.flip, rotate=v.rotate,
+      brightness=v.brightness, contrast=v.contrast, saturation=v.saturation,
+    )  # fmt: skip
+
+  return sample
+
+
+def forward_two(
+  model: Model, params, context: Context, raw, aug, key
+) -> tuple[Outputs, Outputs, Any]:
+  """Forwards the raw and the augmented view, two forwards' worth of work.
+
+  BatchNorm normalises each view by its own moments, and only the raw view
+  moves the running averages, since inference sees raw images only. Models
+  without it take both views as one batch.
+
+  Args:
+    model: the backbone.
+    params: its parameters.
+    context: of the step.
+    raw: [B, H, W, 3].
+    aug: [B, H, W, 3], or a function of the raw view's `Outputs` that makes it.
+    key: of the step.
+
+  Returns:
+    The outputs of the raw view, those of the augmented, the model state.
+  """
+  b, axis = raw.shape[0], context.axis
+  keys = [
+    sharding.row_keys(jax.random.fold_in(key, i), b, axis) for i in range(2)
+  ]
+
+  def apply(images, keys):
+    return model.apply(
+      params, context.model_state, images, train=True, keys=keys, axis=axis
+    )
+
+  if not callable(aug) and not model.has_batch_norm:
+    both, state = apply(jnp.concatenate([raw, aug]), jnp.concatenate(keys))
+    first = jax.tree.map(lambda x: x[:b], both)
+    return first, jax.tree.map(lambda x: x[b:], both), state
+  first, state = apply(raw, keys[0])
+  second, _ = apply(aug(first) if callable(aug) else aug, keys[1])
+  return first, second, state
+
+
+def predictor(model: Model) -> Callable:
+  """Returns a `predict` that reads the finished test view alone."""
+
+  def predict(params, model_state, batch):
+    images = batch['image'].astype(jnp.float32) / 255.0
+    outputs, _ = model.apply(params, model_state, images, train=False)
+    return {'logits': outputs.logits, 'embedding': outputs.embedding}
+
+  return predict

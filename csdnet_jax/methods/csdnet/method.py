@@ -1,0 +1,175 @@
+"""CSDNet, the sum of its three modules (arXiv 2311.06056).
+
+  L = CE(p_r, y) + w_a CE(p_a, y) + alpha L_ddl + beta L_ssdt
+
+with p_r the logits of the raw view and p_a those of the augmented view that
+SSDP makes. Inference uses the raw image only.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from csdnet_jax import augment, memory, sharding
+from csdnet_jax.errors import UserError
+from csdnet_jax.methods import base
+from csdnet_jax.methods.cosine import normalise
+from csdnet_jax.methods.csdnet import ddl, ssdp, ssdt
+from csdnet_jax.models import Model
+
+_ADAPTIVE = ('spotlight', 'erase')
+
+
+def make(config, model: Model) -> base.Method:
+  """Returns CSDNet.
+
+  Args:
+    config: of the run; reads `views`, `optim.label_smoothing` and
+      `method.csdnet`.
+    model: the backbone.
+  """
+  c = config.method.csdnet
+  sample = base.sampler(config)
+  smoothing = config.optim.label_smoothing
+
+  def views(keys, batch):
+    """The raw view x_r; in the fixed modes the second view x_a as well."""
+    batch = batch | {'raw': sample(keys, batch, 0)}
+    if c.mode in _ADAPTIVE:
+      return batch
+    aug = sample(keys, batch, 1)
+    if c.mode == 'views':
+      erase, shuffle = base.fold_rows(keys, 2), base.fold_rows(keys, 3)
+      fill = jnp.asarray(model.mean)
+      aug = augment.erase(erase, aug, fill, area=c.hidden)
+      aug = augment.shuffle_patches(shuffle, aug, grid=2)
+    return batch | {'aug': aug}
+
+  def mask(params, outputs, labels, size, keys):
+    """SSDP's map and mask of a raw view, at the resolution of the image."""
+    saliency = ssdp.saliency_map(
+      outputs.features, outputs.embedding, model.head(params)[0],
+      outputs.logits, labels, saliency=c.saliency, kernel=c.kernel,
+      size=c.kernel_size,
+    )  # fmt: skip
+    saliency = ssdp.upsample(saliency, size, size)
+    low, high = c.hidden
+    draws, ties = base.fold_rows(keys, 0), base.fold_rows(keys, 1)
+    hidden = jax.vmap(
+      lambda key: jax.random.uniform(key, minval=low, maxval=high)
+    )(draws)
+    keep = 'high' if c.mode == 'spotlight' else 'low'
+    return saliency, ssdp.rank_mask(ties, saliency, hidden, keep=keep)
+
+  def loss(params, context, batch, key):
+    raw, labels, axis = batch['raw'], batch['label'], context.axis
+    b = labels.shape[0]
+
+    def spotlight(outputs):
+      keys = sharding.row_keys(jax.random.fold_in(key, 2), b, axis)
+      _, shown = mask(params, outputs, labels, raw.shape[1], keys)
+      return ssdp.apply_mask(raw, shown, model.mean)
+
+    aug = spotlight if c.mode in _ADAPTIVE else batch['aug']
+    out_r, out_a, state = base.forward_two(
+      model, params, context, raw, aug, key
+    )
+
+    # Image-major, so that the global order is the same on any topology.
+    embeddings = normalise(
+      jnp.stack([out_r.embedding, out_a.embedding], axis=1)
+    ).reshape(2 * b, -1)
+    labels2, ids2 = jnp.repeat(labels, 2), jnp.repeat(batch['id'], 2)
+    everyone = [sharding.gather(x, axis) for x in (embeddings, labels2, ids2)]
+    offset = 0 if axis is None else jax.lax.axis_index(axis) * 2 * b
+    contrast, pairs = ddl.loss(
+      embeddings, labels2, ids2, *everyone, context.memory,
+      margin=c.margin, averaging=c.averaging,
+      exclude_same_image=c.exclude_same_image, self_offset=offset, axis=axis,
+    )  # fmt: skip
+
+    terms = {
+      'ce': base.cross_entropy(out_r.logits, labels, smoothing),
+      'ce_aug': base.cross_entropy(out_a.logits, labels, smoothing),
+      'ddl': contrast,
+      'ssdt': ssdt.loss(
+        out_r.logits, out_a.logits,
+        temperature=c.temperature, direction=c.direction,
+      ),
+    }  # fmt: skip
+    total = (
+      terms['ce']
+      + c.aug_weight * terms['ce_aug']
+      + c.alpha * terms['ddl']
+      + c.beta * terms['ssdt']
+    )
+    metrics = terms | {
+      'loss': total,
+      'ddl_positive': pairs['positive'],
+      'ddl_negative': pairs['negative'],
+      'train_top1': base.accuracy(out_r.logits, labels),
+    }
+    return total, base.Aux(state, tuple(everyone), metrics)
+
+  def pictures(params, model_state, batch, key):
+    """The raw view, SSDP's map over it, its mask, and the augmented view."""
+    images = batch['image'].astype(jnp.float32) / 255.0
+    keys = sharding.row_keys(key, images.shape[0], None)
+    if c.mode not in _ADAPTIVE:
+      extent = jnp.full((images.shape[0], 2), images.shape[1])
+      batch = views(keys, batch | {'extent': extent})
+      return {'raw view': batch['raw'], 'augmented view': batch['aug']}
+    outputs, _ = model.apply(params, model_state, images, train=False)
+    saliency, shown = mask(
+      params, outputs, batch['label'], images.shape[1], keys
+    )
+    low = jnp.min(saliency, axis=(1, 2), keepdims=True)
+    high = jnp.max(saliency, axis=(1, 2), keepdims=True)
+    heat = (saliency - low) / jnp.maximum(high - low, 1e-12)
+    return {
+      'raw view': images,
+      'SSDP map over it': images * (0.15 + 0.85 * heat[..., None]),
+      'mask': jnp.repeat(shown[..., None], 3, axis=-1),
+      'augmented view': ssdp.apply_mask(images, shown, model.mean),
+    }
+
+  return base.Method(
+    init_memory=lambda width: memory.init(c.queue, width) if c.queue else (),
+    views=views,
+    loss=loss,
+    update_memory=lambda m, push: memory.push(m, *push) if m else (),
+    predict=base.predictor(model),
+    pictures=pictures,
+    forwards=2,
+  )
+
+
+def fit(config, n_train: int) -> list[str]:
+  """Caps the queue at both views of every training image.
+
+  A longer one would hold stale copies of the same images.
+
+  Args:
+    config: of the run; `method.csdnet.queue` is changed in place.
+    n_train: training images.
+
+  Returns:
+    What was changed, in sentences.
+
+  Raises:
+    UserError: if the queue is shorter than the keys of one step.
+  """
+  c, notes = config.method.csdnet, []
+  if c.queue > 2 * n_train:
+    notes.append(
+      f'The memory queue holds {2 * n_train} keys instead of {c.queue}: both '
+      'views of every training image once.'
+    )
+    c.queue = 2 * n_train
+  if 0 < c.queue < 2 * config.batch_size:
+    raise UserError(
+      f'config.method.csdnet.queue is {c.queue}, less than the '
+      f'{2 * config.batch_size} keys (two views of config.batch_size='
+      f'{config.batch_size} images) pushed at each step; raise it, lower the '
+      'batch size, or set it to 0 for no queue.'
+    )
+  return notes

@@ -1,0 +1,234 @@
+"""SSDP: augmented views that spotlight what tells a subcategory.
+
+CSDNet, arXiv 2311.06056, first module; instance level. Reachable material says
+that the augmented samples are adaptive and that their masks come from a
+"content-aware kernel"; the form below is our choice: see the README. A saliency
+map S of the raw view is smoothed by a kernel made from the features themselves,
+brought to the size of the image, and the image is shown where S ranks high
+('spotlight') or where it ranks low ('erase').
+"""
+
+import jax
+import jax.numpy as jnp
+
+from csdnet_jax.methods.cosine import normalise
+
+
+def similarity_map(features: jax.Array, embedding: jax.Array) -> jax.Array:
+  """Saliency S = cos(F, z): how close each place is to the pooled embedding.
+
+  Args:
+    features: F, [B, h, w, C].
+    embedding: z, [B, C].
+
+  Returns:
+    [B, h, w] float32 in [-1, 1].
+  """
+  return jnp.einsum(
+    'bhwc,bc->bhw',
+    normalise(features),
+    normalise(embedding),
+    precision='highest',
+  )
+
+
+def margin_map(
+  features: jax.Array, kernel: jax.Array, logits: jax.Array, labels: jax.Array
+) -> jax.Array:
+  """Saliency S = F (w_y - w_y'): what tells y from its nearest neighbour y'.
+
+  The class activation (CAM) of the label minus that of its most confused other
+  class, y' = argmax over c != y of the logits.
+
+  Args:
+    features: F, [B, h, w, C]. Their mean is the embedding of a pooled network,
+      so S averages to the difference of the two logits; a class-token network
+      gives its patch tokens, for which this is an approximation.
+    kernel: the head's weights, [C, classes].
+    logits: [B, classes].
+    labels: y, [B] int32.
+
+  Returns:
+    [B, h, w] float32.
+  """
+  is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+  rival = jnp.argmax(jnp.where(is_label, -jnp.inf, logits), axis=-1)
+  direction = kernel[:, labels] - kernel[:, rival]
+  return jnp.einsum('bhwc,cb->bhw', features, direction, precision='highest')
+
+
+def _neighbours(x: jax.Array, size: int, fill: float) -> jax.Array:
+  """[B, h, w, ...] -> [size^2, B, h, w, ...]; outside the map is `fill`."""
+  r = size // 2
+  h, w = x.shape[1:3]
+  widths = [(0, 0), (r, r), (r, r)] + [(0, 0)] * (x.ndim - 3)
+  x = jnp.pad(x, widths, constant_values=fill)
+  shifts = [(i, j) for i in range(size) for j in range(size)]
+  return jnp.stack([x[:, i : i + h, j : j + w] for i, j in shifts])
+
+
+def _inside(saliency: jax.Array, size: int) -> jax.Array:
+  return _neighbours(jnp.ones_like(saliency), size, 0.0) > 0
+
+
+def content_kernel(
+  features: jax.Array,
+  saliency: jax.Array,
+  *,
+  size: int = 3,
+  temperature: float = 0.1,
+) -> jax.Array:
+  """Smooths S by weights that the content gives: like mixes with like.
+
+  S'(u) = sum_v a(u, v) S(v), with a(u, .) the softmax over the size x size
+  neighbours v of u of cos(F(u), F(v)) / temperature.
+
+  Args:
+    features: F, [B, h, w, C].
+    saliency: S, [B, h, w].
+    size: odd width of the neighbourhood; places outside the map take no part.
+    temperature: > 0.
+
+  Returns:
+    S', [B, h, w] float32.
+  """
+  unit = normalise(features)
+  cosine = jnp.sum(unit * _neighbours(unit, size, 0.0), axis=-1)
+  score = jnp.where(_inside(saliency, size), cosine / temperature, -jnp.inf)
+  weight = jax.nn.softmax(score, axis=0)
+  return jnp.sum(weight * _neighbours(saliency, size, 0.0), axis=0)
+
+
+def box_kernel(saliency: jax.Array, *, size: int = 3) -> jax.Array:
+  """Smooths S by the plain mean of its neighbours: the ablation.
+
+  Args:
+    saliency: S, [B, h, w].
+    size: odd width of the neighbourhood; places outside the map take no part.
+
+  Returns:
+    S', [B, h, w] float32.
+  """
+  inside = _inside(saliency, size)
+  total = jnp.sum(_neighbours(saliency, size, 0.0), axis=0)
+  return total / jnp.sum(inside, axis=0)
+
+
+def saliency_map(
+  features: jax.Array,
+  embedding: jax.Array,
+  head_kernel: jax.Array,
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  saliency: str = 'similarity',
+  kernel: str = 'content',
+  size: int = 3,
+) -> jax.Array:
+  """The smoothed saliency of B raw views, with its gradient stopped.
+
+  Args:
+    features: F, [B, h, w, C].
+    embedding: z, [B, C].
+    head_kernel: [C, classes].
+    logits: [B, classes].
+    labels: [B] int32.
+    saliency: 'similarity' or 'margin'; the margin falls back to the similarity
+      while the head is still zero, when no class activates anything.
+    kernel: 'content' or 'box'.
+    size: odd width of the kernel.
+
+  Returns:
+    [B, h, w] float32, at the resolution of the features.
+  """
+  args = features, embedding, head_kernel, logits
+  features, embedding, head_kernel, logits = jax.lax.stop_gradient(args)
+  score = similarity_map(features, embedding)
+  if saliency == 'margin':
+    untrained = jnp.all(head_kernel == 0)
+    margin = margin_map(features, head_kernel, logits, labels)
+    score = jnp.where(untrained, score, margin)
+  elif saliency != 'similarity':
+    raise ValueError(f"saliency is 'similarity' or 'margin', not {saliency!r}.")
+  if kernel == 'content':
+    return content_kernel(features, score, size=size)
+  if kernel == 'box':
+    return box_kernel(score, size=size)
+  raise ValueError(f"kernel is 'content' or 'box', not {kernel!r}.")
+
+
+def upsample(saliency: jax.Array, height: int, width: int) -> jax.Array:
+  """[B, h, w] -> [B, height, width], bilinear."""
+  shape = (saliency.shape[0], height, width)
+  return jax.image.resize(saliency, shape, 'bilinear')
+
+
+def rank_mask(
+  keys: jax.Array,
+  saliency: jax.Array,
+  hidden: jax.Array,
+  *,
+  keep: str = 'high',
+  edge: float = 0.05,
+) -> jax.Array:
+  """A soft mask that hides an exact share of the area, by rank.
+
+  Ranks always spread evenly, whatever the values of S, so the hidden share
+  holds for any map; ties, even a constant map, are broken by the key.
+
+    >>> keys = jax.random.split(jax.random.key(0), 1)
+    >>> saliency = jnp.array([[[1.0, 2.0], [8.0, 0.0]]])
+    >>> rank_mask(keys, saliency, jnp.array([0.5])).tolist()
+    [[[0.0, 1.0], [1.0, 0.0]]]
+
+  Args:
+    keys: [B] PRNG keys.
+    saliency: S, [B, H, W].
+    hidden: [B] float32 in [edge / 2, 1 - edge / 2], the share to hide.
+    keep: 'high' shows where S is high (spotlight), 'low' where it is low
+      (erase).
+    edge: the share of the ranks over which the mask rises from 0 to 1.
+
+  Returns:
+    [B, H, W] float32: 1 is shown, 0 hidden; its mean is 1 - hidden.
+  """
+  b, h, w = saliency.shape
+  flat = saliency.reshape(b, h * w)
+  if keep == 'low':
+    flat = -flat
+  elif keep != 'high':
+    raise ValueError(f"keep is 'high' or 'low', not {keep!r}.")
+
+  y, x = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w),
+                      indexing='ij')  # fmt: skip
+
+  def ranks(key, values):
+    # Ties are ordered along a random direction: plateaus, such as the rim of
+    # an upsampled map, are cut by a line instead of dissolving into dots.
+    angle = jax.random.uniform(key, maxval=2 * jnp.pi)
+    ramp = (jnp.cos(angle) * x + jnp.sin(angle) * y).ravel()
+    order = jnp.lexsort((ramp, values))
+    return (
+      jnp.zeros(values.shape)
+      .at[order]
+      .set((jnp.arange(h * w) + 0.5) / (h * w), unique_indices=True)
+    )
+
+  rank = jax.vmap(ranks)(keys, flat)
+  mask = jnp.clip((rank - hidden[:, None]) / edge + 0.5, 0.0, 1.0)
+  return mask.reshape(b, h, w)
+
+
+def apply_mask(images: jax.Array, mask: jax.Array, fill) -> jax.Array:
+  """Dims what is hidden to one colour: x_a = M x_r + (1 - M) fill.
+
+  Args:
+    images: x_r, [B, H, W, 3].
+    mask: M, [B, H, W] in [0, 1].
+    fill: [3], the mean colour.
+
+  Returns:
+    x_a, [B, H, W, 3].
+  """
+  mask = mask[..., None]
+  return mask * images + (1.0 - mask) * jnp.asarray(fill, images.dtype)

@@ -1,0 +1,102 @@
+"""Exact figures of a classification, from sums over batches and devices.
+
+>>> import jax.numpy as jnp
+>>> logits = jnp.array([[2.0, 1.0], [0.0, 3.0], [9.0, 0.0]])
+>>> labels, mask = jnp.array([0, 0, 0]), jnp.array([True, True, False])
+>>> sums = classification_sums(logits, labels, mask, 2)
+>>> figures = classification_figures(sums)
+>>> figures['n'], figures['top1'], figures['mean_per_class']
+(2, 50.0, 50.0)
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def classification_sums(
+  logits: jax.Array, labels: jax.Array, mask: jax.Array, classes: int
+) -> dict[str, jax.Array]:
+  """Counts of one batch; those of several batches or devices add up.
+
+  Equal logits rank by class index, the lower first, as `argmax` does. A row
+  with a NaN among its logits predicts nothing: it counts as an image, is never
+  correct, and is left out of the confusion matrix.
+
+  Args:
+    logits: [B, classes] floating.
+    labels: [B] int32 in [0, classes) where `mask` is set, anything elsewhere.
+    mask: [B] bool, False for the rows that only fill the batch.
+    classes: the number of classes.
+
+  Returns:
+    top1, top5: [] int32, images whose label ranks first, and among the first
+      min(5, classes).
+    loss: [] float32, the sum of cross-entropies in nats.
+    weight: [] int32, images.
+    images: [classes] int32, images of each label.
+    confusion: [classes, classes] int32, images by label (row) and prediction.
+
+  Raises:
+    ValueError: if the logits have another number of classes, when traced.
+  """
+  if logits.shape[-1] != classes:
+    raise ValueError(
+      f'The logits have {logits.shape[-1]} columns for {classes} classes.'
+    )
+  logits = logits.astype(jnp.float32)
+  labels = jnp.where(mask, labels, 0)
+  decided = mask & ~jnp.any(jnp.isnan(logits), axis=-1)
+  own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+  earlier = jnp.arange(classes) < labels[:, None]
+  ahead = (logits > own) | ((logits == own) & earlier)
+  rank = jnp.sum(ahead, axis=-1)
+  loss = jax.nn.logsumexp(logits, axis=-1) - own[:, 0]
+  matrix = jnp.zeros((classes, classes), jnp.int32)
+  predicted = jnp.argmax(logits, axis=-1)
+
+  def count(rows):
+    return jnp.sum(rows, dtype=jnp.int32)
+
+  return {
+    'top1': count(decided & (rank == 0)),
+    'top5': count(decided & (rank < 5)),
+    'loss': jnp.sum(jnp.where(mask, loss, 0.0)),
+    'weight': count(mask),
+    'images': jnp.zeros((classes,), jnp.int32).at[labels].add(mask),
+    'confusion': matrix.at[labels, predicted].add(decided),
+  }
+
+
+def classification_figures(sums: dict[str, Any]) -> dict[str, float]:
+  """What is reported of the sums over a whole test set, on the host.
+
+  Args:
+    sums: what `classification_sums` returns, added over all batches.
+
+  Returns:
+    top1, top5: percent of the images.
+    mean_per_class: percent correct of each class, averaged over the classes
+      that have images (balanced accuracy).
+    loss: mean cross-entropy in nats.
+    n: number of images.
+
+  Raises:
+    ValueError: if there is no image.
+  """
+  n = int(sums['weight'])
+  if n == 0:
+    raise ValueError('No image was counted, so there is nothing to report.')
+  images = np.asarray(sums['images'], np.int64)
+  correct = np.diagonal(np.asarray(sums['confusion'], np.int64))
+  present = images > 0
+  return {
+    'top1': 100.0 * int(sums['top1']) / n,
+    'top5': 100.0 * int(sums['top5']) / n,
+    'mean_per_class': 100.0
+    * float(np.mean(correct[present] / images[present])),
+    'loss': float(sums['loss']) / n,
+    'n': n,
+  }

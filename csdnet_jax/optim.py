@@ -1,0 +1,122 @@
+"""Optimisers: Optax, with one table of multipliers by parameter name."""
+
+import re
+
+import jax
+import optax
+
+
+def names(params) -> dict[str, jax.Array]:
+  """Returns {'blocks_0/conv/kernel': leaf} in tree order."""
+  leaves = jax.tree.leaves_with_path(params)
+  return {
+    '/'.join(str(getattr(k, 'key', k)) for k in path): leaf
+    for path, leaf in leaves
+  }
+
+
+def multipliers(params, groups) -> tuple:
+  """Returns two trees like params: lr and weight decay multipliers.
+
+  Args:
+    params: the parameters.
+    groups: rows (regex, lr multiplier, weight decay multiplier). Every row
+      whose regex is found in a parameter's name multiplies.
+  """
+  table = []
+  for name in names(params):
+    lr = wd = 1.0
+    for pattern, lr_mult, wd_mult in groups:
+      if re.search(pattern, name):
+        lr, wd = lr * lr_mult, wd * wd_mult
+    table.append((lr, wd))
+  structure = jax.tree.structure(params)
+  lrs, wds = zip(*table, strict=True)
+  return jax.tree.unflatten(structure, lrs), jax.tree.unflatten(structure, wds)
+
+
+def schedule(config, *, steps: int, warmup_steps: int) -> optax.Schedule:
+  """Linear warm-up, then cosine or linear decay to `config.final` of lr."""
+  warmup_steps = min(warmup_steps, steps)
+  rest = max(steps - warmup_steps, 1)
+  if config.schedule == 'cosine':
+    decay = optax.cosine_decay_schedule(config.lr, rest, alpha=config.final)
+  else:
+    decay = optax.linear_schedule(config.lr, config.lr * config.final, rest)
+  # One step in, so that no step is wasted at a rate of zero.
+  first = config.lr / (warmup_steps + 1)
+  warmup = optax.linear_schedule(first, config.lr, warmup_steps)
+  return optax.join_schedules([warmup, decay], [warmup_steps])
+
+
+def _by_tree(factors) -> optax.GradientTransformation:
+  return optax.stateless(
+    lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, factors)
+  )
+
+
+def _decay(rate, factors) -> optax.GradientTransformation:
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(
+      lambda u, p, f: u + rate * f * p if f else u, updates, params, factors
+    )
+  )
+
+
+def make(config, params, *, steps: int, warmup_steps: int):
+  """Returns the Optax transformation for `config.optim`.
+
+  AdamW (betas 0.9 and 0.999, decoupled decay) or SGD (momentum 0.9, L2 decay
+  in the gradient, as PyTorch has it). Frozen parameters, those with an lr
+  multiplier of 0, hold no state and no part of the clipping norm.
+
+  Args:
+    config: `config.optim`.
+    params: the parameters or their shapes.
+    steps: of the whole run.
+    warmup_steps: of them.
+  """
+  lrs, wds = multipliers(params, config.groups)
+  rate = schedule(config, steps=steps, warmup_steps=warmup_steps)
+  # The chain sees the trained leaves only.
+  trained = jax.tree.map(bool, lrs)
+
+  def masked(tree):
+    return jax.tree.map(
+      lambda on, x: x if on else optax.MaskedNode(), trained, tree
+    )
+
+  decay = _decay(config.weight_decay, masked(wds))
+  clip = (
+    optax.clip_by_global_norm(config.clip)
+    if config.clip
+    else (optax.identity())
+  )
+  if config.name == 'adamw':
+    rule = [optax.scale_by_adam(), decay]
+  else:
+    rule = [decay, optax.trace(decay=0.9)]
+  chain = optax.chain(
+    clip, *rule, _by_tree(masked(lrs)), optax.scale_by_learning_rate(rate)
+  )
+  labels = jax.tree.map(lambda on: 'train' if on else 'freeze', trained)
+  return optax.partition(
+    {'train': chain, 'freeze': optax.set_to_zero()}, labels
+  )
+
+
+def describe(config, params) -> list[str]:
+  """Returns a line for each group: multipliers, effective lr, parameters."""
+  lrs, wds = multipliers(params, config.groups)
+  sizes = {}
+  rows = zip(
+    jax.tree.leaves(lrs), jax.tree.leaves(wds), jax.tree.leaves(params),
+    strict=True,
+  )  # fmt: skip
+  for lr, wd, leaf in rows:
+    sizes[lr, wd] = sizes.get((lr, wd), 0) + leaf.size
+  return [
+    f'lr {config.lr * lr:.3g}, weight decay {config.weight_decay * wd:.3g}: '
+    f'{size:,} parameters' + ('' if lr else ' (frozen)')
+    for (lr, wd), size in sorted(sizes.items(), reverse=True)
+  ]

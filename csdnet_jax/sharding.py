@@ -1,0 +1,128 @@
+"""Devices: one axis, 'data', over which the batch is split.
+
+The step is written per device. Over several devices it runs under
+`jit(shard_map)`: gradients are averaged, in-batch keys gathered, through AXIS.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+
+AXIS = 'data'
+REPLICATED = P()
+ROWS = P(AXIS)
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Returns a mesh of the devices (default: all) along AXIS."""
+  devices = jax.devices() if devices is None else devices
+  return jax.make_mesh(
+    (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+def axis_of(mesh: Mesh) -> str | None:
+  """Returns the name for collectives: None where there is one device."""
+  return AXIS if mesh.size > 1 else None
+
+
+def compile_step(
+  step: Callable, mesh: Mesh, *, donate: bool, out_specs=REPLICATED
+) -> Callable:
+  """Jits `step(state, batch, ...)`, the batch split, the rest replicated.
+
+  Args:
+    step: a per-device function of (state, batch, *rest).
+    mesh: of one axis.
+    donate: whether the state's buffers are reused for the output.
+    out_specs: of the outputs: REPLICATED where they are equal on all devices,
+      ROWS where each device returns its rows.
+  """
+  if mesh.size > 1:
+    inner = step
+
+    def step(state, batch, *rest):
+      in_specs = (REPLICATED, ROWS, *(REPLICATED for _ in rest))
+      return jax.shard_map(
+        inner,
+        mesh=mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        check_vma=False,
+      )(state, batch, *rest)
+
+  return jax.jit(step, donate_argnums=(0,) if donate else ())
+
+
+def replicate(tree, mesh: Mesh):
+  """Puts equal host values on all devices, of all processes, as own copies."""
+  sharding = NamedSharding(mesh, REPLICATED)
+
+  def put(x):
+    if mesh.is_multi_process:
+      return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+    # A copy: the state is donated, and its source may be used again.
+    return jax.device_put(x, sharding, may_alias=False)
+
+  return jax.tree.map(put, tree)
+
+
+def shard_batch(batch, mesh: Mesh):
+  """Makes the global batch from this process's rows of it."""
+  sharding = NamedSharding(mesh, ROWS)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+  )
+
+
+def fetch_rows(x: jax.Array) -> np.ndarray:
+  """Returns a row-sharded array on every host."""
+  if x.is_fully_addressable:
+    return np.asarray(x)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(x, tiled=True)
+
+
+def abstract(tree, mesh: Mesh):
+  """Returns the tree's shapes and dtypes with a replicated sharding."""
+  sharding = NamedSharding(mesh, REPLICATED)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+  )
+
+
+def row_keys(key: jax.Array, rows: int, axis: str | None) -> jax.Array:
+  """Returns [rows] keys, fold_in(key, global row): equal on any topology."""
+  first = 0 if axis is None else jax.lax.axis_index(axis) * rows
+  return jax.vmap(lambda row: jax.random.fold_in(key, row))(
+    first + jax.numpy.arange(rows)
+  )
+
+
+def gather(x: jax.Array, axis: str | None) -> jax.Array:
+  """[b, ...] on each device -> [B, ...] of all devices, in global row order."""
+  return x if axis is None else jax.lax.all_gather(x, axis, tiled=True)
+
+
+def mean(tree, axis: str | None):
+  """The mean over devices."""
+  return tree if axis is None else jax.lax.pmean(tree, axis)
+
+
+def abstract_rows(batch, mesh: Mesh):
+  """Returns the shapes of a global batch, split by rows."""
+  sharding = NamedSharding(mesh, ROWS)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch
+  )
+
+
+def barrier(name: str) -> None:
+  """Waits until every process is here."""
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)

@@ -1,0 +1,425 @@
+"""Training, from a config to a workdir; reads from top to bottom.
+
+The order in which a run finds its state: its own workdir, then
+`config.init_from` (a run, a file, or ImageNet's weights), then random values.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import pathlib
+import time
+
+import jax
+import numpy as np
+
+from csdnet_jax import (
+  build as build_lib,
+  checkpoint,
+  config as config_lib,
+  environment,
+  optim,
+  pictures,
+  sharding,
+  writers,
+)
+from csdnet_jax.data import pipeline, sources, splits
+from csdnet_jax.errors import UserError
+from csdnet_jax.evaluators import classification, probes
+from csdnet_jax.terminal import (
+  progress_bar,
+  say,
+  show_summary,
+  show_table,
+  stopper,
+)
+
+
+@contextlib.contextmanager
+def open_workdir(config, workdir: pathlib.Path):
+  """Makes the workdir, or checks that it holds the same run, and locks it.
+
+  Args:
+    config: of the run, as given.
+    workdir: what a start that saved nothing has left in it is removed.
+
+  Raises:
+    UserError: if it cannot be written, holds another config, or is in use.
+  """
+  if jax.process_index():
+    sharding.barrier('workdir')
+    yield
+    return
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = open(workdir / '.lock', 'w')  # noqa: SIM115
+  except OSError as error:
+    if error.errno == errno.ENOSPC:
+      raise
+    raise UserError(
+      f'The workdir {workdir} cannot be written ({error.strerror}); choose '
+      'another with --workdir.'
+    ) from error
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UserError(
+        f'Another process is training in {workdir}; wait for it, or choose '
+        'another --workdir.'
+      ) from error
+    saved = workdir / 'checkpoints'
+    started = saved.is_dir() and any(saved.iterdir())
+    if started or (workdir / 'summary.json').exists():
+      known, split = build_lib.read_run(workdir)
+      given = config.copy_and_resolve_references()
+      build_lib.fit(given, len(split['train']))
+      changed = config_lib.differences(known, given)
+      if changed:
+        raise UserError(
+          f'{workdir} holds a run of another config ({"; ".join(changed)}); '
+          'choose another --workdir, or go back to those values.'
+        )
+    else:
+      for name in ('split.json', 'start.json', 'metrics.jsonl'):
+        (workdir / name).unlink(missing_ok=True)
+    sharding.barrier('workdir')
+    yield
+
+
+def write_inputs(config, dataset, workdir: pathlib.Path) -> None:
+  """Writes the config, the split and the class names of a run."""
+  if jax.process_index() == 0:
+    writers.write_text(workdir / 'config.json', config_lib.to_json(config))
+    writers.write_json(workdir / 'split.json', splits.split_to_json(dataset))
+    writers.write_json(workdir / 'class_names.json', dataset.class_names)
+
+
+def train(config, workdir: pathlib.Path, *, devices=None) -> dict | None:
+  """Trains as the config says, or continues where the workdir stands.
+
+  Args:
+    config: of the run.
+    workdir: where everything of the run is kept.
+    devices: to run on; all of them where None.
+
+  Returns:
+    What `summary.json` holds, or None if the run was told to stop (SIGTERM or
+    Ctrl-C) before its end; the same command continues it.
+
+  Raises:
+    UserError: for a user's mistake.
+  """
+  config_lib.validate(config)
+  with open_workdir(config, workdir):
+    if (workdir / 'summary.json').exists():
+      say(f'{workdir} is finished; nothing to do.')
+      summary = json.loads((workdir / 'summary.json').read_text())
+      show_summary(summary, workdir)
+      return summary
+    if config.notice:
+      say(config.notice)
+    return _train(config, workdir, environment.Record(workdir), devices)
+
+
+def _train(config, workdir, record, devices) -> dict | None:
+  path = workdir / 'split.json'
+  split = json.loads(path.read_text()) if path.exists() else None
+  dataset = sources.load(config.data, split=split)
+  n_train, classes = len(dataset.train.names), len(dataset.class_names)
+  for note in build_lib.fit(config, n_train):
+    say(note)
+  run = build_lib.build(
+    config, classes=classes, n_train=n_train, devices=devices
+  )
+  data, figures = build_lib.prepare_data(config, dataset)
+  write_inputs(config, dataset, workdir)
+  if jax.process_index() == 0:
+    writers.write_json(workdir / 'data_report.json', figures)
+  with contextlib.ExitStack() as stack:
+    checkpoints = checkpoint.Checkpoints(
+      workdir / 'checkpoints', keep=config.keep
+    )
+    stack.callback(checkpoints.close)
+    abstract = sharding.abstract(jax.eval_shape(run.init), run.mesh)
+    state = checkpoints.restore(abstract, warn=say)
+    if state is None:
+      params, model_state, loaded = build_lib.initial_weights(
+        config, run, classes
+      )
+      record.update(weights=loaded['origin'])
+      if jax.process_index() == 0:
+        writers.write_json(workdir / 'weights.json', loaded)
+      state = sharding.replicate(run.init(params, model_state), run.mesh)
+    else:
+      say(f'Continuing from step {int(state.step)}.')
+    build_lib.describe_run(config, run, state.params, n_train)
+    start = start_figures(config, run, state, data, workdir)
+    writer = None
+    if jax.process_index() == 0:
+      writer = writers.Writer(workdir, config, step=int(state.step))
+      stack.callback(writer.close)
+    state, finished = loop(
+      config, run, state, data, checkpoints, writer, workdir
+    )
+    checkpoints.close()
+  record.finish(steps=int(state.step))
+  if not finished:
+    say(
+      f'Stopped and saved at step {int(state.step)} of {run.steps}; the same '
+      'command continues.'
+    )
+    return None
+  summary = None
+  if jax.process_index() == 0:
+    summary = summarise(run, data, start, workdir)
+    writers.write_json(workdir / 'summary.json', summary)
+    show_summary(summary, workdir)
+  sharding.barrier('finished')
+  return summary
+
+
+def loop(config, run, state, data, checkpoints, writer, workdir):
+  """Steps until the end or a signal; returns (state, whether it is the end).
+
+  Evaluates and saves before it takes the next batch, so that the state of a
+  step, its records and its checkpoint always agree.
+  """
+  n_train = data.train.labels.shape[0]
+  evals = {
+    build_lib.step_of(config, epoch, n_train): epoch
+    for epoch in np.arange(config.eval_every, config.epochs, config.eval_every)
+  } | {run.steps: config.epochs}
+  first = int(state.step)
+  batches = pipeline.train_batches(
+    data.train, batch=config.batch_size, seed=config.seed, start=first,
+    stop=run.steps, host=jax.process_index(), hosts=jax.process_count(),
+  )  # fmt: skip
+  if first == 0:
+    pictures.write_views(run.method, state, data, workdir, step=0)
+  pending, clock = [], time.monotonic()
+  with stopper() as stop, progress_bar('steps') as progress:
+    progress(first, run.steps)
+    for step, batch in enumerate(batches, first + 1):
+      batch = sharding.shard_batch(batch, run.mesh)
+      state, figures = run.train_step(state, batch, ())
+      pending.append((step, figures))
+      stopping = stop(step)
+      evaluating = step in evals
+      saving = evaluating or stopping or step % config.save_every == 0
+      if saving or step % config.log_every == 0:
+        means = check_finite(pending)
+        seconds, clock = time.monotonic() - clock, time.monotonic()
+        rate = len(pending) * config.batch_size / seconds
+        pending = []
+        progress(step, run.steps, f'loss {means["loss"]:.3f}  {rate:.1f} img/s')
+        if writer:
+          writer.write('train', step, means | {'images_per_s': round(rate, 2)})
+      selection = None
+      if evaluating:
+        selection = evaluate(
+          config, run, state, data, step, evals[step], writer, workdir
+        )
+        clock = time.monotonic()
+      if saving:
+        checkpoints.save(state, step, selection)
+      if stopping and step < run.steps:
+        return state, False
+  pictures.write_views(run.method, state, data, workdir, step=run.steps)
+  return state, True
+
+
+def evaluate(config, run, state, data, step, epoch, writer, workdir) -> float:
+  """Evaluates every held-out part; returns the top-1 that selects the best."""
+  selection = 0.0
+  for part in ('test', 'val'):
+    if part not in data.views:
+      continue
+    figures, confusion = classification.evaluate(
+      run.eval_step, state, eval_batches(config, run, data.views[part])
+    )
+    selection = figures['top1']
+    if writer:
+      writer.write(part, step, {'epoch': round(float(epoch), 6)} | figures)
+      if part == 'test':
+        classification.write_confusion(
+          workdir / 'confusion.csv', confusion, data.dataset.class_names
+        )
+    say(
+      f'epoch {epoch:g}  {part}  top-1 {figures["top1"]:.2f}  mean per class '
+      f'{figures["mean_per_class"]:.2f}  top-5 {figures["top5"]:.2f}'
+    )
+  return selection
+
+
+def eval_batches(config, run, prepared):
+  """Yields every image of a part once, on the devices."""
+  for batch in pipeline.eval_batches(
+    prepared, batch=config.batch_size, host=jax.process_index(),
+    hosts=jax.process_count(),
+  ):  # fmt: skip
+    yield sharding.shard_batch(batch, run.mesh)
+
+
+def check_finite(pending) -> dict[str, float]:
+  """Returns the means of the logged figures of the last steps.
+
+  Raises:
+    UserError: if one is not finite; names the first such step and its terms.
+  """
+  fetched = jax.device_get([figures for _, figures in pending])
+  for (step, _), figures in zip(pending, fetched, strict=True):
+    bad = [name for name, value in figures.items() if not np.isfinite(value)]
+    if bad:
+      raise UserError(
+        f'At step {step} these are not finite: {", ".join(bad)}; training '
+        'stopped, the last good checkpoint is kept. Lower config.optim.lr, or '
+        'check the images of that step.'
+      )
+  return {
+    name: float(np.mean([figures[name] for figures in fetched]))
+    for name in fetched[0]
+  }
+
+
+def start_figures(config, run, state, data, workdir) -> dict[str, float]:
+  """kNN and linear probe on the initial features: the baselines to beat."""
+  path = workdir / 'start.json'
+  if path.exists():
+    return json.loads(path.read_text())
+  if int(state.step):
+    raise UserError(
+      f'{path} is missing although the run has started; restore it or choose '
+      'another --workdir.'
+    )
+  say('Measuring the baselines on the initial features ...')
+  x, y = {}, {}
+  for part in ('train', 'test'):
+    x[part], y[part] = classification.embed(
+      run.eval_step, state, eval_batches(config, run, data.views[part])
+    )
+  if jax.process_index():
+    return {}
+  args = x['train'], y['train'], x['test'], y['test']
+  start = {'knn': probes.knn(*args), 'linear_probe': probes.linear_probe(*args)}
+  writers.write_json(path, start)
+  return start
+
+
+def summarise(run, data, start, workdir) -> dict:
+  """Makes the summary, reproducible figures only, from `metrics.jsonl`."""
+  records = writers.read_records(workdir / 'metrics.jsonl')
+  tests = {r['step']: r for r in records if r['kind'] == 'test'}
+  selected_on = 'val' if 'val' in data.views else 'test'
+  # Of equal ones the later, as the checkpoints keep it.
+  best = max(
+    (r for r in records if r['kind'] == selected_on),
+    key=lambda r: (r['top1'], r['step']),
+  )
+  last = tests[run.steps]
+  return {
+    'top1': last['top1'],
+    'top5': last['top5'],
+    'mean_per_class': last['mean_per_class'],
+    'best': {
+      'epoch': best['epoch'],
+      'top1': tests[best['step']]['top1'],
+      'selected_on': selected_on,
+    },
+    'start': start,
+    'n_test': last['n'],
+    'steps': run.steps,
+  }
+
+
+# -------------------------------------------------------- dry run, evaluation
+
+
+def dry_run(config, *, devices=None) -> None:
+  """Prints the config, the data, the model and one batch, then returns."""
+  config_lib.validate(config)
+  dataset = sources.load(config.data)
+  for note in build_lib.fit(config, len(dataset.train.names)):
+    say(note)
+  say(config_lib.to_json(config))
+  data, _ = build_lib.prepare_data(config, dataset)
+  n_train = len(dataset.train.names)
+  run = build_lib.build(
+    config, classes=len(dataset.class_names), n_train=n_train, devices=devices
+  )
+  state = sharding.abstract(jax.eval_shape(run.init), run.mesh)
+  for name, leaf in optim.names(state.params).items():
+    say(f'{name:60} {leaf.shape!s:22} {leaf.size:>12,}')
+  build_lib.describe_run(config, run, state.params, n_train)
+  batch = next(
+    pipeline.train_batches(
+      data.train, batch=config.batch_size, seed=config.seed, start=0, stop=1
+    )
+  )
+  for name, value in batch.items():
+    say(f'batch {name}: {value.dtype} {value.shape}')
+  memory = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.memory))
+  say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
+  say('Compiling the step to estimate its memory ...')
+  shapes = sharding.abstract_rows(batch, run.mesh)
+  compiled = run.train_step.lower(state, shapes, ()).compile()
+  used = compiled.memory_analysis()
+  total = used.argument_size_in_bytes + used.temp_size_in_bytes
+  say(
+    f'One step needs about {total / 2**30:.2f} GiB on each device: '
+    f'{used.argument_size_in_bytes / 2**30:.2f} for the state and the batch, '
+    f'{used.temp_size_in_bytes / 2**30:.2f} for activations.'
+  )
+
+
+def evaluate_run(
+  config, workdir: pathlib.Path, *, devices=None
+) -> dict[str, float]:
+  """Evaluates the newest state of a workdir on the test part of `config.data`.
+
+  Args:
+    config: the run's own, possibly with other `data`.
+    workdir: of a run.
+    devices: to run on; all of them where None.
+
+  Returns:
+    'top1', 'top5', 'mean_per_class' in percent, 'loss' in nats, 'n' images.
+
+  Raises:
+    UserError: if there is no checkpoint, the config differs in more than the
+      data, the classes are not the run's, or the test part holds images that
+      it was trained on.
+  """
+  config_lib.validate(config)
+  trained, split = build_lib.read_run(workdir)
+  build_lib.fit(config, len(split['train']))
+  changed = config_lib.differences(trained, config)
+  other = [key for key in changed if not key.startswith('data.')]
+  if other:
+    raise UserError(
+      f'A run is evaluated as it was trained, only config.data may differ: '
+      f'{"; ".join(other)}.'
+    )
+  dataset = sources.load(config.data, split=None if changed else split)
+  if list(dataset.class_names) != split['class_names']:
+    raise UserError(
+      f'The classes of {dataset.name} are not those that {workdir} was '
+      f'trained on ({len(dataset.class_names)} and '
+      f'{len(split["class_names"])} of them); evaluate on a set with the same '
+      'class names.'
+    )
+  if config.data.root == trained.data.root:
+    seen = set(dataset.test.names) & set(split['train'])
+    if seen:
+      raise UserError(
+        f'{len(seen)} images of the new test part were trained on, such as '
+        f'{min(seen)}; evaluate on other images.'
+      )
+  data, _ = build_lib.prepare_data(config, dataset)
+  run, state = build_lib.restore_run(workdir, config, devices=devices)
+  figures, _ = classification.evaluate(
+    run.eval_step, state, eval_batches(config, run, data.views['test'])
+  )
+  show_table(f'Step {int(state.step)} of {workdir}, test part', figures)
+  return figures

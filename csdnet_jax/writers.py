@@ -1,0 +1,98 @@
+"""Figures to files: JSON Lines always, TensorBoard and W&B where wanted."""
+
+import importlib.util
+import json
+import os
+import pathlib
+
+from csdnet_jax.errors import UserError
+
+
+def write_json(path: pathlib.Path, value) -> None:
+  """Writes JSON so that a kill leaves the old file or the new, never half."""
+  write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a UTF-8 text file atomically, on the disk when it returns."""
+  write_bytes(path, text.encode('utf-8'))
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+  """Writes a file atomically, on the disk when it returns."""
+  part = path.with_name(path.name + '.part')
+  with open(part, 'wb') as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(part, path)
+
+
+def read_records(path: pathlib.Path) -> list[dict]:
+  """Returns the records of a JSONL file; a last line cut by a kill is left out.
+
+  Args:
+    path: it may be absent, which is an empty list.
+  """
+  if not path.exists():
+    return []
+  lines = path.read_text(encoding='utf-8').split('\n')
+  return [json.loads(line) for line in lines[:-1]]
+
+
+class Writer:
+  """Appends records of figures, each with its step.
+
+  `metrics.jsonl` is the ground truth from which every table is made.
+  TensorBoard event files are written beside it if tensorboardX is importable,
+  and W&B is used if `config.wandb.project` is set.
+  """
+
+  def __init__(self, workdir: pathlib.Path, config, *, step: int):
+    """Opens the files, cutting records after the restored `step` away."""
+    project = config.wandb.project
+    if project and importlib.util.find_spec('wandb') is None:
+      raise UserError(
+        f'config.wandb.project is {project!r}, but W&B is not installed; run '
+        'pip install wandb, or leave the project empty.'
+      )
+    self._path = workdir / 'metrics.jsonl'
+    kept = [r for r in read_records(self._path) if r['step'] <= step]
+    write_text(self._path, ''.join(json.dumps(r) + '\n' for r in kept))
+    self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
+    self._tensorboard = self._wandb = None
+    if importlib.util.find_spec('tensorboardX'):
+      import tensorboardX
+
+      self._tensorboard = tensorboardX.SummaryWriter(
+        str(workdir / 'tensorboard'), purge_step=step + 1
+      )
+    if project:
+      import wandb
+
+      self._wandb = wandb.init(
+        project=project,
+        name=config.name,
+        dir=str(workdir),
+        config=config.to_dict(),
+      )
+
+  def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
+    """Appends one record; `kind` is 'train', 'test' or 'val'."""
+    record = {'step': step, 'kind': kind} | figures
+    self._file.write(json.dumps(record) + '\n')
+    self._file.flush()
+    if self._tensorboard:
+      for name, value in figures.items():
+        self._tensorboard.add_scalar(f'{kind}/{name}', value, step)
+    if self._wandb:
+      named = {f'{kind}/{name}': value for name, value in figures.items()}
+      self._wandb.log(named, step=step)
+
+  def close(self) -> None:
+    """Closes every file."""
+    self._file.close()
+    if self._tensorboard:
+      self._tensorboard.close()
+    if self._wandb:
+      self._wandb.finish()

@@ -1,0 +1,67 @@
+"""Shared fixtures: eight fake devices and a compile cache, set before JAX."""
+
+import os
+import pathlib
+import tempfile
+
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Tiny programs: compiling them well costs more than running them badly.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
+)
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  str(pathlib.Path(tempfile.gettempdir()) / 'csdnet_jax_test_cache'),
+)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+# Grain reads absl flags, which pytest never parses.
+if not flags.FLAGS.is_parsed():
+  flags.FLAGS.mark_as_parsed()
+
+# Reasons for which a test of the slow tier may be skipped in CI.
+ALLOWED_SKIPS = (
+  'no browser is installed',
+  'no file system can be mounted',
+)
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+  """The workdir of a tiny finished run with a validation part; left as is."""
+  import jax
+
+  from csdnet_jax import train
+
+  import runs
+
+  config = runs.config(
+    tmp_path_factory.mktemp('cache'),
+    **{'data.val_fraction': 0.34, 'epochs': 2.0},
+  )
+  workdir = tmp_path_factory.mktemp('trained')
+  train.train(config, workdir, devices=jax.devices()[:1])
+  return workdir
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    '--fail-on-skip',
+    action='store_true',
+    help='fail if a test is skipped for a reason that is not allowed',
+  )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+  if not config.getoption('--fail-on-skip'):
+    return
+  for report in terminalreporter.stats.get('skipped', []):
+    reason = report.longrepr[2] if report.longrepr else ''
+    if not any(allowed in reason for allowed in ALLOWED_SKIPS):
+      terminalreporter.write_line(f'not allowed: {report.nodeid}: {reason}')
+      terminalreporter._session.exitstatus = 1

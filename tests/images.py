@@ -1,0 +1,54 @@
+"""Small pictures and data sets for the tests, written where they are asked."""
+
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+
+def pixels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
+  """Noise, uint8 [height, width, 3]; another seed gives another picture."""
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (height, width, 3), np.uint8)
+
+
+def encode(image: np.ndarray | Image.Image, kind: str = 'PNG', **kw) -> bytes:
+  if isinstance(image, np.ndarray):
+    image = Image.fromarray(image)
+  encoded = io.BytesIO()
+  image.save(encoded, kind, **kw)
+  return encoded.getvalue()
+
+
+def write(path: pathlib.Path, data: bytes) -> pathlib.Path:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(data)
+  return path
+
+
+def class_folders(root: pathlib.Path, counts: dict[str, int]) -> pathlib.Path:
+  """`<class>/<i>.png`, all pictures different."""
+  for c, (name, n) in enumerate(counts.items()):
+    (root / name).mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+      write(root / name / f'{i}.png', encode(pixels(1000 * c + i)))
+  return root
+
+
+def ufg_layout(
+  root: pathlib.Path,
+  train: dict[str, int],
+  test: dict[str, int],
+  classes: dict[int, str] | None = None,
+) -> pathlib.Path:
+  """`images/` and `anno/` from path -> label, all pictures different."""
+  for i, name in enumerate([*train, *test]):
+    write(root / 'images' / name, encode(pixels(i)))
+  for part, labels in {'train': train, 'test': test}.items():
+    lines = ''.join(f'{name} {label}\n' for name, label in labels.items())
+    write(root / 'anno' / f'{part}.txt', lines.encode())
+  if classes:
+    lines = ''.join(f'{label} {name}\n' for label, name in classes.items())
+    write(root / 'anno' / 'classes.txt', lines.encode())
+  return root

@@ -1,0 +1,43 @@
+"""A whole run in seconds: drawn leaves of 32 pixels, a tiny network."""
+
+import pathlib
+
+import jax
+
+from csdnet_jax import (
+  build as build_lib,
+  config as config_lib,
+)
+
+
+def config(cache, **fields):
+  """The config of a run of 15 steps; `cache` is shared by all tests."""
+  c = config_lib.default()
+  c.name = 'tiny'
+  c.init_from = ''
+  c.batch_size = 4
+  c.epochs = 5.0
+  c.eval_every = 2.0
+  c.save_every = 4
+  c.log_every = 2
+  c.data.source = 'leaves'
+  c.data.leaves.update(
+    cultivars=4, train_per_class=3, test_per_class=2, size=40
+  )
+  c.data.cache = str(cache)
+  c.data.canvas = 36
+  c.data.test_resize = 36
+  c.model.name = 'efficientnet_tiny'
+  c.model.size = 32
+  c.method.csdnet.queue = 24
+  c.update_from_flattened_dict(fields)
+  return c
+
+
+def saved_state(workdir: pathlib.Path, step=None):
+  """The state that a workdir holds, as host arrays."""
+  config, _ = build_lib.read_run(workdir)
+  _, state = build_lib.restore_run(
+    workdir, config, devices=jax.devices()[:1], step=step
+  )
+  return jax.device_get(state)

@@ -1,0 +1,216 @@
+"""The page: a leaf goes in, cultivars come out; nothing else gets through."""
+
+import html
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from csdnet_jax import app as app_lib, embed, load_run
+from csdnet_jax.data import uploads
+from csdnet_jax.errors import UserError
+
+import images
+
+ROOT = pathlib.Path(__file__).parent.parent
+LEAF = images.encode(images.pixels(0, 60, 48))
+
+
+@pytest.fixture(scope='module')
+def run(trained):
+  return load_run(trained)
+
+
+@pytest.fixture(scope='module')
+def client(run):
+  train = run.part('train')
+  leaves = train, *embed.embed(run, train, [], 'leaves')
+  return app_lib.make_app(run, leaves, note='T = 1 & so on').test_client()
+
+
+def test_the_page_loads_nothing_from_elsewhere(client):
+  page = client.get('/')
+  assert page.status_code == 200 and 'T = 1 &amp; so on' in page.text
+  assert "default-src 'none'" in page.text
+  assert not re.search('https?:|//', page.text.partition('<body')[2])
+  assert re.findall('(?:src|href)="([^"]*)"', page.text) == ['data:,']
+
+
+def test_a_leaf_is_named_as_the_run_names_it(client, run):
+  answer = client.post('/leaf', data=LEAF)
+  assert answer.status_code == 200
+  text = html.unescape(answer.text)
+  p = run.predict([images.pixels(0, 60, 48)])[0]
+  rows = re.findall(r'<tr><td>(.*?)<td>.*?<td>([\d.]+) %', text, re.DOTALL)
+  assert [name for name, _ in rows] == [
+    run.class_names[c] for c in np.argsort(-p, kind='stable')[:5]
+  ]
+  np.testing.assert_allclose(
+    [float(x) for _, x in rows], 100 * np.sort(p)[::-1][:5], atol=0.051
+  )
+  assert 'SSDP map' in text and 'Nearest training leaves' in text
+  assert text.count('data:image/jpeg;base64,') == 2 + 5
+
+
+def test_a_training_leaf_is_its_own_nearest(client, run):
+  train = run.part('train')
+  answer = client.post('/leaf', data=train.read(3))
+  first = re.search(r'<h2>.*?alt="">(.*?)<br>cosine ([\d.]+)', answer.text,
+                    re.DOTALL)  # fmt: skip
+  assert first[1] == html.escape(run.class_names[train.labels[3]])
+  assert float(first[2]) == 1.0
+
+
+def test_without_leaves_or_a_map_the_rest_is_shown(run, monkeypatch):
+  plain = run.method._replace(pictures=lambda *args: {})
+  monkeypatch.setattr(run, 'method', plain)
+  names = ('<b>', *run.class_names[1:])
+  monkeypatch.setattr(run, 'class_names', names)
+  text = app_lib.make_app(run).test_client().post('/leaf', data=LEAF).text
+  assert 'SSDP' not in text and 'Nearest' not in text
+  assert '&lt;b&gt;' in text and '<b>' not in text
+
+
+def _postscript():
+  # Pillow would hand this to a program of its own.
+  return b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n'
+
+
+@pytest.mark.parametrize(
+  ('data', 'sentence'),
+  [
+    (b'', 'no image'),
+    (b'<svg onload="alert(1)">', 'no image'),
+    (_postscript(), 'no image'),
+    (LEAF[:300], 'damaged or cut short'),
+    (images.encode(Image.new('1', (7100, 7100))), '50,000,000'),
+    (images.encode(Image.new('1', (20000, 20000))), 'no image'),
+    (images.encode(Image.new('1', (9000, 2))), 'a line'),
+  ],
+  ids=['empty', 'svg', 'eps', 'cut', 'large', 'bomb', 'line'],
+)
+def test_what_is_no_photograph_is_refused(client, data, sentence):
+  answer = client.post('/leaf', data=data)
+  assert answer.status_code == 400 and sentence in answer.text
+  assert '<' not in answer.text
+
+
+def test_too_large_a_file_is_refused(client):
+  answer = client.post('/leaf', data=b'x' * (uploads.MAX_BYTES + 1))
+  assert answer.status_code == 413
+  with pytest.raises(UserError, match='over 20 MiB'):
+    uploads.open_upload(b'x' * (uploads.MAX_BYTES + 1))
+
+
+def test_another_host_name_is_refused(client):
+  for host, status in (('127.0.0.1:8000', 200), ('leaves.example', 400)):
+    assert client.get('/', headers={'Host': host}).status_code == status
+
+
+def test_an_upload_never_touches_the_disk(client, monkeypatch):
+  def fail(*args, **kwargs):
+    raise AssertionError('a temporary file')
+
+  for name in ('mkstemp', 'TemporaryFile', 'SpooledTemporaryFile'):
+    monkeypatch.setattr(tempfile, name, fail)
+  big = images.encode(images.pixels(1, 700, 700))
+  assert len(big) > 1e6
+  assert client.post('/leaf', data=big).status_code == 200
+
+
+def test_a_taken_port_is_a_sentence(trained):
+  with socket.create_server(('127.0.0.1', 0)) as other:
+    port = other.getsockname()[1]
+    with pytest.raises(UserError, match=f'--port={port} is not free'):
+      app_lib.main([f'--run={trained}', f'--port={port}'])
+
+
+@pytest.fixture
+def served(trained):
+  """The address of the command, in a process of its own."""
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'csdnet_jax.app', f'--run={trained}', '--port=0'],
+    cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    env=os.environ | {'COLUMNS': '500', 'PYTHONUNBUFFERED': '1'},
+  )  # fmt: skip
+  said = ''
+  for line in process.stdout:
+    said += line
+    if found := re.search(r'http://127\.0\.0\.1:\d+', line):
+      break
+  else:
+    raise AssertionError(said)
+  yield found[0]
+  process.send_signal(signal.SIGINT)
+  rest, _ = process.communicate(timeout=60)
+  assert process.returncode == 0 and 'Traceback' not in rest
+
+
+@pytest.fixture
+def browser():
+  chromium = shutil.which('chromium') or shutil.which('google-chrome')
+  try:
+    from playwright import sync_api
+  except ImportError:
+    chromium = None
+  if chromium is None:
+    pytest.skip('no browser is installed')
+  with sync_api.sync_playwright() as playwright:
+    browser = playwright.chromium.launch(
+      executable_path=chromium,
+      args=['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.mark.slow
+def test_in_a_browser(served, browser, run, tmp_path):
+  page = browser.new_page(viewport={'width': 1000, 'height': 800})
+  asked, problems = [], []
+  page.on('request', lambda request: asked.append(request.url))
+  page.on('console', lambda message: problems.append(message.text))
+  page.on('pageerror', lambda error: problems.append(str(error)))
+  page.goto(served)
+  leaf = images.write(tmp_path / 'leaf.png', LEAF)
+  p = run.predict([leaf])[0]
+  best = run.class_names[p.argmax()]
+
+  page.set_input_files('input', leaf)
+  page.wait_for_selector('table')
+  assert page.locator('td').first.inner_text() == best
+  assert page.locator('section img').count() == 2 + 5
+  loaded = 'all => all.every(i => i.complete && i.naturalWidth > 0)'
+  assert page.locator('img').evaluate_all(loaded)
+  page.screenshot(path=tmp_path / 'page.png', full_page=True)
+  with Image.open(tmp_path / 'page.png') as screenshot:
+    assert screenshot.width == 1000
+    assert len(screenshot.convert('RGB').getcolors(2**24)) > 1000
+
+  drop = """async bytes => {
+    const carried = new DataTransfer()
+    carried.items.add(new File([new Uint8Array(bytes)], 'leaf'))
+    document.querySelector('output').textContent = ''
+    dispatchEvent(new DragEvent('drop', {dataTransfer: carried}))
+  }"""
+  page.evaluate(drop, list(LEAF))
+  page.wait_for_selector('table')
+  assert page.locator('td').first.inner_text() == best
+  assert not problems
+
+  page.evaluate(drop, list(b'no image'))
+  page.get_by_text('no image').wait_for()
+  large = images.write(tmp_path / 'large', b'x' * (uploads.MAX_BYTES + 1))
+  page.set_input_files('input', large)
+  page.get_by_text('too large').wait_for()
+  elsewhere = [u for u in asked if not u.startswith((served, 'data:'))]
+  assert not elsewhere

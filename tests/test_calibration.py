@@ -1,0 +1,48 @@
+"""The temperature: found where it is known, absent where there is none."""
+
+import numpy as np
+import pytest
+
+from csdnet_jax import calibration
+
+
+def _drawn(temperature, n=20_000, classes=5):
+  """Logits, and labels drawn from softmax(logits / temperature)."""
+  rng = np.random.default_rng(0)
+  logits = 3.0 * rng.normal(size=(n, classes))
+  p = calibration.softmax(logits, temperature)
+  labels = (p.cumsum(1) < rng.random((n, 1)) * p.sum(1, keepdims=True)).sum(1)
+  return logits, labels
+
+
+@pytest.mark.parametrize('temperature', [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature):
+  found = calibration.fit_temperature(*_drawn(temperature))
+  assert found == pytest.approx(temperature, rel=0.05)
+
+
+def test_no_other_temperature_is_likelier():
+  logits, labels = _drawn(2.0, n=50)
+  t = calibration.fit_temperature(logits, labels)
+  least = calibration.nll(logits, labels, t)
+  for other in np.geomspace(0.01, 100, 500):
+    assert calibration.nll(logits, labels, other) >= least - 1e-9
+
+
+def test_labels_that_are_all_right_have_no_temperature():
+  logits = np.eye(3) * 4
+  assert calibration.fit_temperature(logits, np.arange(3)) is None
+
+
+def test_worse_than_chance_is_as_even_as_it_gets():
+  logits = np.eye(3) * 4
+  t = calibration.fit_temperature(logits, np.array([1, 2, 0]))
+  assert t == pytest.approx(100, rel=1e-3)
+
+
+def test_large_logits_do_not_overflow():
+  p = calibration.softmax(np.array([[1e4, 0.0], [-1e4, -1e4]]), 0.01)
+  assert p.dtype == np.float32
+  np.testing.assert_allclose(p, [[1, 0], [0.5, 0.5]])
+  logits = np.array([[1e4, 0.0]])
+  assert calibration.nll(logits, np.array([1]), 1.0) == pytest.approx(1e4)

@@ -1,0 +1,215 @@
+"""Every picture a user may hand in becomes the RGB a person would see."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from csdnet_jax.data import decode
+
+import images
+
+
+def test_plain_rgb_is_exact():
+  picture = images.pixels(0)
+  decoded = decode.decode(images.encode(picture), 'a')
+  assert decoded.dtype == np.uint8
+  np.testing.assert_array_equal(decoded, picture)
+
+
+def test_16_bit_grey_is_scaled_not_clipped():
+  values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+  decoded = decode.decode(images.encode(values), 'a')
+  expected = np.round(values / 65535 * 255).astype(np.uint8)
+  np.testing.assert_array_equal(decoded[..., 0], expected)
+  assert (decoded == decoded[..., :1]).all()
+
+
+@pytest.mark.parametrize('kind', ['TIFF', 'PNG'])
+def test_16_bit_survives_either_format(kind):
+  values = np.full((3, 4), 25700, np.uint16)
+  decoded = decode.decode(images.encode(values, kind), 'a')
+  assert (decoded == 100).all()
+
+
+def test_grey_and_bilevel():
+  grey = np.full((3, 4), 77, np.uint8)
+  np.testing.assert_array_equal(
+    decode.decode(images.encode(grey), 'a'), np.full((3, 4, 3), 77)
+  )
+  bilevel = Image.fromarray(np.eye(4) > 0)
+  decoded = decode.decode(images.encode(bilevel), 'a')
+  np.testing.assert_array_equal(decoded[..., 1], np.eye(4) * 255)
+
+
+def test_transparency_lies_over_white():
+  rgba = np.zeros((2, 2, 4), np.uint8)
+  rgba[0, 0] = (10, 20, 30, 255)
+  rgba[0, 1] = (0, 0, 0, 128)
+  decoded = decode.decode(images.encode(rgba), 'a')
+  assert decoded[0, 0].tolist() == [10, 20, 30]
+  assert abs(int(decoded[0, 1, 0]) - 127) <= 1
+  assert (decoded[1] == 255).all()
+
+
+def test_palette_with_and_without_transparency():
+  palette = Image.new('P', (2, 1))
+  palette.putpalette([200, 0, 0, 0, 0, 200])
+  palette.putdata([0, 1])
+  plain = decode.decode(images.encode(palette), 'a')
+  assert plain.tolist() == [[[200, 0, 0], [0, 0, 200]]]
+  hole = decode.decode(images.encode(palette, transparency=1), 'a')
+  assert hole.tolist() == [[[200, 0, 0], [255, 255, 255]]]
+
+
+def test_cmyk_keeps_its_colour():
+  cmyk = Image.new('CMYK', (16, 16), (0, 255, 255, 0))
+  decoded = decode.decode(images.encode(cmyk, 'JPEG', quality=95), 'a')
+  red, green, blue = decoded.reshape(-1, 3).mean(0)
+  assert red > 230 and green < 30 and blue < 30
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_rotation_shows_the_picture_upright(orientation):
+  from PIL import ImageOps
+
+  picture = Image.fromarray(images.pixels(0, 5, 7))
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  data = images.encode(picture, exif=exif)
+  tagged = picture.copy()
+  tagged.getexif()[0x0112] = orientation
+  np.testing.assert_array_equal(
+    decode.decode(data, 'a'), np.asarray(ImageOps.exif_transpose(tagged))
+  )
+
+
+@pytest.mark.parametrize('kind', ['GIF', 'WEBP'])
+def test_animation_gives_its_first_frame(kind):
+  frames = [Image.new('RGB', (8, 8), c) for c in ('red', 'blue', 'lime')]
+  data = images.encode(
+    frames[0], kind, save_all=True, append_images=frames[1:], duration=10
+  )
+  red, green, blue = decode.decode(data, 'a').reshape(-1, 3).mean(0)
+  assert red > 240 and green < 15 and blue < 15
+
+
+@pytest.mark.parametrize(
+  'data',
+  [
+    b'',
+    b'not a picture',
+    images.encode(images.pixels(0))[:100],
+    images.encode(images.pixels(0, 64, 64), 'JPEG')[:700],
+    images.encode(np.ones((2, 2), np.float32), 'TIFF'),
+    images.encode(np.full((2, 2), 70000, np.int32), 'TIFF'),
+  ],
+  ids=['empty', 'text', 'cut png', 'cut jpeg', 'float', '32 bit'],
+)
+def test_bad_files_are_named(data):
+  with pytest.raises(decode.ImageError, match='^leaves/x.png: '):
+    decode.decode(data, 'leaves/x.png')
+
+
+# Pillow remarks on damaged TIFF tags that it can do without.
+@pytest.mark.filterwarnings('ignore::UserWarning:PIL')
+def test_any_damage_is_an_image_error():
+  rng = np.random.default_rng(0)
+  for kind in ('PNG', 'JPEG', 'TIFF', 'GIF', 'BMP', 'WEBP'):
+    whole = np.frombuffer(images.encode(images.pixels(1), kind), np.uint8)
+    for _ in range(60):
+      data = whole[: rng.integers(1, len(whole) + 1)].copy()
+      at = rng.integers(0, len(data), 4)
+      data[at] = rng.integers(0, 256, 4, np.uint8)
+      try:
+        assert decode.decode(data.tobytes(), 'a').shape[2] == 3
+      except decode.ImageError as e:
+        assert str(e).startswith('a: ')
+
+
+def test_too_many_pixels_are_refused_before_they_are_read(monkeypatch):
+  data = images.encode(images.pixels(0, 12, 16))
+  for limit in (
+    95,
+    191,
+  ):  # Over twice the limit; and where warnings are errors.
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', limit)
+    with pytest.raises(decode.ImageError, match='^a: too large.*192 pixels'):
+      decode.decode(data, 'a')
+
+
+def test_the_guard_of_the_importing_program_stays():
+  assert Image.MAX_IMAGE_PIXELS == 2**30 // 12
+
+
+def test_a_bomb_of_a_header_gives_the_sentence_and_no_warning():
+  import struct
+  import zlib
+
+  data = bytearray(images.encode(images.pixels(0)))
+  data[16:24] = struct.pack('>II', 20000, 20000)
+  data[29:33] = struct.pack('>I', zlib.crc32(bytes(data[12:29])))
+  with pytest.raises(decode.ImageError, match='400000000 pixels'):
+    decode.decode(bytes(data), 'a')
+
+
+@pytest.mark.parametrize(
+  'shape, extent',
+  [
+    ((64, 32), (16, 8)),
+    ((30, 64), (8, 16)),
+    ((16, 16), (16, 16)),
+    ((7, 5), (7, 5)),  # smaller pictures keep their pixels
+    ((16, 128), (2, 16)),
+    ((1, 500), (1, 16)),
+  ],
+)
+def test_canvas_keeps_the_aspect(shape, extent):
+  canvas, got = decode.fit_canvas(images.pixels(0, *shape), 16)
+  assert got == extent
+  assert canvas.shape == (16, 16, 3) and canvas.dtype == np.uint8
+
+
+def test_canvas_repeats_the_edge_beyond_the_extent():
+  canvas, (h, w) = decode.fit_canvas(images.pixels(0, 20, 10), 16)
+  assert (canvas[:, w:] == canvas[:, w - 1 : w]).all()
+  np.testing.assert_array_equal(canvas[:h, :w].shape, (16, 8, 3))
+
+
+def test_small_picture_on_canvas_is_untouched():
+  picture = images.pixels(0, 7, 5)
+  canvas, _ = decode.fit_canvas(picture, 16)
+  np.testing.assert_array_equal(canvas[:7, :5], picture)
+
+
+def test_square_canvas_is_filled():
+  canvas, extent = decode.fit_canvas(images.pixels(0, 8, 64), 16, square=True)
+  assert extent == (16, 16) and canvas.shape == (16, 16, 3)
+
+
+def test_shrinking_is_antialiased():
+  stripes = np.zeros((64, 64, 3), np.uint8)
+  stripes[:, ::2] = 255
+  canvas, _ = decode.fit_canvas(stripes, 16)
+  assert np.abs(canvas[:, 2:-2].astype(int) - 127).max() < 12
+
+
+def test_eval_view_crops_the_centre():
+  picture = np.zeros((40, 80, 3), np.uint8)
+  picture[:, 40:] = 200
+  view = decode.eval_view(picture, size=16, resize=20, square=False)
+  assert view.shape == (16, 16, 3)
+  assert (view[:, :6] == 0).all() and (view[:, 10:] == 200).all()
+
+
+def test_eval_view_of_the_published_setting():
+  view = decode.eval_view(
+    images.pixels(0, 60, 90), size=448, resize=512, square=False
+  )
+  assert view.shape == (448, 448, 3)
+
+
+def test_square_eval_view_keeps_both_ends():
+  picture = np.zeros((16, 160, 3), np.uint8)
+  picture[:, :16] = picture[:, -16:] = 250
+  view = decode.eval_view(picture, size=20, resize=99, square=True)
+  assert (view[:, 0] > 240).all() and (view[:, -1] > 240).all()

@@ -1,0 +1,191 @@
+"""Embeddings, nearest training leaves and the page that shows them."""
+
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from csdnet_jax import embed, load_run, terminal
+from csdnet_jax.data import files
+from csdnet_jax.errors import UserError
+
+import images
+
+
+@pytest.fixture(scope='module')
+def run(trained):
+  return load_run(trained)
+
+
+def _command(*argv):
+  with terminal.console.capture() as captured:
+    status = embed.main([str(a) for a in argv])
+  return status, captured.get()
+
+
+# -------------------------------------------------------------------- nearest
+
+
+@pytest.mark.parametrize('part', [1, 7, 1000])
+def test_nearest_is_brute_force(part, monkeypatch):
+  monkeypatch.setattr(embed, '_PART', part)
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(20, 8)), rng.normal(size=(15, 8))
+  rows, cosine = embed.nearest(x, y, 4)
+  for i in range(20):
+    c = [x[i] @ k / np.linalg.norm(x[i]) / np.linalg.norm(k) for k in y]
+    best = sorted(range(15), key=lambda j: -c[j])[:4]
+    assert rows[i].tolist() == best
+    np.testing.assert_allclose(cosine[i], np.array(c)[best])
+
+
+@pytest.mark.parametrize('part', [2, 1000])
+def test_an_image_does_not_find_itself(part, monkeypatch):
+  monkeypatch.setattr(embed, '_PART', part)
+  x = np.random.default_rng(0).normal(size=(6, 3))
+  rows, _ = embed.nearest(x, x, 5, leave_out=np.arange(6))
+  for i, row in enumerate(rows):
+    assert set(row) == set(range(6)) - {i}
+
+
+def test_of_equal_ones_the_earlier_is_first_and_zero_is_no_nan():
+  rows, cosine = embed.nearest(np.zeros((1, 2)), np.ones((3, 2)), 3)
+  assert rows.tolist() == [[0, 1, 2]]
+  assert cosine.tolist() == [[0, 0, 0]]
+  assert embed.nearest(np.zeros((0, 2)), np.ones((3, 2)), 3)[0].shape == (0, 3)
+
+
+# ---------------------------------------------------------------- the archive
+
+
+def test_a_part_comes_with_its_labels(run, trained, tmp_path):
+  out = tmp_path / 'test.npz'
+  assert _command(f'--run={trained}', f'--out={out}', '--part=test')[0] == 0
+  test, problems = run.part('test'), []
+  vectors = [x['embedding'] for _, x in run.outputs(test, problems)]
+  with np.load(out) as z:
+    assert z['path'].tolist() == list(test.names)
+    np.testing.assert_array_equal(z['label'], test.labels)
+    np.testing.assert_array_equal(z['vector'], np.concatenate(vectors))
+    assert tuple(z['class_names']) == run.class_names
+    assert z['label'].dtype == np.int32 and z['vector'].dtype == np.float32
+
+
+def test_images_have_no_labels_and_bad_ones_are_left_out(
+  run, trained, tmp_path
+):
+  good = images.write(
+    tmp_path / 'a.png', images.encode(images.pixels(0, 40, 40))
+  )
+  bad = images.write(tmp_path / 'b.png', b'')
+  out = tmp_path / 'emb.npz'
+  status, said = _command(f'--run={trained}', f'--out={out}', bad, good)
+  assert status == 1 and 'b.png: the file is empty' in said
+  with np.load(out) as z:
+    assert z['path'].tolist() == [str(good)]
+    assert z['label'].tolist() == [-1]
+    np.testing.assert_array_equal(z['vector'], run.embed([good]))
+
+
+@pytest.mark.parametrize(
+  ('args', 'words'),
+  [
+    ((), 'Say which images'),
+    (('--part=test', 'a.png'), 'Say which images'),
+    (('absent.png',), 'absent'),
+    (('--part=test', '--neighbours=page.txt'), r'ends in \.html'),
+  ],
+)
+def test_a_mistake_is_said(args, words, tmp_path):
+  with pytest.raises(UserError, match=words):
+    _command('--run=no/such', f'--out={tmp_path / "x.npz"}', *args)
+
+
+# ------------------------------------------------------------------- the page
+
+
+class _Page(html.parser.HTMLParser):
+  """Counts rows, and collects the text and every attribute that could load."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.rows, self.tags, self.text, self.loaded = 0, set(), '', []
+    self.feed(text)
+
+  def handle_starttag(self, tag, attributes):
+    self.rows += tag == 'section'
+    self.tags.add(tag)
+    self.loaded += [v for k, v in attributes if k in ('src', 'href', 'srcset')]
+
+  def handle_data(self, data):
+    self.text += data
+
+
+def test_the_page_stands_alone(run, trained, tmp_path):
+  path = tmp_path / 'page.html'
+  _command(
+    f'--run={trained}', f'--out={tmp_path / "x.npz"}', '--part=test',
+    f'--neighbours={path}',
+  )  # fmt: skip
+  page = _Page(path.read_text(encoding='utf-8'))
+  n = len(run.part('test').names)
+  assert page.rows == n
+  assert len(page.loaded) == n * (1 + embed._NEIGHBOURS)
+  assert all(x.startswith('data:image/jpeg;base64,') for x in page.loaded)
+  assert not re.search(r'https?:|url\(|@import', path.read_text())
+  assert page.tags.isdisjoint({'script', 'link', 'iframe'})
+  hits = re.search(r'same class for (\d+) of 8', page.text)
+  assert hits and page.text.count('✓ cos') >= int(hits[1])
+  assert page.text.count('✓ cos') + page.text.count('✗ cos') == 5 * n
+
+
+def test_training_images_do_not_find_themselves(trained, tmp_path):
+  path = tmp_path / 'page.html'
+  _command(
+    f'--run={trained}', f'--out={tmp_path / "x.npz"}', '--part=train',
+    f'--neighbours={path}',
+  )  # fmt: skip
+  sections = path.read_text(encoding='utf-8').split('<section>')[1:]
+  assert sections
+  for section in sections:
+    itself, *others = re.findall(r'title="([^"]*)"', section)
+    assert itself not in others and len(set(others)) == len(others)
+
+
+def _parts(tmp_path, name, n=1):
+  """A page's arguments for n copies of a picture with this file name."""
+  path = images.write(tmp_path / name, images.encode(images.pixels(0, 300, 30)))
+  split = files.of_paths([path] * n)
+  return split, list(range(n)), np.ones((n, 2))
+
+
+def test_names_are_escaped(run, tmp_path, monkeypatch):
+  evil = '<script>alert("x")</script>&$title'
+  monkeypatch.setattr(run, 'class_names', (evil,) * 4)
+  queries = _parts(tmp_path, 'a "<img src=x>.png')
+  split, rows, vectors = _parts(tmp_path, 'b.png', 6)
+  train = split._replace(labels=np.zeros(6, np.int32)), rows, vectors
+  page = _Page(embed.page(run, queries, train, itself=False))
+  assert 'script' not in page.tags
+  assert all(x.startswith('data:') for x in page.loaded)
+  assert page.text.count(evil) == 5 and 'a "<img src=x>.png' in page.text
+  assert '✓' not in page.text and 'same class' not in page.text
+
+
+def test_a_page_is_bounded(run, tmp_path, monkeypatch):
+  monkeypatch.setattr(embed, '_MOST_ROWS', 3)
+  part = _parts(tmp_path, 'a.png', 10)
+  text = embed.page(run, part, part, itself=False)
+  assert _Page(text).rows == 3
+  assert '3 of them are shown' in text
+
+
+def test_thumbnails_are_small_and_keep_their_aspect(tmp_path):
+  split, _, _ = _parts(tmp_path, 'a.png')
+  data = embed._thumbnail(split, 0).partition(',')[2]
+  with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+    assert image.size == (14, 144)

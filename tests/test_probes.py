@@ -1,0 +1,171 @@
+"""Promises of the kNN and the linear probe on frozen embeddings."""
+
+import collections
+import math
+
+import numpy as np
+import pytest
+from absl import logging
+
+from csdnet_jax.evaluators import probes
+
+BOTH = (probes.knn, probes.linear_probe)
+
+
+def blobs(seed, classes=5, each=6, channels=8, spread=0.5):
+  rng = np.random.default_rng(seed)
+  centres = np.random.default_rng(99).normal(size=(classes, channels))
+  labels = np.repeat(np.arange(classes), each)
+  noise = spread * rng.normal(size=(classes * each, channels))
+  return (centres[labels] + noise).astype(np.float32), labels
+
+
+def slow_knn(train_x, train_y, test_x, test_y, k):
+  right = 0
+  for x, y in zip(test_x.astype(float), test_y, strict=True):
+    scored = []
+    for row, label in zip(train_x.astype(float), train_y, strict=True):
+      norms = math.sqrt(sum(row**2)) * math.sqrt(sum(x**2))
+      scored.append((sum(row * x) / norms, label))
+    votes = collections.Counter()
+    for cosine, label in sorted(scored, key=lambda s: -s[0])[:k]:
+      votes[label] += math.exp(cosine / 0.07)
+    right += max(sorted(votes), key=lambda c: votes[c]) == y
+  return 100 * right / len(test_y)
+
+
+@pytest.mark.parametrize('k', [1, 3, 6])
+def test_knn_equals_a_plain_loop(k):
+  train, test = blobs(0, spread=1.5), blobs(1, spread=1.5)
+  expected = slow_knn(*train, *test, k)
+  assert 30 < expected < 100
+  assert probes.knn(*train, *test, k=k) == pytest.approx(expected)
+
+
+def test_knn_asks_no_more_rows_than_a_class_has():
+  # Four rows of two classes: the cap is two, and the third would outvote.
+  angles = np.array([0.1, 0.3, -0.3, 0.31])
+  train_x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+  train_y = np.array([0, 1, 1, 1])
+  test = np.array([[1.0, 0.0]]), np.array([0])
+  assert slow_knn(train_x, train_y, *test, k=4) == 0
+  assert probes.knn(train_x, train_y, *test, k=4) == 100
+
+
+def test_knn_weighs_a_close_row_above_two_far_ones():
+  train_x = np.array([[1, 0], [0.2, 1], [0.2, -1], [-1, 0.3], [-1, 0], [-1, 1]])
+  train_y = np.array([0, 1, 1, 1, 0, 0])
+  assert probes.knn(train_x, train_y, train_x[:1], train_y[:1], k=3) == 100
+
+
+def test_knn_looks_at_directions_only():
+  train, (x, y) = blobs(0), blobs(1)
+  scale = np.random.default_rng(0).uniform(0.1, 9, (len(x), 1))
+  assert probes.knn(*train, x * scale, y) == probes.knn(*train, x, y)
+
+
+def test_a_zero_embedding_is_no_error():
+  train_x, train_y = blobs(0)
+  test_x, test_y = blobs(1)
+  train_x[0], test_x[0] = 0, 0
+  assert probes.knn(train_x, train_y, test_x, test_y) > 80
+
+
+@pytest.mark.parametrize('probe', BOTH)
+def test_figures_are_percent_and_repeatable(probe):
+  train, test = blobs(0, spread=1.5), blobs(1, spread=1.5)
+  first = probe(*train, *test)
+  assert isinstance(first, float)
+  assert 30 < first < 100
+  assert probe(*train, *test) == first
+
+
+@pytest.mark.parametrize('probe', BOTH)
+def test_well_separated_classes_are_all_right(probe):
+  assert probe(*blobs(0, spread=0.05), *blobs(1, spread=0.05)) == 100
+
+
+@pytest.mark.parametrize('probe', BOTH)
+def test_a_class_absent_from_train_counts_as_wrong(probe):
+  train_x, train_y = blobs(0, spread=0.05)
+  keep = train_y != 2
+  test = blobs(1, spread=0.05)
+  assert probe(train_x[keep], train_y[keep], *test) == pytest.approx(80)
+
+
+@pytest.mark.parametrize('probe', BOTH)
+def test_a_single_class_in_train_is_no_error(probe):
+  train_x, train_y = blobs(0, spread=0.05)
+  test = blobs(1, spread=0.05)
+  assert probe(train_x[:6], train_y[:6], *test) == pytest.approx(20)
+
+
+def test_linear_probe_minimises_its_formula(monkeypatch):
+  from sklearn import linear_model
+
+  fitted = []
+
+  class Spy(linear_model.LogisticRegression):
+    def fit(self, x, y):
+      fitted.append(self)
+      return super().fit(x, y)
+
+  monkeypatch.setattr(linear_model, 'LogisticRegression', Spy)
+  x, y = blobs(0, spread=1.5)
+  x = 3 * x + 1
+  probes.linear_probe(x, y, x, y)
+  weights, bias = fitted[0].coef_, fitted[0].intercept_
+  scores = np.exp(x @ weights.T + bias)
+  excess = scores / scores.sum(axis=1, keepdims=True) - np.eye(5)[y]
+  # The gradient of ||W||^2 / 2 + 10 sum of cross entropies, in W and in b.
+  assert np.abs(weights).max() > 0.5
+  np.testing.assert_allclose(weights + 10 * excess.T @ x, 0, atol=0.05)
+  np.testing.assert_allclose(10 * excess.sum(axis=0), 0, atol=0.05)
+
+
+@pytest.mark.parametrize(
+  'n, channels, classes, iterations',
+  [
+    (12763, 1280, 58, 5000),
+    (5814, 768, 1938, 693),
+    (10**5, 10**4, 10**4, 1),
+  ],
+)
+def test_a_large_set_takes_fewer_iterations(
+  monkeypatch, n, channels, classes, iterations
+):
+  from sklearn import linear_model
+
+  asked = []
+
+  class Idle(linear_model.LogisticRegression):
+    def fit(self, x, y):
+      asked.append(self.max_iter)
+      self.n_iter_ = [0]
+
+    def predict(self, x):
+      return np.zeros(len(x))
+
+  monkeypatch.setattr(linear_model, 'LogisticRegression', Idle)
+  x = np.broadcast_to(np.float64(0), (n, channels))
+  y = np.arange(n) % classes
+  probes.linear_probe(x, y, x[:2], y[:2])
+  assert asked == [iterations]
+
+
+def test_an_unconverged_probe_is_announced_without_a_warning(monkeypatch):
+  from sklearn import linear_model
+
+  said = []
+  monkeypatch.setattr(logging, 'warning', lambda *args: said.append(args))
+  probes.linear_probe(*blobs(0), *blobs(1))
+  assert not said
+
+  class Hasty(linear_model.LogisticRegression):
+    def __init__(self, **kwargs):
+      super().__init__(**(kwargs | {'max_iter': 2}))
+
+  monkeypatch.setattr(linear_model, 'LogisticRegression', Hasty)
+  probes.linear_probe(*blobs(0), *blobs(1))
+  assert len(said) == 1
+  assert 'did not converge' in said[0][0]

@@ -1,0 +1,122 @@
+"""The data report says what a person should know before a run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from csdnet_jax.data import report, splits
+from csdnet_jax.errors import UserError
+
+
+def split_of(labels):
+  """From name -> label."""
+  return splits.Split(
+    tuple(labels), np.array(list(labels.values()), np.int32), lambda i: b''
+  )
+
+
+def make(train, test, val=None, name='set'):
+  return splits.Dataset(
+    name, ('Ada', 'Bo'), split_of(train), val and split_of(val), split_of(test)
+  )
+
+
+def run(dataset, equal=(), strict=False):
+  """All files differ, but for those that `equal` names."""
+  parts = splits.parts_of(dataset)
+  digests = {
+    p: ['same' if n in equal else p + n for n in s.names]
+    for p, s in parts.items()
+  }
+  sizes = {p: np.array([[300, 100]] * len(s.names)) for p, s in parts.items()}
+  sizes['train'][0] = (64, 65)
+  return report.data_report(dataset, digests, sizes, strict=strict)
+
+
+TRAIN = {'a1.png': 0, 'a2.png': 0, 'b1.png': 1}
+TEST = {'a3.png': 0, 'b3.png': 1}
+
+
+def test_counts_and_sizes():
+  text, figures = run(make(TRAIN, TEST))
+  assert figures['classes'] == 2
+  assert figures['parts']['train'] == {
+    'images': 3,
+    'classes': 2,
+    'smallest_class': 'Bo',
+    'smallest_class_images': 1,
+    'largest_class_images': 2,
+  }
+  assert figures['sizes'] == {
+    'longer_side': {'64-127': 1, '256-511': 4},
+    'smallest': [64, 65],
+    'largest': [300, 100],
+    'widest_aspect': 3.0,
+  }
+  assert json.loads(json.dumps(figures)) == figures
+  for words in ('3 images of 2 classes', 'fewest: Bo', '64 x 65', '3.0 : 1'):
+    assert words in text
+  assert 'WARNING' not in text and 'val' not in text
+
+
+def test_equal_files_within_a_part_are_noted():
+  dataset = make(TRAIN, TEST, {'v.png': 1})
+  text, figures = run(dataset, equal=('a1.png', 'a2.png'), strict=True)
+  assert figures['equal_within'] == ['a1.png (train) = a2.png (train)']
+  assert figures['equal_across'] == []
+  assert 'a1.png (train) = a2.png (train)' in text and 'WARNING' not in text
+
+
+@pytest.mark.parametrize('twin, part', [('b3.png', 'test'), ('v.png', 'val')])
+def test_equal_files_across_the_split_warn_or_stop(twin, part):
+  dataset = make(TRAIN, TEST, {'v.png': 1})
+  text, figures = run(dataset, equal=('a1.png', twin))
+  assert figures['equal_across'] == [f'a1.png (train) = {twin} ({part})']
+  assert 'WARNING' in text and figures['equal_across'][0] in text
+  with pytest.raises(UserError, match=twin):
+    run(dataset, equal=('a1.png', twin), strict=True)
+
+
+@pytest.mark.parametrize(
+  'name, train, test',
+  [
+    ('anything', 'x/GDC008-1-001_2_test.png', 'x/GDC008-1-001_1_train.png'),
+    ('cotton80', '1_2_train.png', '1_3_test.png'),
+    ('soy_global', '1_2_train.png', '1_3_test.png'),
+    ('soy_ageing/R1', 'yd012_R1_6_train.png', 'yd012_R1_5_test.png'),
+  ],
+)
+def test_names_that_disagree_with_the_split(name, train, test):
+  dataset = make({train: 0, 'b.png': 1}, {test: 0, 'c.png': 1}, name=name)
+  text, figures = run(dataset)
+  assert figures['misnamed'] == [f'{train} (train)', f'{test} (test)']
+  assert 'WARNING' in text and train in text
+  with pytest.raises(UserError, match='config.data.strict=False'):
+    run(dataset, strict=True)
+
+
+@pytest.mark.parametrize(
+  'name, train, test',
+  [
+    ('anything', 'GDC008-1-001_3_train.png', 'GDC008-1-001_3_test.png'),
+    ('soy_gene', 'GDC008-1-001_2_train.png', 'GDC008-1-001_3_test.png'),
+    ('soy_local', '1_5_train.png', '1_6_test.png'),
+    ('soy_ageing/R6', 'yd012_R6_2_train.png', 'yd012_R6_10_test.png'),
+    ('cotton80', 'IMG_0002.png', 'IMG_0003.png'),
+  ],
+)
+def test_names_that_agree_or_say_nothing(name, train, test):
+  dataset = make(
+    {train: 0, 'b.png': 1},
+    {test: 0, 'c.png': 1},
+    {'9_3_train.png': 1} if 'ageing' not in name else {'9_R6_3_train.png': 1},
+    name,
+  )
+  assert run(dataset, strict=True).figures['misnamed'] == []
+
+
+def test_long_findings_are_cut_and_counted():
+  train = {f'{i}_2_test.png': i % 2 for i in range(25)}
+  text = run(make(train, TEST)).text
+  assert '25 file names' in text and '9_2_test.png (train) and 15 more' in text

@@ -1,0 +1,237 @@
+"""A finished run from Python: what it returns is what training measured."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from csdnet_jax import load_run, run as run_lib
+from csdnet_jax.data import decode, files
+from csdnet_jax.errors import UserError
+
+import images
+
+CLASSES = 4
+
+
+@pytest.fixture(scope='module')
+def run(trained, tmp_path_factory):
+  copy = tmp_path_factory.mktemp('run') / 'run'
+  return load_run(shutil.copytree(trained, copy))
+
+
+def _pictures(n):
+  return [images.pixels(i, 40 + i, 60 - i) for i in range(n)]
+
+
+def test_the_package_itself_is_light():
+  code = (
+    'import sys, csdnet_jax; assert csdnet_jax.__version__; '
+    "assert not {'jax', 'numpy'} & set(sys.modules)"
+  )
+  root = pathlib.Path(__file__).parent.parent
+  subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
+
+
+def test_an_absent_name_of_the_package_is_an_attribute_error():
+  import csdnet_jax
+
+  with pytest.raises(AttributeError, match='load_runs'):
+    csdnet_jax.load_runs  # noqa: B018
+
+
+def test_it_predicts_what_training_measured(run, trained):
+  test, problems = run.part('test'), []
+  found = np.concatenate(
+    [x['logits'].argmax(1) for _, x in run.outputs(test, problems)]
+  )
+  summary = json.loads((trained / 'summary.json').read_text())
+  assert 100 * np.mean(found == test.labels) == summary['top1']
+  assert (run.step, problems) == (summary['steps'], [])
+
+
+def test_progress_counts_every_picture_read_or_not(run):
+  train = run.part('train')
+  paths = [*train.names, 'gone.png']
+  part = files.of_paths(paths)._replace(
+    read=lambda i: train.read(i) if i < len(train.names) else b''
+  )
+  calls, problems = [], []
+  list(run.outputs(part, problems, lambda *call: calls.append(call)))
+  assert calls == [(4, 9), (8, 9), (9, 9)]
+  assert problems == ['gone.png: the file is empty']
+
+
+def test_probabilities_and_embeddings(run):
+  given = _pictures(3)
+  p, x = run.predict(given), run.embed(given)
+  assert p.shape == (3, CLASSES) and p.dtype == np.float32
+  np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+  assert x.shape[0] == 3 and x.dtype == np.float32 and np.isfinite(x).all()
+  logits = run.forward(np.stack([run.view(i) for i in given]))['logits']
+  np.testing.assert_array_equal(logits.argmax(1), p.argmax(1))
+
+
+def test_paths_and_arrays_agree(run, tmp_path):
+  given = _pictures(2)
+  paths = [
+    images.write(tmp_path / f'{i}.png', images.encode(x))
+    for i, x in enumerate(given)
+  ]
+  np.testing.assert_array_equal(run.predict(paths), run.predict(given))
+  np.testing.assert_array_equal(run.embed(map(str, paths)), run.embed(given))
+
+
+def test_any_number_of_images_is_traced_once(run):
+  traces = []
+
+  def predict(*args):
+    traces.append(1)
+    return run.method.predict(*args)
+
+  copy = run_lib.TrainedRun(
+    run.workdir, run.config, {'class_names': run.class_names}, run.step,
+    run.params, run.model_state, run.method._replace(predict=predict),
+  )  # fmt: skip
+  given = _pictures(9)
+  whole = copy.embed(given)
+  for n in (0, 1, 4, 5):
+    np.testing.assert_allclose(copy.embed(given[:n]), whole[:n], atol=1e-6)
+  assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+  ('given', 'words'),
+  [
+    ('leaf.png', 'list of images'),
+    (pathlib.Path('leaf.png'), 'list of images'),
+    ([np.zeros((4, 4), np.uint8)], r'uint8, not \(4, 4\)'),
+    ([np.zeros((4, 4, 4), np.uint8)], r'not \(4, 4, 4\)'),
+    ([np.zeros((4, 4, 3))], 'of float64'),
+    (['no/such.png'], r'no/such\.png: cannot be read'),
+  ],
+)
+def test_a_mistake_is_said(given, words, run):
+  with pytest.raises(UserError, match=words):
+    run.predict(given)
+
+
+def test_what_is_no_run_is_said(tmp_path):
+  (tmp_path / 'file').write_text('')
+  for path in (tmp_path / 'absent', tmp_path / 'file', tmp_path):
+    with pytest.raises(UserError, match='is not the workdir of a run'):
+      load_run(path)
+
+
+def test_a_run_without_a_checkpoint_is_said(trained, tmp_path):
+  for name in ('config.json', 'split.json'):
+    shutil.copy(trained / name, tmp_path)
+  with pytest.raises(UserError, match='no checkpoint'):
+    load_run(tmp_path)
+
+
+def test_its_parts_are_those_of_the_split(run, trained):
+  split = json.loads((trained / 'split.json').read_text())
+  for name in ('train', 'val', 'test'):
+    part = run.part(name)
+    labels = dict(zip(part.names, part.labels.tolist(), strict=True))
+    assert labels == split[name]
+
+
+# ---------------------------------------------------------------- calibration
+
+
+@pytest.fixture
+def fresh(run, tmp_path):
+  """Loads a copy of the run's files anew, as another process would."""
+  workdir = shutil.copytree(run.workdir, tmp_path / 'run')
+  (workdir / 'calibration.json').unlink(missing_ok=True)
+
+  def load(without=(), step=run.step):
+    split = json.loads((workdir / 'split.json').read_text())
+    split = {name: x for name, x in split.items() if name not in without}
+    return run_lib.TrainedRun(
+      workdir, run.config, split, step, run.params, run.model_state, run.method
+    )
+
+  return load
+
+
+def _labelled(monkeypatch, run, right):
+  """Makes the validation labels right, or all of them wrong but one."""
+  val, problems = run.part('val'), []
+  logits = np.concatenate([x['logits'] for _, x in run.outputs(val, problems)])
+  best = logits.argmax(1)
+  labels = best if right else (best + (np.arange(len(best)) > 0)) % CLASSES
+  part = val._replace(labels=labels.astype(np.int32))
+  monkeypatch.setattr(run_lib.TrainedRun, 'part', lambda self, name: part)
+
+
+def test_it_is_fitted_on_the_validation_part_and_kept(fresh, monkeypatch):
+  run = fresh()
+  _labelled(monkeypatch, run, right=False)
+  made = run.calibration
+  path = run.workdir / 'calibration.json'
+  assert json.loads(path.read_text()) == made._asdict()
+  assert made.n == CLASSES and made.nll <= made.nll_before
+  assert made.temperature != 1 and f'{made.temperature:.3f}' in made.how
+  given = _pictures(2)
+  logits = run.forward(np.stack([run.view(x) for x in given]))['logits']
+  scaled = np.exp(logits / made.temperature)
+  np.testing.assert_allclose(
+    run.predict(given), scaled / scaled.sum(1, keepdims=True), rtol=1e-5
+  )
+  path.write_text(json.dumps(made._replace(temperature=7.0)._asdict()))
+  assert fresh().calibration.temperature == 7.0
+  assert fresh(step=99).calibration.temperature == made.temperature
+
+
+def test_validation_images_that_are_all_right_fit_nothing(fresh, monkeypatch):
+  run = fresh()
+  _labelled(monkeypatch, run, right=True)
+  assert run.calibration.temperature == 1.0
+  assert 'all 4 validation images are right' in run.calibration.how
+
+
+def test_without_a_validation_part_it_is_one_and_says_so(fresh):
+  run = fresh(without=['val'])
+  assert run.calibration.temperature == 1.0
+  assert 'no validation part' in run.calibration.how
+  assert not (run.workdir / 'calibration.json').exists()
+  with pytest.raises(UserError, match='has no val part'):
+    run.part('val')
+
+
+def test_validation_images_that_are_gone_are_said(fresh, monkeypatch):
+  run = fresh()
+  gone = files.of_paths(['gone.png'])
+  monkeypatch.setattr(run_lib.TrainedRun, 'part', lambda self, name: gone)
+  assert run.calibration.temperature == 1.0
+  assert 'gone.png: cannot be read' in run.calibration.how
+  assert not (run.workdir / 'calibration.json').exists()
+
+
+def test_a_damaged_file_is_said(fresh):
+  run = fresh()
+  for text in ('{', '{"tempreature": 1}', '[]'):
+    (run.workdir / 'calibration.json').write_text(text)
+    with pytest.raises(UserError, match='remove it'):
+      run.predict(_pictures(1))
+
+
+def test_a_workdir_that_cannot_be_written_is_used(fresh, monkeypatch):
+  run = fresh()
+
+  def write(path, value):
+    raise PermissionError(13, 'Permission denied', str(path))
+
+  monkeypatch.setattr(run_lib.writers, 'write_json', write)
+  assert run.calibration.n == CLASSES
+
+
+def test_an_image_error_is_a_users_mistake():
+  assert issubclass(decode.ImageError, UserError)

@@ -1,0 +1,394 @@
+"""Any folder of images becomes a data set, or a sentence says why not."""
+
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+
+from csdnet_jax.data import sources, splits
+from csdnet_jax.errors import UserError
+
+import images
+
+TRAIN = {'a/1.png': 1, 'a/2.png': 1, 'b/1.png': 2, 'b/2.png': 2}
+TEST = {'a/3.png': 1, 'b/3.png': 2}
+
+
+def config(**fields):
+  return ml_collections.ConfigDict(
+    {
+      'source': 'folder',
+      'root': '',
+      'name': '',
+      'test_fraction': 0.5,
+      'val_fraction': 0.0,
+      'shots': 0,
+      'split_seed': 0,
+      'cache': '',
+      'leaves': {},
+      **fields,
+    }
+  )
+
+
+def load(root, split=None, **fields):
+  return sources.load(config(root=str(root), **fields), split=split)
+
+
+def per_class(split):
+  return np.bincount(split.labels).tolist()
+
+
+def names_of(dataset):
+  return {p: s.names for p, s in splits.parts_of(dataset).items()}
+
+
+# The three layouts.
+
+
+def test_ufg_layout(tmp_path):
+  root = images.ufg_layout(tmp_path / 'set', TRAIN, TEST, {1: 'Ada', 2: 'Bo'})
+  dataset = load(root)
+  assert dataset.name == 'set' and dataset.class_names == ('Ada', 'Bo')
+  assert dataset.train.names == tuple(TRAIN) and dataset.val is None
+  assert dataset.train.labels.tolist() == [0, 0, 1, 1]
+  assert dataset.train.labels.dtype == np.int32
+  assert dataset.test.read(1) == (root / 'images/b/3.png').read_bytes()
+
+
+def test_class_names_come_from_folders_else_numbers(tmp_path):
+  assert load(images.ufg_layout(tmp_path / 'x', TRAIN, TEST)).class_names == (
+    'a',
+    'b',
+  )
+  flat = images.ufg_layout(
+    tmp_path / 'y', {'1.png': 1, '2.png': 2}, {'3.png': 1}
+  )
+  assert load(flat).class_names == ('1', '2')
+
+
+def test_ufg_lists_may_have_windows_ends_spaces_and_a_mark(tmp_path):
+  root = images.ufg_layout(tmp_path, {'a b.png': 1, 'c.png': 2}, {'d.png': 1})
+  path = root / 'anno' / 'train.txt'
+  path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', b'\r\n'))
+  assert load(root).train.names == ('a b.png', 'c.png')
+
+
+def test_shipped_validation_list_is_not_read(tmp_path):
+  root = images.ufg_layout(tmp_path, TRAIN, TEST)
+  images.write(root / 'anno' / 'val.txt', b'a/3.png 1\n')
+  assert load(root).val is None
+
+
+def test_train_and_test_folders(tmp_path):
+  images.class_folders(tmp_path / 'train', {'a': 2, 'b': 3})
+  images.class_folders(tmp_path / 'test', {'a': 1, 'b': 1})
+  images.class_folders(tmp_path / 'val', {'b': 1})
+  dataset = load(tmp_path)
+  assert per_class(dataset.train) == [2, 3]
+  assert dataset.test.names == ('test/a/0.png', 'test/b/0.png')
+  assert dataset.val.names == ('val/b/0.png',)
+
+
+def test_class_folders_ignore_what_is_no_image(tmp_path):
+  images.class_folders(tmp_path, {'a': 2, 'b': 2})
+  for name in ('a/notes.txt', 'a/.hidden.png', '.git/x.png', 'README'):
+    images.write(tmp_path / name, b'x')
+  images.write(tmp_path / 'a' / 'deeper' / 'X.JPeG', b'x')
+  dataset = sources.open_folder(tmp_path)
+  assert dataset.train.names == (
+    'a/0.png', 'a/1.png', 'a/deeper/X.JPeG', 'b/0.png', 'b/1.png',
+  )  # fmt: skip
+  assert dataset.class_names == ('a', 'b')
+
+
+# The split.
+
+
+@pytest.mark.parametrize('fraction', [0.01, 0.3, 0.5, 0.99])
+def test_split_is_stratified_and_keeps_every_class(tmp_path, fraction):
+  counts = {'a': 2, 'b': 3, 'c': 10}
+  dataset = load(images.class_folders(tmp_path, counts), test_fraction=fraction)
+  both = np.add(per_class(dataset.train), per_class(dataset.test))
+  assert both.tolist() == [2, 3, 10]
+  assert min(per_class(dataset.train)) >= 1 <= min(per_class(dataset.test))
+  assert not set(dataset.train.names) & set(dataset.test.names)
+  assert per_class(dataset.test)[2] == min(max(round(10 * fraction), 1), 9)
+
+
+def test_split_depends_on_its_seed_alone(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 8, 'b': 8})
+  first = names_of(load(root))
+  assert names_of(load(root)) == first
+  assert names_of(load(root, split_seed=1)) != first
+
+
+def test_more_of_one_class_leaves_the_others_where_they_are(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 8, 'b': 8})
+  before = {n for n in load(root).test.names if n.startswith('b/')}
+  images.class_folders(root, {'a': 12, 'aa': 4})
+  after = {n for n in load(root).test.names if n.startswith('b/')}
+  assert before == after
+
+
+def test_read_follows_the_split(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 5, 'b': 5})
+  dataset = load(root, val_fraction=0.4, shots=1)
+  for split in splits.parts_of(dataset).values():
+    for i, name in enumerate(split.names):
+      assert split.read(i) == (root / name).read_bytes()
+
+
+def test_validation_is_carved_from_train(tmp_path):
+  root = images.ufg_layout(tmp_path, TRAIN, TEST)
+  dataset = load(root, val_fraction=0.1)
+  assert per_class(dataset.val) == per_class(dataset.train) == [1, 1]
+  assert set(dataset.val.names) | set(dataset.train.names) == set(TRAIN)
+  assert dataset.test.names == tuple(TEST)
+
+
+def test_shots_keep_that_many_of_each_class(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 8, 'b': 6})
+  dataset, full = load(root, shots=2), load(root)
+  assert per_class(dataset.train) == [2, 2]
+  assert set(dataset.train.names) < set(full.train.names)
+  assert dataset.test.names == full.test.names
+
+
+def test_a_saved_split_is_used_and_never_redrawn(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 8, 'b': 8})
+  first = load(root, val_fraction=0.2, shots=2)
+  saved = json.loads(json.dumps(splits.split_to_json(first)))
+  images.class_folders(root, {'a': 20})
+  again = load(root, split=saved, split_seed=5, test_fraction=0.9)
+  assert names_of(again) == names_of(first)
+  for part, split in splits.parts_of(again).items():
+    np.testing.assert_array_equal(
+      split.labels, getattr(first, part).labels, strict=True
+    )
+    assert split.read(0) == (root / split.names[0]).read_bytes()
+
+
+def test_a_saved_split_names_what_is_gone(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 4, 'b': 4})
+  saved = splits.split_to_json(load(root))
+  (root / 'b' / '1.png').unlink()
+  with pytest.raises(UserError, match='b/1.png'):
+    load(root, split=saved)
+
+
+def test_a_saved_split_refuses_other_classes_and_labels(tmp_path):
+  root = images.class_folders(tmp_path / 'x', {'a': 4, 'b': 4})
+  saved = splits.split_to_json(load(root))
+  images.class_folders(root, {'new': 2})
+  with pytest.raises(UserError, match='new'):
+    load(root, split=saved)
+  classes = {1: 'p', 2: 'q'}
+  root = images.ufg_layout(tmp_path / 'y', TRAIN, TEST, classes)
+  saved = splits.split_to_json(load(root))
+  images.ufg_layout(root, {**TRAIN, 'b/1.png': 1}, TEST, classes)
+  with pytest.raises(UserError, match='another label.*b/1.png'):
+    load(root, split=saved)
+
+
+# What is wrong, in a sentence.
+
+
+def refused(root, match, **fields):
+  with pytest.raises(UserError, match=match) as e:
+    load(root, **fields)
+  assert '\n' not in str(e.value)
+
+
+def test_absent_and_empty_roots(tmp_path):
+  refused('', 'config.data.root is empty')
+  refused(tmp_path / 'nowhere', 'nowhere is not a folder')
+  refused(images.write(tmp_path / 'file', b'x'), 'file is not a folder')
+  (tmp_path / 'empty').mkdir()
+  refused(tmp_path / 'empty', 'empty holds no class folders')
+
+
+def test_too_few_classes_or_images(tmp_path):
+  refused(images.class_folders(tmp_path / 'x', {'a': 5}), '1 class;')
+  root = images.class_folders(tmp_path / 'y', {'a': 3, 'b': 1, 'c': 1})
+  refused(root, r'cannot be split \(b: 1, c: 1\)')
+  images.class_folders(tmp_path / 'z', {'a': 3, 'b': 0})
+  refused(tmp_path / 'z', r'no training image \(b\)')
+
+
+def test_half_a_layout(tmp_path):
+  images.class_folders(tmp_path / 'x' / 'train', {'a': 3, 'b': 1})
+  refused(tmp_path / 'x', 'has train/ but no test/')
+  images.class_folders(tmp_path / 'y' / 'images', {'a': 3, 'b': 1})
+  refused(tmp_path / 'y', 'has images/ but no anno/')
+
+
+def test_class_that_only_the_test_folder_has(tmp_path):
+  images.class_folders(tmp_path / 'train', {'a': 3, 'b': 1})
+  images.class_folders(tmp_path / 'test', {'a': 3, 'new': 1})
+  refused(tmp_path, r'no training image \(new\)')
+
+
+def test_empty_test_or_validation_folder(tmp_path):
+  images.class_folders(tmp_path / 'train', {'a': 3, 'b': 1})
+  (tmp_path / 'test').mkdir()
+  refused(tmp_path, 'test holds no images')
+  images.class_folders(tmp_path / 'test', {'a': 1})
+  (tmp_path / 'val').mkdir()
+  refused(tmp_path, 'val holds no images')
+
+
+def test_loose_images(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 3, 'b': 3})
+  images.write(root / 'sheet.png', b'x')
+  refused(root, r'\(sheet.png\)')
+
+
+def test_labels_that_do_not_parse_or_start_at_zero(tmp_path):
+  for line in ('a/1.png', 'a/1.png one', 'a/1.png -1', 'a/1.png 0', '7'):
+    root = images.ufg_layout(tmp_path, TRAIN, TEST)
+    images.write(root / 'anno/train.txt', f'b/1.png 2\n{line}\n'.encode())
+    refused(root, 'Line 2 of .*train.txt')
+  images.write(root / 'anno/train.txt', 'é 1\n'.encode('latin-1'))
+  refused(root, 'not UTF-8')
+  (root / 'anno/train.txt').unlink()
+  refused(root, 'train.txt is absent')
+
+
+def test_labels_with_gaps_or_beyond_the_classes(tmp_path):
+  gap = {'1.png': 1, '2.png': 2, '4.png': 4, '5.png': 4}
+  root = images.ufg_layout(tmp_path / 'x', gap, {'9.png': 1})
+  refused(root, r'no training image \(3\)')
+  root = images.ufg_layout(tmp_path / 'y', TRAIN, {'z.png': 3})
+  refused(root, 'beyond the 2 classes .*z.png 3')
+  huge = {**TRAIN, 'h.png': 10**12}
+  refused(images.ufg_layout(tmp_path / 'z', huge, TEST), 'h.png 10+')
+  root = images.ufg_layout(tmp_path / 'u', TRAIN, TEST, {1: 'a', 3: 'b'})
+  refused(root, 'Line 2 of .*classes.txt')
+
+
+def test_listed_files_that_are_missing_are_counted_and_ten_named(tmp_path):
+  root = images.ufg_layout(tmp_path, TRAIN, TEST)
+  lines = ''.join(f'gone{i:02}.png 1\n' for i in range(12))
+  with (root / 'anno/train.txt').open('a') as f:
+    f.write(lines)
+  refused(root, 'gone00.png, .*gone09.png and 2 more, 12 in all')
+
+
+@pytest.mark.parametrize(
+  'name', ['../../out.png', '/etc/passwd', 'link.png', 'a/../../../out.png']
+)
+def test_paths_that_climb_out(tmp_path, name):
+  out = images.write(tmp_path / 'out.png', images.encode(images.pixels(0)))
+  root = images.ufg_layout(tmp_path / 'set', TRAIN, TEST)
+  (root / 'images' / 'link.png').symlink_to(out)
+  with (root / 'anno/test.txt').open('a') as f:
+    f.write(f'{name} 1\n')
+  refused(root, 'lie outside')
+
+
+def test_links_out_of_class_folders(tmp_path):
+  out = images.class_folders(tmp_path / 'out', {'c': 2})
+  root = images.class_folders(tmp_path / 'set', {'a': 2, 'b': 2})
+  (root / 'a' / 'x.png').symlink_to(out / 'c' / '0.png')
+  refused(root, 'x.png is a link')
+  (root / 'a' / 'x.png').unlink()
+  (root / 'c').symlink_to(out / 'c')
+  refused(root, 'set/c is a link')
+
+
+def test_repeated_names(tmp_path):
+  root = images.ufg_layout(tmp_path, TRAIN, {**TEST, 'a/1.png': 1})
+  refused(root, r'both .*\(a/1.png\)')
+  images.ufg_layout(root, TRAIN, TEST)
+  with (root / 'anno/train.txt').open('a') as f:
+    f.write('a/./2.png 1\n')
+  refused(root, r'twice \(a/2.png\)')
+
+
+def test_fractions_and_shots_that_cannot_be(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 4, 'b': 2})
+  refused(root, 'test_fraction', test_fraction=1.0)
+  refused(root, 'val_fraction', val_fraction=-0.1)
+  refused(root, 'shots', shots=-1)
+  refused(root, r'without a training image \(b: 1\)', val_fraction=0.5)
+  refused(root, r'shots=2 \(b: 1\)', shots=2)
+  refused(root, 'source', source='web')
+
+
+def test_validation_folder_and_fraction_together(tmp_path):
+  for part in ('train', 'val', 'test'):
+    images.class_folders(tmp_path / part, {'a': 2, 'b': 2})
+  refused(tmp_path, 'val/ folder', val_fraction=0.5)
+
+
+# The embedded set and the cache.
+
+
+@pytest.fixture
+def drawing(monkeypatch):
+  """Stands in for the drawing program, which has its own tests."""
+  from csdnet_jax.data import leaves
+
+  drawn = []
+
+  def write(root, **traits):
+    drawn.append(traits)
+    images.ufg_layout(root, TRAIN, TEST)
+
+  monkeypatch.setattr(leaves, 'write', write, raising=False)
+  return drawn
+
+
+def test_embedded_set_is_drawn_once(tmp_path, drawing):
+  traits = {'cultivars': 2, 'seed': 3}
+  fields = {'source': 'leaves', 'leaves': traits, 'cache': str(tmp_path)}
+  first, again = load('', **fields), load('', **fields)
+  assert first.name == 'leaves' and names_of(first) == names_of(again)
+  assert drawing == [traits]
+  load('', **{**fields, 'leaves': {'cultivars': 2, 'seed': 4}})
+  assert len(drawing) == 2
+  assert not [p for p in tmp_path.iterdir() if p.name.startswith('.')]
+
+
+def test_interrupted_drawing_leaves_nothing(tmp_path, drawing, monkeypatch):
+  from csdnet_jax.data import leaves
+
+  fields = {'source': 'leaves', 'cache': str(tmp_path)}
+  with monkeypatch.context() as m:
+    m.setattr(leaves, 'write', lambda root: root.mkdir() or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      load('', **fields)
+  assert not list(tmp_path.iterdir())
+  assert load('', **fields).train.names == tuple(TRAIN)
+
+
+def test_another_process_may_draw_first(tmp_path, drawing, monkeypatch):
+  from csdnet_jax.data import leaves
+
+  fields = {'source': 'leaves', 'cache': str(tmp_path)}
+
+  def write(root):
+    monkeypatch.setattr(leaves, 'write', other)
+    load('', **fields)
+    images.ufg_layout(root, TRAIN, TEST)
+
+  other = leaves.write
+  monkeypatch.setattr(leaves, 'write', write)
+  assert load('', **fields).train.names == tuple(TRAIN)
+  assert drawing == [{}]
+
+
+def test_cache_folder_that_cannot_be_written(tmp_path, drawing):
+  file = images.write(tmp_path / 'file', b'x')
+  refused('', 'config.data.cache', source='leaves', cache=str(file))
+
+
+def test_cache_honours_the_desktop_convention(monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert sources.cache_dir('') == tmp_path / 'csdnet_jax'
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert sources.cache_dir('') == tmp_path / '.cache' / 'csdnet_jax'
+  assert sources.cache_dir('~/c') == tmp_path / 'c'
