@@ -94,10 +94,12 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
   fit(config, n_train)
   steps = step_of(config, config.epochs, n_train)
   mesh = sharding.make_mesh(devices)
-  if config.batch_size % mesh.size:
+  if config.batch_size % (mesh.size * config.accumulate):
     raise UserError(
       f'config.batch_size is {config.batch_size}, which {mesh.size} devices '
-      'cannot share evenly; make it a multiple of their number.'
+      f'cannot share evenly in {config.accumulate} micro-batches '
+      '(config.accumulate); make it a multiple of '
+      f'{mesh.size * config.accumulate}.'
     )
   model = models.build(
     config.model.name,
@@ -131,14 +133,17 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
 
   axis = sharding.axis_of(mesh)
   train_step = step_lib.make_train_step(
-    method, tx, seed=config.seed, ema=config.ema, axis=axis
-  )
+    method, tx, seed=config.seed, ema=config.ema,
+    accumulate=config.accumulate, axis=axis,
+  )  # fmt: skip
   eval_step = step_lib.make_eval_step(method, classes=classes, axis=axis)
   return Run(
     mesh, method, model, steps, init,
-    sharding.compile_step(train_step, mesh, donate=True),
     sharding.compile_step(
-      eval_step, mesh, donate=False,
+      train_step, mesh, donate=True, parallel=config.parallel
+    ),
+    sharding.compile_step(
+      eval_step, mesh, donate=False, parallel=config.parallel,
       out_specs=(sharding.REPLICATED, sharding.ROWS),
     ),
   )  # fmt: skip
@@ -275,10 +280,13 @@ def describe_run(config, run: Run, params, n_train: int) -> None:
     f'{total:,} parameters, on {run.mesh.size} x '
     f'{run.mesh.devices.flat[0].device_kind}.'
   )
+  micro = (
+    f' in {config.accumulate} micro-batches' if config.accumulate > 1 else ''
+  )
   say(
-    f'Global batch {config.batch_size} images, {run.method.forwards} views '
-    f'each; {n_train / config.batch_size:.1f} steps per epoch, {run.steps} '
-    f'steps in {config.epochs:g} epochs, {config.optim.name}:'
+    f'Global batch {config.batch_size} images{micro}, {run.method.forwards} '
+    f'views each; {n_train / config.batch_size:.1f} steps per epoch, '
+    f'{run.steps} steps in {config.epochs:g} epochs, {config.optim.name}:'
   )
   for line in optim.describe(config.optim, params):
     say(f'  {line}')

@@ -14,7 +14,9 @@ import ml_collections
 from csdnet_jax.errors import UserError
 
 # A run may be continued although these differ: they change no figure.
-LOGGING_KEYS = ('name', 'notice', 'log_every', 'keep', 'wandb', 'data.cache')
+LOGGING_KEYS = (
+  'name', 'notice', 'log_every', 'keep', 'wandb', 'data.cache', 'parallel',
+)  # fmt: skip
 
 
 def default() -> ml_collections.ConfigDict:
@@ -28,6 +30,8 @@ def default() -> ml_collections.ConfigDict:
   c.init_from = 'imagenet'
   c.init_allow = ''  # Regex of weights that may be missing or unexpected.
   c.batch_size = 16  # Images a step over all devices; each gives its views.
+  c.accumulate = 1  # Micro-batches a step; each contrasts its own rows.
+  c.parallel = 'shard_map'  # Over devices; 'pmap' gives the same, bit for bit.
   c.epochs = 30.0
   c.log_every = 10  # Steps.
   c.eval_every = 5.0  # Epochs; the last one is always evaluated.
@@ -233,6 +237,7 @@ def differences(old, new) -> list[str]:
 
 
 _CHOICES = {
+  'parallel': ('shard_map', 'pmap'),
   'data.source': ('folder', 'ufg', 'leaves'),
   'data.aspect': ('keep', 'square'),
   'optim.name': ('adamw', 'sgd'),
@@ -248,6 +253,7 @@ _CHOICES = {
 _RANGES = {  # key: (lowest, highest), both allowed.
   'seed': (0, 2**31 - 1),
   'batch_size': (1, None),
+  'accumulate': (1, None),
   'epochs': (1e-6, None),
   'log_every': (1, None),
   'eval_every': (0.01, None),

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
+from csdnet_jax.errors import UserError
+
 AXIS = 'data'
 REPLICATED = P()
 ROWS = P(AXIS)
@@ -29,7 +31,12 @@ def axis_of(mesh: Mesh) -> str | None:
 
 
 def compile_step(
-  step: Callable, mesh: Mesh, *, donate: bool, out_specs=REPLICATED
+  step: Callable,
+  mesh: Mesh,
+  *,
+  donate: bool,
+  out_specs=REPLICATED,
+  parallel: str = 'shard_map',
 ) -> Callable:
   """Jits `step(state, batch, ...)`, the batch split, the rest replicated.
 
@@ -39,21 +46,55 @@ def compile_step(
     donate: whether the state's buffers are reused for the output.
     out_specs: of the outputs: REPLICATED where they are equal on all devices,
       ROWS where each device returns its rows.
+    parallel: 'shard_map', or 'pmap' for the same function under `jax.pmap`, in
+      one process; the results are equal bit for bit.
+
+  Raises:
+    UserError: 'pmap' is asked for in several processes.
   """
+  split = {'shard_map': _shard_map, 'pmap': _pmap}[parallel]
   if mesh.size > 1:
-    inner = step
-
-    def step(state, batch, *rest):
-      in_specs = (REPLICATED, ROWS, *(REPLICATED for _ in rest))
-      return jax.shard_map(
-        inner,
-        mesh=mesh,
-        in_specs=in_specs,
-        out_specs=out_specs,
-        check_vma=False,
-      )(state, batch, *rest)
-
+    step = split(step, mesh, out_specs)
   return jax.jit(step, donate_argnums=(0,) if donate else ())
+
+
+def _shard_map(step, mesh, out_specs):
+  def mapped(state, batch, *rest):
+    in_specs = (REPLICATED, ROWS, *(REPLICATED for _ in rest))
+    return jax.shard_map(
+      step, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )(state, batch, *rest)
+
+  return mapped
+
+
+def _pmap(step, mesh, out_specs):
+  """The batch and the row outputs get an axis for the devices, and lose it."""
+  if mesh.is_multi_process:
+    raise UserError(
+      "config.parallel='pmap' is for one process; leave it at 'shard_map'."
+    )
+
+  def mapped(state, batch, *rest):
+    batch = jax.tree.map(
+      lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch
+    )
+    outputs = jax.pmap(
+      step,
+      axis_name=AXIS,
+      in_axes=(None, 0, *(None for _ in rest)),
+      out_axes=jax.tree.map(lambda s: 0 if s == ROWS else None, out_specs),
+      devices=mesh.devices.flat,
+    )(state, batch, *rest)
+    if out_specs == REPLICATED:
+      return outputs
+    return tuple(
+      jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), output)
+      if spec == ROWS else output
+      for output, spec in zip(outputs, out_specs, strict=True)
+    )  # fmt: skip
+
+  return mapped
 
 
 def replicate(tree, mesh: Mesh):
@@ -63,8 +104,9 @@ def replicate(tree, mesh: Mesh):
   def put(x):
     if mesh.is_multi_process:
       return jax.make_array_from_process_local_data(sharding, np.asarray(x))
-    # A copy: the state is donated, and its source may be used again.
-    return jax.device_put(x, sharding, may_alias=False)
+    # A copy: the state is donated, and its source may be used again, even
+    # within it (the EMA starts as the parameters).
+    return jax.device_put(jax.numpy.array(x, copy=True), sharding)
 
   return jax.tree.map(put, tree)
 
@@ -100,6 +142,17 @@ def row_keys(key: jax.Array, rows: int, axis: str | None) -> jax.Array:
   return jax.vmap(lambda row: jax.random.fold_in(key, row))(
     first + jax.numpy.arange(rows)
   )
+
+
+def row_order(batch: int, devices: int, accumulate: int) -> np.ndarray:
+  """Returns [batch] global rows in the order in which devices hold them.
+
+  A step of n micro-batches cuts each device's rows into n blocks, and
+  micro-batch i is block i of every device. In this order it holds the global
+  rows i * batch / n to (i + 1) * batch / n - 1, on any number of devices.
+  """
+  rows = np.arange(batch).reshape(accumulate, devices, -1)
+  return rows.transpose(1, 0, 2).reshape(-1)
 
 
 def gather(x: jax.Array, axis: str | None) -> jax.Array:

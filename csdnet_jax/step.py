@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from csdnet_jax import metrics, sharding
-from csdnet_jax.methods.base import Context, Method
+from csdnet_jax.methods.base import Aux, Context, Method
 from csdnet_jax.state import TrainState, averaged
 
 
@@ -16,6 +17,7 @@ def make_train_step(
   *,
   seed: int,
   ema: float = 0.0,
+  accumulate: int = 1,
   axis: str | None = None,
 ) -> Callable:
   """Returns `(state, batch, frozen) -> (state, metrics)`.
@@ -25,25 +27,63 @@ def make_train_step(
     tx: the optimiser.
     seed: of the run; the step's key is `fold_in(key(seed), step)`.
     ema: decay of the averaged weights, 0 for none.
+    accumulate: n micro-batches, one after the other, whose mean gradient makes
+      one update. Each sees the memory of the step's start and its own rows as
+      in-batch candidates; all their keys are pushed at the end.
     axis: the device axis for collectives, or None.
 
   Returns:
     A function of the whole state (to be donated), this device's rows of the
-    batch, and the method's frozen tree. Its metrics are the loss, its terms
-    and `grad_norm` (before clipping), each [] float32.
+    batch, ordered by `sharding.row_order`, and the method's frozen tree. Its
+    metrics are the loss, its terms and `grad_norm` (before clipping), each []
+    float32.
   """
 
-  def train_step(state: TrainState, batch, frozen):
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
+  def gradient(state, model_state, batch, frozen, key):
+    """This device's gradient of one micro-batch, and what comes with it."""
     view_key, loss_key = jax.random.split(key)
     rows = batch['label'].shape[0]
     batch = method.views(sharding.row_keys(view_key, rows, axis), batch)
     context = Context(
-      state.model_state, state.memory, frozen, state.ema, state.step, axis
+      model_state, state.memory, frozen, state.ema, state.step, axis
     )
     (_, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
       state.params, context, batch, loss_key
     )
+    return grads, aux
+
+  def accumulated(state, batch, frozen, key):
+    """The mean of `gradient` over the micro-batches."""
+
+    def micro_step(carry, micro):
+      total, model_state = carry
+      i, rows = micro
+      grads, aux = gradient(
+        state, model_state, rows, frozen, jax.random.fold_in(key, i)
+      )
+      total = jax.tree.map(jnp.add, total, grads)
+      return (total, aux.model_state), (aux.push, aux.metrics)
+
+    micro = jax.tree.map(
+      lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch
+    )
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    (total, model_state), (push, figures) = jax.lax.scan(
+      micro_step,
+      (zeros, state.model_state),
+      (jnp.arange(accumulate), micro),
+    )
+    grads = jax.tree.map(lambda g: g / accumulate, total)
+    push = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), push)
+    figures = jax.tree.map(jnp.mean, figures)
+    return grads, Aux(model_state, push, figures)
+
+  def train_step(state: TrainState, batch, frozen):
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    if accumulate == 1:
+      grads, aux = gradient(state, state.model_state, batch, frozen, key)
+    else:
+      grads, aux = accumulated(state, batch, frozen, key)
     grads, figures = sharding.mean((grads, aux.metrics), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -195,6 +195,9 @@ def loop(config, run, state, data, checkpoints, writer, workdir):
   batches = pipeline.train_batches(
     data.train, batch=config.batch_size, seed=config.seed, start=first,
     stop=run.steps, host=jax.process_index(), hosts=jax.process_count(),
+    order=sharding.row_order(
+      config.batch_size, run.mesh.size, config.accumulate
+    ),
   )  # fmt: skip
   if first == 0:
     pictures.write_views(run.method, state, data, workdir, step=0)

@@ -17,6 +17,7 @@ from csdnet_jax import (
   sharding,
 )
 from csdnet_jax.methods.base import Context
+from csdnet_jax.methods.csdnet import ddl
 from csdnet_jax.state import TrainState
 from csdnet_jax.step import make_eval_step, make_train_step
 
@@ -40,16 +41,21 @@ def _setup(config, *, devices=1, has_batch_norm=False):
     ema=(params, model_state) if config.ema else (),
   )
   step = make_train_step(
-    method, tx, seed=3, ema=config.ema, axis=sharding.axis_of(mesh)
-  )
+    method, tx, seed=3, ema=config.ema, accumulate=config.accumulate,
+    axis=sharding.axis_of(mesh),
+  )  # fmt: skip
   return step, sharding.replicate(state, mesh), mesh
 
 
 def _run(config, steps, **kwargs):
   step, state, mesh = _setup(config, **kwargs)
-  compiled = sharding.compile_step(step, mesh, donate=True)
+  compiled = sharding.compile_step(
+    step, mesh, donate=True, parallel=config.parallel
+  )
+  order = sharding.row_order(8, mesh.size, config.accumulate)
   for i in range(steps):
-    batch = sharding.shard_batch(tiny.batch(i), mesh)
+    rows = {name: x[order] for name, x in tiny.batch(i).items()}
+    batch = sharding.shard_batch(rows, mesh)
     state, figures = compiled(state, batch, ())
   return jax.device_get(state), jax.device_get(figures)
 
@@ -77,16 +83,19 @@ def test_one_trace_one_program_no_callback_and_donation(mode):
 
 
 @pytest.mark.parametrize(
-  ('mode', 'devices', 'has_batch_norm'),
+  ('mode', 'devices', 'has_batch_norm', 'accumulate'),
   [
-    ('spotlight', 4, False),
-    ('spotlight', 8, True),
-    ('views', 4, True),
-    ('views', 8, False),
+    ('spotlight', 4, False, 1),
+    ('spotlight', 8, True, 1),
+    ('views', 4, True, 2),
+    ('views', 8, False, 1),
   ],
 )
-def test_any_number_of_devices_trains_the_same(mode, devices, has_batch_norm):
+def test_any_number_of_devices_trains_the_same(
+  mode, devices, has_batch_norm, accumulate
+):
   config = tiny.config(mode=mode, saliency='margin')
+  config.accumulate = accumulate
   one, figures1 = _run(config, 6, has_batch_norm=has_batch_norm)
   many, figures = _run(
     config, 6, devices=devices, has_batch_norm=has_batch_norm
@@ -99,6 +108,59 @@ def test_any_number_of_devices_trains_the_same(mode, devices, has_batch_norm):
   chex.assert_trees_all_close(one.params, many.params, atol=1e-5)
   chex.assert_trees_all_close(one.model_state, many.model_state, atol=1e-5)
   chex.assert_trees_all_close(figures1, figures, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('mode', ['spotlight', 'views'])
+def test_pmap_and_shard_map_are_equal_bit_for_bit(mode):
+  config = tiny.config(mode=mode)
+  config.ema = 0.9
+  one, figures1 = _run(config, 6, devices=4, has_batch_norm=True)
+  config.parallel = 'pmap'
+  two, figures2 = _run(config, 6, devices=4, has_batch_norm=True)
+  chex.assert_trees_all_equal((one, figures1), (two, figures2))
+
+
+def test_accumulation_is_the_mean_gradient_of_its_micro_batches():
+  """Plain cross-entropy of undistorted views knows no other rows."""
+  config = tiny.config()
+  config.method.name = 'supervised'
+  config.views.update(
+    area=(1.0, 1.0), ratio=(1.0, 1.0), flip=False, rotate=0.0, brightness=0.0
+  )
+  whole, figures1 = _run(config, 3)
+  config.accumulate = 4
+  parts, figures2 = _run(config, 3)
+  chex.assert_trees_all_close(whole.params, parts.params, atol=1e-5)
+  chex.assert_trees_all_close(figures1, figures2, rtol=1e-4)
+
+
+def test_accumulation_contrasts_each_micro_batch_and_pushes_once():
+  config = tiny.config(alpha=1.0)
+  config.accumulate = 2
+  state, figures = _run(config, 1)
+  rows = tiny.batch(0)
+  m = state.memory
+  # 16 keys of 8 images, in the order of the rows.
+  assert (m.ptr, m.count) == (16, 16)
+  np.testing.assert_array_equal(m.labels[:16], np.repeat(rows['label'], 2))
+  np.testing.assert_array_equal(m.ids[:16], np.repeat(rows['id'], 2))
+  # The keys are those of the first parameters: none saw another's update.
+  halves = zip(
+    np.split(m.keys[:16], 2), np.split(m.labels[:16], 2), strict=True
+  )
+  contrasts = [float(ddl.loss(z, y, y, z, y, y)[0]) for z, y in halves]
+  assert figures['ddl'] == pytest.approx(np.mean(contrasts), rel=1e-5)
+
+
+def test_an_accumulated_step_is_one_program():
+  config = tiny.config()
+  config.accumulate = 2
+  step, state, mesh = _setup(config)
+  compiled = sharding.compile_step(step, mesh, donate=True)
+  batch = sharding.shard_batch(tiny.batch(0), mesh)
+  program = compiled.lower(state, batch, ()).compile().as_text()
+  assert program.count('\nENTRY ') == 1
+  assert ' while(' in program
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():

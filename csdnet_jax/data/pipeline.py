@@ -336,6 +336,7 @@ def train_batches(
   seed: int,
   start: int,
   stop: int,
+  order: np.ndarray | None = None,
   host: int = 0,
   hosts: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -351,6 +352,7 @@ def train_batches(
     seed: of the shuffles.
     start: the first step.
     stop: the step after the last.
+    order: [B], the order of a batch's rows, where it is not theirs.
     host: takes rows host * b to (host + 1) * b of each batch, b = B / hosts.
     hosts: how many there are.
 
@@ -367,7 +369,8 @@ def train_batches(
       f'The batch of {batch} is larger than the training set of {n} images; '
       'lower the batch size'
     )
-  rows = _host_rows(batch, host, hosts)
+  order = np.arange(batch) if order is None else order
+  rows = order[_host_rows(batch, host, hosts)]
   steps = (
     grain.MapDataset.range(n)
     .seed(seed % 2**32)

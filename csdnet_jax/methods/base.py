@@ -36,7 +36,8 @@ class Aux(NamedTuple):
 
   Attributes:
     model_state: the next one.
-    push: what `update_memory` takes, equal on all devices, or ().
+    push: what `update_memory` takes: rows, equal on all devices, or (). The
+      rows of a step's micro-batches are joined.
     metrics: {name: [] float32} to log; averaged over devices.
   """
 
