@@ -25,6 +25,13 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool('eval_only', False, 'Evaluate the newest state of --workdir.')
 flags.DEFINE_bool(
+  'profile', False, 'Leave a trace of three steps in the workdir, for xprof.'
+)
+flags.DEFINE_bool(
+  'deterministic', False, 'Ask a GPU for operations that give the same bits '
+  'each time, slower ones where need be; a CPU does so anyway.'
+)  # fmt: skip
+flags.DEFINE_bool(
   'distributed', False, 'One of several processes: call '
   'jax.distributed.initialize() first, on a TPU pod, under SLURM, or with '
   'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set.'
@@ -38,6 +45,10 @@ def main(argv) -> None:
       f'Cannot use the argument {argv[1]!r}; fields of the config are set by '
       '--config.key=value.'
     )
+  if FLAGS.deterministic:
+    # XLA reads it when the first device is asked for, which is yet to come.
+    flag = '--xla_gpu_deterministic_ops=true'
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'
   if FLAGS.distributed:
     _join_processes()
   config = FLAGS.config
@@ -59,7 +70,7 @@ def main(argv) -> None:
     return
   workdir = pathlib.Path(FLAGS.workdir or pathlib.Path('runs') / config.name)
   say(f'Workdir: {workdir}')
-  train.train(config, workdir)
+  train.train(config, workdir, profile=FLAGS.profile)
 
 
 def _join_processes() -> None:

@@ -27,6 +27,7 @@ from csdnet_jax import (
 from csdnet_jax.data import pipeline, sources, splits
 from csdnet_jax.errors import UserError
 from csdnet_jax.evaluators import classification, probes
+from csdnet_jax.profile import tracer
 from csdnet_jax.terminal import (
   progress_bar,
   say,
@@ -96,13 +97,16 @@ def write_inputs(config, dataset, workdir: pathlib.Path) -> None:
     writers.write_json(workdir / 'class_names.json', dataset.class_names)
 
 
-def train(config, workdir: pathlib.Path, *, devices=None) -> dict | None:
+def train(
+  config, workdir: pathlib.Path, *, devices=None, profile: bool = False
+) -> dict | None:
   """Trains as the config says, or continues where the workdir stands.
 
   Args:
     config: of the run.
     workdir: where everything of the run is kept.
     devices: to run on; all of them where None.
+    profile: whether to leave a trace of a few steps in `profile/`.
 
   Returns:
     What `summary.json` holds, or None if the run was told to stop (SIGTERM or
@@ -120,10 +124,11 @@ def train(config, workdir: pathlib.Path, *, devices=None) -> dict | None:
       return summary
     if config.notice:
       say(config.notice)
-    return _train(config, workdir, environment.Record(workdir), devices)
+    record = environment.Record(workdir)
+    return _train(config, workdir, record, devices, profile)
 
 
-def _train(config, workdir, record, devices) -> dict | None:
+def _train(config, workdir, record, devices, profile) -> dict | None:
   path = workdir / 'split.json'
   split = json.loads(path.read_text()) if path.exists() else None
   dataset = sources.load(config.data, split=split)
@@ -161,7 +166,7 @@ def _train(config, workdir, record, devices) -> dict | None:
       writer = writers.Writer(workdir, config, step=int(state.step))
       stack.callback(writer.close)
     state, finished = loop(
-      config, run, state, data, checkpoints, writer, workdir
+      config, run, state, data, checkpoints, writer, workdir, profile
     )
     checkpoints.close()
   record.finish(steps=int(state.step))
@@ -180,7 +185,7 @@ def _train(config, workdir, record, devices) -> dict | None:
   return summary
 
 
-def loop(config, run, state, data, checkpoints, writer, workdir):
+def loop(config, run, state, data, checkpoints, writer, workdir, profile):
   """Steps until the end or a signal; returns (state, whether it is the end).
 
   Evaluates and saves before it takes the next batch, so that the state of a
@@ -202,11 +207,17 @@ def loop(config, run, state, data, checkpoints, writer, workdir):
   if first == 0:
     pictures.write_views(run.method, state, data, workdir, step=0)
   pending, clock = [], time.monotonic()
-  with stopper() as stop, progress_bar('steps') as progress:
+  with (
+    stopper() as stop,
+    progress_bar('steps') as progress,
+    tracer(workdir / 'profile' if profile else None, first) as trace,
+  ):
     progress(first, run.steps)
     for step, batch in enumerate(batches, first + 1):
       batch = sharding.shard_batch(batch, run.mesh)
-      state, figures = run.train_step(state, batch, ())
+      with jax.profiler.StepTraceAnnotation('train', step_num=step):
+        state, figures = run.train_step(state, batch, ())
+      trace(step, figures)
       pending.append((step, figures))
       stopping = stop(step)
       evaluating = step in evals
