@@ -12,9 +12,7 @@ def _train(tmp_path, epochs):
   config = runs.config(
     tmp_path, **{'epochs': epochs, 'method.name': 'supervised'}
   )
-  train.train(
-    config, tmp_path / 'run', devices=jax.devices()[:1], profile=True
-  )
+  train.train(config, tmp_path / 'run', devices=jax.devices()[:1], profile=True)
   return list((tmp_path / 'run' / 'profile').rglob('*.xplane.pb'))
 
 

@@ -1,0 +1,120 @@
+r"""What a step sends between devices, read from the compiled program.
+
+  python -m experiments.bench.collectives --config=configs/soy_ageing.py \
+    --devices=256 --n_train=99000 --config.batch_size=512
+
+needs no accelerator: the program is compiled ahead of time for that many fake
+CPU devices. Prints one JSON line: for each kind of collective how many there
+are and the bytes of its operands or results, whichever are more, on a device.
+"""
+
+import collections
+import json
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+from ml_collections import config_flags
+
+from csdnet_jax import build as build_lib, config as config_lib, sharding
+
+KINDS = (
+  'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
+  'collective-permute', 'collective-broadcast',
+)  # fmt: skip
+_OPERATION = re.compile(
+  r'= (?P<result>\(?[a-z0-9]+\[.*?) '
+  rf'(?P<kind>{"|".join(KINDS)})(?:-start)?\((?P<operands>[^)]*)\)'
+)
+_ARRAY = re.compile(r'\b(?P<dtype>[a-z]+)(?P<bits>\d+)?\[(?P<shape>[\d,]*)\]')
+
+
+def _bytes(shapes: str) -> int:
+  """The bytes of all arrays that an HLO text such as `f32[2,3]` names."""
+  total = 0
+  for array in _ARRAY.finditer(shapes):
+    sizes = [int(n) for n in array['shape'].split(',') if n]
+    total += math.prod(sizes) * max(int(array['bits'] or 8) // 8, 1)
+  return total
+
+
+def count(program: str) -> dict[str, dict[str, int]]:
+  """Returns {kind: {'count', 'bytes'}} of a compiled program's text.
+
+  Args:
+    program: `compiled.as_text()`.
+  """
+  shapes = dict(re.findall(r'%([\w.-]+) = (\(.*?\)|\S+) ', program))
+  found = collections.defaultdict(lambda: {'count': 0, 'bytes': 0})
+  for line in program.splitlines():
+    operation = _OPERATION.search(line)
+    if not operation:
+      continue
+    operands = re.findall(r'%([\w.-]+)', operation['operands'])
+    sent = sum(_bytes(shapes.get(name, '')) for name in operands)
+    kind = found[operation['kind']]
+    kind['count'] += 1
+    kind['bytes'] += max(sent, _bytes(operation['result']))
+  return dict(found)
+
+
+def compile_step(config, *, classes: int, n_train: int, devices=None):
+  """Compiles the train step of a config for devices; nothing is run.
+
+  Args:
+    config: of a run; its queue is fitted to `n_train`.
+    classes: of the data set.
+    n_train: training images.
+    devices: all of them where None.
+
+  Returns:
+    The compiled program and the abstract state.
+  """
+  run = build_lib.build(
+    config, classes=classes, n_train=n_train, devices=devices
+  )
+  state = sharding.abstract(jax.eval_shape(run.init), run.mesh)
+  b, side = config.batch_size, config.data.canvas
+  batch = {
+    'image': jax.ShapeDtypeStruct((b, side, side, 3), jnp.uint8),
+    'extent': jax.ShapeDtypeStruct((b, 2), jnp.int32),
+    'label': jax.ShapeDtypeStruct((b,), jnp.int32),
+    'id': jax.ShapeDtypeStruct((b,), jnp.int32),
+  }
+  batch = sharding.abstract_rows(batch, run.mesh)
+  return run.train_step.lower(state, batch, ()).compile(), state
+
+
+FLAGS = flags.FLAGS
+
+
+def main(argv) -> None:
+  """Compiles, counts and prints."""
+  del argv
+  jax.config.update('jax_platforms', 'cpu')
+  jax.config.update('jax_num_cpu_devices', FLAGS.devices)
+  config_lib.validate(FLAGS.config)
+  compiled, state = compile_step(
+    FLAGS.config, classes=FLAGS.classes, n_train=FLAGS.n_train
+  )
+  parameters = sum(x.size for x in jax.tree.leaves(state.params))
+  record = {
+    'config': FLAGS.config.name,
+    'model': FLAGS.config.model.name,
+    'batch': FLAGS.config.batch_size,
+    'devices': FLAGS.devices,
+    'parameters': parameters,
+    'collectives': count(compiled.as_text()),
+  }
+  print(json.dumps(record))
+
+
+if __name__ == '__main__':
+  config_flags.DEFINE_config_file('config', None, 'The config file.')
+  flags.DEFINE_integer('devices', 8, 'Fake devices to compile for.')
+  flags.DEFINE_integer('classes', 198, 'Classes of the data set.')
+  flags.DEFINE_integer('n_train', 990, 'Training images of the data set.')
+  flags.mark_flag_as_required('config')
+  app.run(main)
