@@ -284,7 +284,7 @@ def check_finite(pending) -> dict[str, float]:
 
 
 def start_figures(config, run, state, data, workdir) -> dict[str, float]:
-  """kNN and linear probe on the initial features: the baselines to beat."""
+  """What the initial features are worth: the baselines to beat."""
   path = workdir / 'start.json'
   if path.exists():
     return json.loads(path.read_text())
@@ -302,7 +302,11 @@ def start_figures(config, run, state, data, workdir) -> dict[str, float]:
   if jax.process_index():
     return {}
   args = x['train'], y['train'], x['test'], y['test']
-  start = {'knn': probes.knn(*args), 'linear_probe': probes.linear_probe(*args)}
+  start = {
+    'knn': probes.knn(*args),
+    'prototypes': probes.prototypes(*args),
+    'linear_probe': probes.linear_probe(*args),
+  }
   writers.write_json(path, start)
   return start
 
