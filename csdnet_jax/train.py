@@ -197,7 +197,7 @@ def loop(config, run, state, data, checkpoints, writer, workdir):
     stop=run.steps, host=jax.process_index(), hosts=jax.process_count(),
   )  # fmt: skip
   if first == 0:
-    pictures.write_views(run.method, state, data, workdir, step=0)
+    pictures.write_start(run.method, state, data, workdir)
   pending, clock = [], time.monotonic()
   with stopper() as stop, progress_bar('steps') as progress:
     progress(first, run.steps)
@@ -226,7 +226,10 @@ def loop(config, run, state, data, checkpoints, writer, workdir):
         checkpoints.save(state, step, selection)
       if stopping and step < run.steps:
         return state, False
-  pictures.write_views(run.method, state, data, workdir, step=run.steps)
+  pictures.write_end(
+    run.method, state, data, workdir,
+    keys_per_step=run.method.forwards * config.batch_size,
+  )  # fmt: skip
   return state, True
 
 
