@@ -87,8 +87,9 @@ def default() -> ml_collections.ConfigDict:
   c.method = ml_collections.ConfigDict()
   c.method.name = 'csdnet'  # or 'supervised', 'supcon'.
   c.method.supervised = ml_collections.ConfigDict({'views': 1})
+  # Of the contrastive loss beside the two cross-entropies.
   c.method.supcon = ml_collections.ConfigDict(
-    {'weight': 1.0, 'temperature': 0.1}  # Of the contrast.
+    {'weight': 1.0, 'temperature': 0.1}
   )
   c.method.csdnet = s = ml_collections.ConfigDict()
   s.aug_weight = 1.0  # w_a, of the augmented view's cross-entropy.

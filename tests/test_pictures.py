@@ -413,3 +413,13 @@ def test_names_are_text_and_no_formulas(tmp_path):
   leaves = [[(p.first, p.second, np.zeros((8, 8, 3)))] for p in pairs]
   draw.confused_pairs(path, pairs, leaves, names, title=title)
   check_png(path)
+
+
+def test_photographs_do_not_make_a_file_large(tmp_path):
+  image = np.random.default_rng(0).uniform(size=(48, 48, 3))
+  noise = np.kron(image, np.ones((4, 4, 1)))
+  noise += 0.2 * np.random.default_rng(1).normal(size=noise.shape)
+  columns = {str(i): [noise] * 4 for i in range(7)}
+  path = tmp_path / 'sheet.png'
+  draw.contact_sheet(path, columns, 'abcd', title='noise')
+  check_png(path)

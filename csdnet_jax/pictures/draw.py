@@ -11,7 +11,8 @@ from PIL import Image
 from csdnet_jax import writers
 from csdnet_jax.pictures.measure import Pair
 
-_DPI = 150
+_DPI = 140
+_BYTES = 400_000  # Of a file, at most, as long as 32 colours suffice.
 # The palette of Okabe and Ito, which the colour-blind tell apart; a line has
 # its own dashes and a marker its own shape beside the colour.
 _COLOURS = (
@@ -220,6 +221,7 @@ def curves(
       )  # fmt: skip
     axes.grid(linewidth=0.3)
     axes.set_xlabel('step')
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if lines:
       axes.legend(
         fontsize=6.5, handlelength=4, ncols=3, loc='upper center',
@@ -294,13 +296,17 @@ def _figure(width, height):
 
 
 def _save(figure, path):
-  """Writes a PNG of 256 colours, which takes a third of the bytes, whole."""
-  drawn, packed = io.BytesIO(), io.BytesIO()
+  """Writes a PNG with a palette, which takes a third of the bytes, whole."""
+  drawn = io.BytesIO()
   with warnings.catch_warnings():
     # A name in a script that the font lacks is drawn as boxes.
     warnings.filterwarnings('ignore', 'Glyph .* missing', UserWarning)
     figure.savefig(drawn, format='png')
   with Image.open(drawn) as image:
-    colours = image.convert('RGB').quantize(256)
-  colours.save(packed, format='png', optimize=True)
+    image = image.convert('RGB')
+  for colours in (256, 96, 32):
+    packed = io.BytesIO()
+    image.quantize(colours).save(packed, format='png', optimize=True)
+    if packed.tell() <= _BYTES:
+      break
   writers.write_bytes(path, packed.getvalue())
