@@ -390,8 +390,8 @@ def test_pairs_are_named_and_counted(tmp_path, figures):
   draw.confused_pairs(tmp_path / 'p.png', pairs, leaves, NAMES, title='leaves')
   axes = figures['p'].axes
   assert [a.get_title() for a in axes if a.images] == [
-    'cultivar 0\ntaken for cultivar 1', 'cultivar 0\nright',
-    'cultivar 1\nright', 'cultivar 2\ntaken for cultivar 0',
+    'cultivar 0\ntaken for\ncultivar 1', 'cultivar 0\nright',
+    'cultivar 1\nright', 'cultivar 2\ntaken for\ncultivar 0',
   ]  # fmt: skip
   assert [a.get_ylabel() for a in axes if a.get_ylabel()] == [
     '2 + 1 mistaken', '1 + 0 mistaken'

@@ -80,9 +80,9 @@ def confused_pairs(
 
 
 def _verdict(label, guess, class_names):
-  return (
-    'right' if label == guess else f'taken for {_short(class_names[guess])}'
-  )
+  if label == guess:
+    return 'right'
+  return f'taken for\n{_short(class_names[guess])}'
 
 
 def _short(name: str) -> str:
@@ -273,9 +273,12 @@ def embedding_map(
 
 def _sheet(path, rows, names, *, title):
   """Writes rows of (heading, image); a row may be shorter than the others."""
-  width, heights = max(map(len, rows)), len(rows)
-  figure = _figure(max(1.25 * width + 0.4, 4.0), 1.35 * heights + 0.4)
-  grid = figure.subplots(heights, width, squeeze=False)
+  width = max(map(len, rows))
+  lines = [max(len(h.splitlines()) for h, _ in row) for row in rows]
+  figure = _figure(
+    max(1.25 * width + 0.4, 4.0), sum(1.25 + 0.12 * n for n in lines) + 0.3
+  )
+  grid = figure.subplots(len(rows), width, squeeze=False)
   for row, axes, name in zip(rows, grid, names, strict=True):
     for axis in axes:
       axis.set(xticks=[], yticks=[])
