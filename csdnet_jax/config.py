@@ -89,8 +89,12 @@ def default() -> ml_collections.ConfigDict:
   )
 
   c.method = ml_collections.ConfigDict()
-  c.method.name = 'csdnet'  # 'csdnet' or 'supervised'.
+  c.method.name = 'csdnet'  # or 'supervised', 'supcon'.
   c.method.supervised = ml_collections.ConfigDict({'views': 1})
+  # Of the contrastive loss beside the two cross-entropies.
+  c.method.supcon = ml_collections.ConfigDict(
+    {'weight': 1.0, 'temperature': 0.1}
+  )
   c.method.csdnet = s = ml_collections.ConfigDict()
   s.aug_weight = 1.0  # w_a, of the augmented view's cross-entropy.
   s.alpha = 1.0  # Weight of DDL.
@@ -274,6 +278,8 @@ _RANGES = {  # key: (lowest, highest), both allowed.
   'optim.clip': (0, None),
   'optim.final': (0, 1),
   'optim.label_smoothing': (0, 0.99),
+  'method.supcon.weight': (0, None),
+  'method.supcon.temperature': (1e-3, None),
   'method.csdnet.aug_weight': (0, None),
   'method.csdnet.alpha': (0, None),
   'method.csdnet.beta': (0, None),

@@ -42,9 +42,13 @@ def show_summary(summary: dict, workdir: pathlib.Path) -> None:
     'top-5': summary['top5'],
     f'top-1, best epoch ({best["epoch"]:g}, chosen on {best["selected_on"]})':
       best['top1'],
-    'kNN, initial features': summary['start']['knn'],
-    'linear probe, initial features': summary['start']['linear_probe'],
   }  # fmt: skip
+  names = {
+    'knn': 'kNN', 'prototypes': 'prototypes', 'linear_probe': 'linear probe'
+  }  # fmt: skip
+  for key, name in names.items():
+    if key in summary['start']:  # An older run has no prototypes.
+      rows[f'{name}, initial features'] = summary['start'][key]
   rows['seconds, all starts'] = round(sum(s['seconds'] for s in starts), 1)
   show_table(f'{summary["n_test"]} test images, percent', rows)
   say(f'Everything is in {workdir}')

@@ -205,7 +205,7 @@ def loop(config, run, state, data, checkpoints, writer, workdir, profile):
     ),
   )  # fmt: skip
   if first == 0:
-    pictures.write_views(run.method, state, data, workdir, step=0)
+    pictures.write_start(run.method, state, data, workdir)
   pending, clock = [], time.monotonic()
   with (
     stopper() as stop,
@@ -240,7 +240,10 @@ def loop(config, run, state, data, checkpoints, writer, workdir, profile):
         checkpoints.save(state, step, selection)
       if stopping and step < run.steps:
         return state, False
-  pictures.write_views(run.method, state, data, workdir, step=run.steps)
+  pictures.write_end(
+    run.method, state, data, workdir,
+    keys_per_step=run.method.forwards * config.batch_size,
+  )  # fmt: skip
   return state, True
 
 
@@ -298,7 +301,7 @@ def check_finite(pending) -> dict[str, float]:
 
 
 def start_figures(config, run, state, data, workdir) -> dict[str, float]:
-  """kNN and linear probe on the initial features: the baselines to beat."""
+  """What the initial features are worth: the baselines to beat."""
   path = workdir / 'start.json'
   if path.exists():
     return json.loads(path.read_text())
@@ -316,7 +319,11 @@ def start_figures(config, run, state, data, workdir) -> dict[str, float]:
   if jax.process_index():
     return {}
   args = x['train'], y['train'], x['test'], y['test']
-  start = {'knn': probes.knn(*args), 'linear_probe': probes.linear_probe(*args)}
+  start = {
+    'knn': probes.knn(*args),
+    'prototypes': probes.prototypes(*args),
+    'linear_probe': probes.linear_probe(*args),
+  }
   writers.write_json(path, start)
   return start
 

@@ -57,3 +57,10 @@ def write_confusion(
     rows.writerow(['label \\ predicted', *class_names])
     for name, row in zip(class_names, confusion, strict=True):
       rows.writerow([name, *row.tolist()])
+
+
+def read_confusion(path: pathlib.Path) -> np.ndarray:
+  """Returns the matrix that `write_confusion` wrote, int [classes, classes]."""
+  with open(path, newline='', encoding='utf-8') as file:
+    _, *rows = csv.reader(file)
+  return np.array([[int(x) for x in row[1:]] for row in rows])
