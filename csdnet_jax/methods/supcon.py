@@ -74,7 +74,7 @@ def make(config, model: Model) -> base.Method:
     model: the backbone.
   """
   c = config.method.supcon
-  sample = base.sampler(config)
+  sample, _ = base.sampler(config)
   smoothing = config.optim.label_smoothing
 
   def views(keys, batch):
