@@ -110,10 +110,8 @@ class WindowAttention(nn.Module):
     qkv = jnp.roll(qkv, (-shift, -shift), (1, 2)) if shift else qkv
     qkv = split_windows(qkv, window)
     query, key, value = (qkv[:, :, :, i] for i in range(3))
-    scores = jnp.einsum(
-      'bwqhd,bwkhd->bwhqk', query, key, preferred_element_type=jnp.float32
-    )
-    scores = scores * split[-1] ** -0.5 + self._bias()
+    scores = jnp.einsum('bwqhd,bwkhd->bwhqk', query, key)
+    scores = scores.astype(jnp.float32) * split[-1] ** -0.5 + self._bias()
     if shift:
       regions = shifted_regions(rows, columns, window, shift)
       apart = regions[:, :, None] != regions[:, None]
