@@ -1,8 +1,9 @@
 """Swin: attention in windows of a map that shrinks stage by stage.
 
-Liu et al., Swin Transformer, ICCV 2021, version 1, as Microsoft's release,
-timm and transformers compute it: exact GELU, LayerNorm with epsilon 1e-5, and
-maps that the window does not divide padded with zeros after the LayerNorm.
+Liu et al., Swin Transformer, ICCV 2021, version 1, as Microsoft's release and
+transformers compute it: exact GELU, LayerNorm with epsilon 1e-5, and a map that
+the window does not divide is padded with zeros after the LayerNorm, then
+shifted. (timm pads after the shift: there such maps give other values.)
 """
 
 import functools
@@ -100,8 +101,8 @@ class WindowAttention(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     height, width, channels = x.shape[1:]
     window, shift = self.window, self.shift
-    # As in the releases, padding takes part in the softmax: its keys and
-    # values are the biases.
+    # As in the release, padding is masked as places beyond the seam only:
+    # where a window holds some, its keys and values are the biases.
     padding = [(0, -n % window) for n in (height, width)]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     rows, columns = x.shape[1:3]
