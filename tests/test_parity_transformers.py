@@ -349,6 +349,79 @@ def test_vit_ti_as_published(torch, transformers, tmp_path, record):
   record('ViT-Ti/16, transformers', 224, found)
 
 
+@pytest.mark.parametrize('size', [224, 448])
+def test_the_original_npz(
+  torch, transformers, tmp_path, monkeypatch, record, size
+):
+  row = small(vit, 16)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  net = vit_of(transformers, torch, row[1], 224)
+  path = tmp_path / 'vit.npz'
+  np.savez(path, **original_names(net.vit, heads=2))
+  forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
+  found, report = differences(
+    torch, net, forward, net.classifier, path, 'parity', size
+  )
+  assert len(report.loaded + report.reshaped) == 6 + 3 * 16
+  record('ViT, patch 16, tanh GELU, original .npz', size, found)
+
+
+# The names of transformers 4 and 5, in order: the first match counts.
+VIT_NAMES = (
+  (r'^embeddings\.cls_token$', 'cls'),
+  (
+    r'^embeddings\.position_embeddings$',
+    'Transformer/posembed_input/pos_embedding',
+  ),
+  (r'^embeddings\.patch_embeddings\.projection\.', 'embedding/'),
+  (r'^layernorm\.', 'Transformer/encoder_norm/'),
+  (r'^(?:encoder\.layer|layers)\.(\d+)\.', r'Transformer/encoderblock_\1/'),
+)
+VIT_BLOCK_NAMES = (
+  ('layernorm_before.', 'LayerNorm_0/'),
+  ('layernorm_after.', 'LayerNorm_2/'),
+  *(
+    (name, f'MultiHeadDotProductAttention_1/{part}/')
+    for part, names in {
+      'query': ('attention.q_proj.', 'attention.attention.query.'),
+      'key': ('attention.k_proj.', 'attention.attention.key.'),
+      'value': ('attention.v_proj.', 'attention.attention.value.'),
+      'out': ('attention.o_proj.', 'attention.output.dense.'),
+    }.items()
+    for name in names
+  ),
+  ('mlp.fc1.', 'MlpBlock_3/Dense_0/'),
+  ('intermediate.dense.', 'MlpBlock_3/Dense_0/'),
+  ('mlp.fc2.', 'MlpBlock_3/Dense_1/'),
+  ('output.dense.', 'MlpBlock_3/Dense_1/'),
+)
+
+
+def original_names(net, heads):
+  """The weights of a transformers ViT, named and laid out as the original."""
+  arrays = {}
+  for name, x in net.state_dict().items():
+    x = x.numpy()
+    for pattern, mine in VIT_NAMES:
+      if re.search(pattern, name):
+        name = re.sub(pattern, mine, name)
+        break
+    for theirs, mine in VIT_BLOCK_NAMES:
+      if theirs in name:
+        name = name.replace(theirs, mine)
+        break
+    if name.endswith('weight'):
+      leaf = 'scale' if x.ndim == 1 else 'kernel'
+      name = name.removesuffix('weight') + leaf
+      x = x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T
+    if re.search('/(query|key|value)/', name):
+      x = x.reshape(*x.shape[:-1], heads, -1)
+    elif name.endswith('/out/kernel'):
+      x = x.reshape(heads, -1, x.shape[-1])
+    arrays[name] = x
+  return arrays
+
+
 def test_every_naming_of_vit_gives_the_same_weights(
   torch, transformers, tmp_path, monkeypatch
 ):
