@@ -437,6 +437,16 @@ def test_a_safetensors_cut_anywhere_or_of_absurd_size_gets_a_sentence(tmp_path):
   load(struct.pack('<Q', len(unknown)) + unknown + bytes(4))
 
 
+def test_another_number_of_heads_is_another_architecture(
+  tmp_path, vit, vit_arrays
+):
+  name = 'Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/bias'
+  arrays = vit_arrays | {name: vit_arrays[name].reshape(4, 8)}
+  path = write(tmp_path, 'a.npz', arrays)
+  with pytest.raises(UserError, match=r'query/bias \[4, 8\], not \[2, 16\]'):
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
+
+
 def test_a_swin_table_for_another_window_is_resampled(tmp_path):
   arrays = flat(*make('swin_micro', 40))
   arrays['stage_0_block_0/attention/relative_position_bias'] = np.ones((49, 2))

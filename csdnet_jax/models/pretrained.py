@@ -27,8 +27,7 @@ _SKIPPED = re.compile(
 )
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
 _BIASES = '/relative_position_bias'
-# PyTorch joins the axes [heads, d] of attention into one.
-_HEADS = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
+_ATTENTION = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
 
 # The ImageNet-21k weights of the ViT papers, in Google's public bucket
 # gs://vit_models: Dosovitskiy et al., 2021, and for the small ones, which that
@@ -303,7 +302,7 @@ def _fill(
     elif (table := _resampled(name, array, slots)) is not None:
       filled[name] = table
       reshaped.append(f'{shown} -> {list(slots[name].shape)}')
-    elif _HEADS.search(name) and array.size == slots[name].size:
+    elif _splits(name, array, slots[name]):
       filled[name] = jnp.asarray(array, jnp.float32).reshape(slots[name].shape)
       loaded.append(shown)
     elif array.shape != slots[name].shape:
@@ -348,20 +347,26 @@ def _fill(
 
 def _resampled(name, array, slots):
   """A learnt table for the model's own image size, or None if it fits."""
-  shape, table = slots[name].shape, np.float32(array)
-  if table.ndim != len(shape) or table.shape == shape:
+  shape = slots[name].shape
+  if array.ndim != len(shape) or array.shape == shape:
     return None
-  if name == _POSITIONS and table.shape[::2] == shape[::2]:
+  if name == _POSITIONS and array.shape[::2] == shape[::2]:
     # The release with registers, alone, resamples without aliasing.
     return vit.resample_positions(
-      jnp.asarray(table),
+      jnp.asarray(array, jnp.float32),
       shape[1],
       extra=int('cls' in slots),
       antialias='Transformer/registers' in slots,
     )
-  if name.endswith(_BIASES) and table.shape[1:] == shape[1:]:
-    return swin.resample_biases(jnp.asarray(table), shape[0])
+  if name.endswith(_BIASES) and array.shape[1:] == shape[1:]:
+    return swin.resample_biases(jnp.asarray(array, jnp.float32), shape[0])
   return None
+
+
+def _splits(name, array, slot):
+  """Whether the axes of attention, which PyTorch joins, come apart."""
+  joined = array.ndim < slot.ndim and array.size == slot.size
+  return joined and _ATTENTION.search(name)
 
 
 def _some(names, at_most=3):
