@@ -107,6 +107,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
     drop_rate=config.model.drop_rate,
     drop_path=config.model.drop_path,
     remat=config.model.remat,
+    dtype=config.model.dtype,
   )
   method = methods.make(config, model)
   key = jax.random.key(config.seed)

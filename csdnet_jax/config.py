@@ -62,6 +62,7 @@ def default() -> ml_collections.ConfigDict:
   m.drop_rate = 0.2  # Dropout before the head.
   m.drop_path = 0.0
   m.remat = False  # Recompute blocks in the backward pass: less memory.
+  m.dtype = 'float32'  # or 'bfloat16': products and activations, not weights.
 
   c.views = v = ml_collections.ConfigDict()
   v.area = (0.67, 1.0)  # Share of the image that a crop covers.
@@ -119,21 +120,23 @@ def default() -> ml_collections.ConfigDict:
 def ufg(name: str) -> ml_collections.ConfigDict:
   """Returns the paper's setting for one set of the UFG release.
 
-  ViT-B/16 at 448 px from ImageNet-21k weights. The paper's hyper-parameters
-  are not stated in reachable material: the optimiser and the views are those
-  of its closest peer, CLE-ViT, and CSDNet's own fields keep their defaults.
+  Swin-B at 448 px from ImageNet-22k weights. The paper's hyper-parameters are
+  not stated in reachable material: the optimiser, drop path and the views are
+  those of its closest peer, CLE-ViT, and CSDNet's own fields keep their
+  defaults. The paper's other backbone is chosen by three fields: model.name
+  'vit_b16', init_from 'weights/ViT-B_16.npz' and model.drop_path 0.1.
 
   Args:
     name: of the set, such as 'cotton80' or 'soy_ageing/R1'.
   """
   c = default()
   c.name = name.replace('/', '_')
-  c.init_from = 'weights/ViT-B_16.npz'
+  c.init_from = 'weights/swin_base_patch4_window7_224.ms_in22k.safetensors'
   c.batch_size = 12
   c.epochs = 200.0
   c.eval_every = 10.0
   c.data.update(source='ufg', name=name, canvas=640, test_resize=512)
-  c.model.update(name='vit_b16', size=448, drop_rate=0.0, drop_path=0.1)
+  c.model.update(name='swin_b', size=448, drop_rate=0.0, drop_path=0.5)
   _clevit_optimiser(c.optim)
   return c
 
@@ -245,6 +248,7 @@ _CHOICES = {
   'parallel': ('shard_map', 'pmap'),
   'data.source': ('folder', 'ufg', 'leaves'),
   'data.aspect': ('keep', 'square'),
+  'model.dtype': ('float32', 'bfloat16'),
   'optim.name': ('adamw', 'sgd'),
   'optim.schedule': ('cosine', 'linear'),
   'method.csdnet.mode': ('spotlight', 'erase', 'views', 'none'),
