@@ -1,16 +1,15 @@
 """Pictures for the workdir: what the method makes of a few leaves."""
 
-import pathlib
-
 import jax
 import numpy as np
 
+from csdnet_jax import paths
 from csdnet_jax.state import averaged
 
 _ROWS = 6
 
 
-def write_views(method, state, data, workdir: pathlib.Path, *, step: int):
+def write_views(method, state, data, workdir: paths.Path, *, step: int):
   """Writes `views_<step>.png`: the method's pictures of six test leaves.
 
   Args:
@@ -53,7 +52,7 @@ def write_views(method, state, data, workdir: pathlib.Path, *, step: int):
 
 
 def contact_sheet(
-  path: pathlib.Path, columns: dict, names, *, title: str
+  path: paths.Path, columns: dict, names, *, title: str
 ) -> None:
   """Writes a grid of images: a column for each kind, a row for each leaf.
 
@@ -82,4 +81,5 @@ def contact_sheet(
         axis.set_ylabel(names[i], fontsize=7, parse_math=False)
   # A class called '$5' is no formula.
   figure.suptitle(title, fontsize=10, parse_math=False)
-  figure.savefig(path, dpi=110)
+  with path.open('wb') as file:
+    figure.savefig(file, format='png', dpi=110)
