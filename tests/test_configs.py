@@ -22,7 +22,8 @@ def _module(path):
 
 def _variants():
   for path in FILES:
-    yield path, ()
+    if path.stem != 'tfds':  # Its argument must be given.
+      yield path, ()
     for stage in getattr(_module(path), 'ARGUMENTS', ()):
       yield path, (stage,)
 
@@ -53,6 +54,11 @@ def test_the_docstring_holds_the_command(path):
 def test_an_unknown_stage_is_refused():
   with pytest.raises(UserError, match="no stage 'R2'"):
     _module(CONFIGS / 'soy_ageing.py').get_config('R2')
+
+
+def test_a_set_of_tfds_must_be_named():
+  with pytest.raises(UserError, match='caltech_birds2011, cars196, stanford'):
+    _module(CONFIGS / 'tfds.py').get_config()
 
 
 def test_clevit_keeps_the_release_s_weights_for_each_set():
