@@ -1,6 +1,7 @@
 """Figures to files: JSON Lines always, TensorBoard and W&B where wanted."""
 
 import importlib.util
+import io
 import json
 import os
 
@@ -65,13 +66,15 @@ class Writer:
       )
     self._path = workdir / 'metrics.jsonl'
     kept = [r for r in read_records(self._path) if r['step'] <= step]
-    self._text = ''.join(json.dumps(r) + '\n' for r in kept)
-    write_text(self._path, self._text)
-    self._remote = paths.is_remote(workdir)
-    self._file = None
-    if not self._remote:
-      self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
+    text = ''.join(json.dumps(r) + '\n' for r in kept)
+    write_text(self._path, text)
     self._tensorboard = self._wandb = None
+    self._remote = paths.is_remote(workdir)
+    if self._remote:
+      self._file = io.StringIO()
+      self._file.write(text)
+    else:
+      self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
     if self._remote:
       say(
         f'Nothing can be appended in {workdir}: metrics.jsonl is written with '
@@ -96,12 +99,8 @@ class Writer:
   def write(self, kind: str, step: int, figures: dict[str, float]) -> None:
     """Appends one record; `kind` is 'train', 'test' or 'val'."""
     record = {'step': step, 'kind': kind} | figures
-    line = json.dumps(record) + '\n'
-    if self._remote:
-      self._text += line
-    else:
-      self._file.write(line)
-      self._file.flush()
+    self._file.write(json.dumps(record) + '\n')
+    self._file.flush()
     if self._tensorboard:
       for name, value in figures.items():
         self._tensorboard.add_scalar(f'{kind}/{name}', value, step)
@@ -112,13 +111,12 @@ class Writer:
   def flush(self) -> None:
     """Makes the records last; called before each checkpoint."""
     if self._remote:
-      write_text(self._path, self._text)
+      write_text(self._path, self._file.getvalue())
 
   def close(self) -> None:
     """Closes every file."""
     self.flush()
-    if self._file:
-      self._file.close()
+    self._file.close()
     if self._tensorboard:
       self._tensorboard.close()
     if self._wandb:

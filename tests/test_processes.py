@@ -118,7 +118,7 @@ def test_what_stops_the_first_stops_the_other(tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_process_saves_the_same_step_on_both(tmp_path, number):
   # Enough steps for the notice, which is passed on within seconds.
-  fields = {'epochs': 100.0, 'eval_every': 100.0, 'save_every': 1000}
+  fields = {'epochs': 60.0, 'eval_every': 60.0, 'save_every': 1000}
   cache = tmp_path / 'cache'
   args = _args(tmp_path / 'stopped', cache, **fields)
   both = _start_two(args, args)
@@ -127,9 +127,11 @@ def test_a_signal_to_one_process_saves_the_same_step_on_both(tmp_path, number):
   statuses, outputs = _wait(both)
   assert statuses == [0, 0], outputs
   steps = [p.name for p in (tmp_path / 'stopped' / 'checkpoints').iterdir()]
-  assert len(steps) == 1 and 3 <= int(steps[0]) < 300
+  assert len(steps) == 1 and 3 <= int(steps[0]) < 180
   for output in outputs:
-    assert f'Stopped and saved at step {steps[0]} of 300' in output
+    assert f'Stopped and saved at step {steps[0]} of 180' in output
+  if number == signal.SIGINT:
+    return
   statuses, outputs = _wait(_start_two(args, args))
   assert statuses == [0, 0], outputs
   assert f'Continuing from step {steps[0]}.' in outputs[0]
