@@ -6,11 +6,11 @@ needs; the command line changes single fields with `--config.key=value`.
 
 import difflib
 import json
-import pathlib
 import re
 
 import ml_collections
 
+from csdnet_jax import paths
 from csdnet_jax.errors import UserError
 
 # A run may be continued although these differ: they change no figure.
@@ -40,9 +40,10 @@ def default() -> ml_collections.ConfigDict:
   c.ema = 0.0  # Decay of the averaged weights; 0 is off.
 
   c.data = d = ml_collections.ConfigDict()
-  d.source = 'folder'  # 'folder', 'ufg' (TFDS builders) or 'leaves' (drawn).
-  d.root = ''  # The folder; for 'ufg' the TFDS data_dir.
-  d.name = ''  # The UFG set, such as 'soy_ageing/R1'.
+  # 'folder', 'ufg' (the release), 'tfds' (a prepared set) or 'leaves' (drawn).
+  d.source = 'folder'
+  d.root = ''  # The folder; for 'ufg' and 'tfds' the TFDS data_dir.
+  d.name = ''  # The UFG set, such as 'soy_ageing/R1', or that of TFDS.
   d.test_fraction = 0.5  # Where the program must split.
   d.val_fraction = 0.0  # Carved from train; then it selects the best epoch.
   d.shots = 0  # Keep that many training images a class; 0 keeps all.
@@ -226,7 +227,7 @@ def get_config(workdir: str) -> ml_collections.ConfigDict:
   Raises:
     UserError: if the workdir is none of ours.
   """
-  path = pathlib.Path(workdir) / 'config.json'
+  path = paths.of(workdir) / 'config.json'
   if not path.exists():
     raise UserError(f'{workdir} is not the workdir of a run: no config.json.')
   return from_json(path.read_text())
@@ -246,7 +247,7 @@ def differences(old, new) -> list[str]:
 
 _CHOICES = {
   'parallel': ('shard_map', 'pmap'),
-  'data.source': ('folder', 'ufg', 'leaves'),
+  'data.source': ('folder', 'ufg', 'tfds', 'leaves'),
   'data.aspect': ('keep', 'square'),
   'model.dtype': ('float32', 'bfloat16'),
   'optim.name': ('adamw', 'sgd'),

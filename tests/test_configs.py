@@ -23,7 +23,8 @@ def _module(path):
 
 def _variants():
   for path in FILES:
-    yield path, ()
+    if path.stem != 'tfds':  # Its argument must be given.
+      yield path, ()
     for stage in getattr(_module(path), 'ARGUMENTS', ()):
       yield path, (stage,)
 
@@ -72,6 +73,11 @@ def test_the_paper_s_other_backbone_is_three_fields_away():
     config, classes=20, n_train=600, devices=jax.devices()[:1]
   )
   assert 'Transformer' in jax.eval_shape(run.init).params
+
+
+def test_a_set_of_tfds_must_be_named():
+  with pytest.raises(UserError, match='caltech_birds2011, cars196, stanford'):
+    _module(CONFIGS / 'tfds.py').get_config()
 
 
 def test_clevit_keeps_the_release_s_weights_for_each_set():

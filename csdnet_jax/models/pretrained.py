@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from csdnet_jax import models
+from csdnet_jax import models, paths
 from csdnet_jax.errors import UserError
 from csdnet_jax.models import swin, torch_file, vit
 
@@ -142,15 +142,13 @@ def load(
     UserError: no such file or package, a file that is not what its name says,
       weights of another architecture, or an array missing or unexpected.
   """
-  path = (
-    _imagenet(model_name) if weights == 'imagenet' else pathlib.Path(weights)
-  )
+  path = _imagenet(model_name) if weights == 'imagenet' else paths.of(weights)
   try:
     data = path.read_bytes()
   except OSError as error:
     raise UserError(
-      f'The weights {path} cannot be read ({error.strerror}): check the path '
-      f'in config.init_from{_or_fetch(path, model_name)}.'
+      f'The weights {path} cannot be read ({error.strerror or error}): check '
+      f'the path in config.init_from{_or_fetch(path, model_name)}.'
     ) from error
   if path.suffix == '.npz':
     arrays = _read_npz(data, path)

@@ -7,12 +7,11 @@ weights, so that no other process is needed, and changes nothing of the run.
 """
 
 import io
-import pathlib
 
 import jax
 import numpy as np
 
-from csdnet_jax import sharding, writers
+from csdnet_jax import paths, sharding, writers
 from csdnet_jax.evaluators import classification
 from csdnet_jax.memory import Memory
 from csdnet_jax.pictures import draw, measure
@@ -25,7 +24,7 @@ _POINTS = 400  # Images of the embedding map.
 _BATCH = 16
 
 
-def write_start(method, state, data, workdir: pathlib.Path) -> None:
+def write_start(method, state, data, workdir: paths.Path) -> None:
   """Writes the training views, and keeps what the method draws at step 0.
 
   Args:
@@ -46,7 +45,7 @@ def write_start(method, state, data, workdir: pathlib.Path) -> None:
 
 
 def write_end(
-  method, state, data, workdir: pathlib.Path, *, keys_per_step: int
+  method, state, data, workdir: paths.Path, *, keys_per_step: int
 ) -> None:
   """Writes the other pictures of a run that has taken its last step.
 
@@ -139,7 +138,7 @@ def _early_late(folder, late, data, *, step):
   """What the method makes of a few test images, before and after training."""
   if not (folder / 'early.npz').exists():  # Of a version before the pictures.
     return
-  with np.load(folder / 'early.npz') as file:
+  with np.load(io.BytesIO((folder / 'early.npz').read_bytes())) as file:
     early = dict(file)
   columns = {}
   for heading, images in late.items():

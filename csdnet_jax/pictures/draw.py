@@ -1,14 +1,13 @@
 """Figures from plain arrays to PNG files; all of them are readable in grey."""
 
 import io
-import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
-from csdnet_jax import writers
+from csdnet_jax import paths, writers
 from csdnet_jax.pictures.measure import Pair
 
 _DPI = 140
@@ -29,7 +28,7 @@ _OTHER = ('step', 'kind', 'images_per_s', 'grad_norm')
 
 
 def contact_sheet(
-  path: pathlib.Path,
+  path: paths.Path,
   columns: Mapping[str, Sequence[np.ndarray]],
   names: Sequence[str],
   *,
@@ -51,7 +50,7 @@ def contact_sheet(
 
 
 def confused_pairs(
-  path: pathlib.Path,
+  path: paths.Path,
   pairs: Sequence[Pair],
   leaves: Sequence[Sequence[tuple[int, int, np.ndarray]]],
   class_names: Sequence[str],
@@ -90,7 +89,7 @@ def _short(name: str) -> str:
 
 
 def confusion(
-  path: pathlib.Path,
+  path: paths.Path,
   matrix: np.ndarray,
   class_names: Sequence[str],
   *,
@@ -141,7 +140,7 @@ def confusion(
 
 
 def queue(
-  path: pathlib.Path,
+  path: paths.Path,
   labels: np.ndarray,
   ids: np.ndarray,
   ages: np.ndarray,
@@ -185,9 +184,7 @@ def _bars(axes, counts, x_label, y_label):
     axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
-def curves(
-  path: pathlib.Path, records: Sequence[Mapping], *, title: str
-) -> None:
+def curves(path: paths.Path, records: Sequence[Mapping], *, title: str) -> None:
   """Writes the terms of the loss and the accuracies over the steps.
 
   Args:
@@ -234,7 +231,7 @@ def curves(
 
 
 def embedding_map(
-  path: pathlib.Path,
+  path: paths.Path,
   points: np.ndarray,
   labels: np.ndarray,
   shown: Sequence[int],
