@@ -88,7 +88,9 @@ def shifted_depthwise(
 def _depthwise_forward(x, kernel, stride):
   k = kernel.shape[0]
   size = _output_size(x, stride)
-  padded = _pad(x, k, stride)
+  # Behind a barrier here and below: XLA would otherwise fuse the neighbouring
+  # BatchNorm into the loops over the taps, which makes them slower.
+  padded = lax.optimization_barrier(_pad(x, k, stride))
   y = sum(
     _window(padded, i, j, size, stride) * kernel[i, j]
     for i in range(k)
@@ -100,12 +102,17 @@ def _depthwise_forward(x, kernel, stride):
 
 def _depthwise_backward(stride, residuals, dy):
   x, padded, kernel = residuals
-  dx = _depthwise_input_gradient(x, kernel, stride, dy)
+  # Both gradients read the padded array: it is one that XLA keeps in memory.
+  k, size = kernel.shape[0], dy.shape[1:3]
+  around = jnp.pad(dy, ((0, 0), (k, k), (k, k), (0, 0)))
+  around = lax.optimization_barrier(around)
+  dy = _window(around, k, k, size, 1)
+  dx = _depthwise_input_gradient(x, kernel, stride, around)
   dkernel = _depthwise_kernel_gradient(padded, kernel, stride, dy)
   return dx.astype(x.dtype), dkernel
 
 
-def _depthwise_input_gradient(x, kernel, stride, dy):
+def _depthwise_input_gradient(x, kernel, stride, around):
   # Each phase of the input, u = stride * q + r, meets only the taps i with
   # stride * o = u + p - i for a whole o: no products with zeros between.
   k = kernel.shape[0]
@@ -113,12 +120,11 @@ def _depthwise_input_gradient(x, kernel, stride, dy):
   top = same_padding(height, k, stride)[0]
   left = same_padding(width, k, stride)[0]
   size = _output_size(x, stride)
-  padded = jnp.pad(dy, ((0, 0), (k, k), (k, k), (0, 0)))
   phases = [
     [
       sum(
         _window(
-          padded,
+          around,
           (r + top - i) // stride + k,
           (t + left - j) // stride + k,
           size,
