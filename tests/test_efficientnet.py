@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -149,6 +150,44 @@ def test_sizes_of_the_published_networks(name, millions):
   assert outputs.features.shape == (2, 5, 5, 1280)
   count = sum(x.size for x in jax.tree.leaves(params))
   assert round(count / 1e6, 3) == millions
+
+
+def test_bfloat16_is_close_and_hands_out_float32(tiny):
+  _, params, state = tiny
+  rng = np.random.default_rng(4)
+  kernel = jnp.asarray(rng.normal(size=(32, CLASSES)), jnp.float32)
+  params = params | {'head': {'kernel': kernel, 'bias': jnp.zeros(CLASSES)}}
+  x, weight = images(8), rng.normal(size=(8, CLASSES))
+
+  def run(dtype):
+    _, sizes = models._FOR_TESTS['efficientnet_tiny']
+    net = efficientnet.Net(CLASSES, 0.0, 0.0, **sizes, dtype=dtype)
+
+    def loss(params):
+      outputs, moved = net.apply(
+        {'params': params, **state},
+        x,
+        train=True,
+        keys=None,
+        axis=None,
+        mutable=['batch_stats'],
+      )
+      return (outputs[2] * weight).mean(), (outputs, moved)
+
+    return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+  exact, rounded = run(jnp.float32), run(jnp.bfloat16)
+  chex.assert_type(jax.tree.leaves(rounded), jnp.float32)
+  norm = optax.tree.norm
+  # The gradients (noisy images, few of them), the outputs, the averages.
+  for want, got, share in zip(
+    (exact[0], *exact[1]),
+    (rounded[0], *rounded[1]),
+    (0.25, 0.03, 0.01),
+    strict=True,
+  ):
+    error = norm(optax.tree.sub(got, want))
+    assert 0 < error < share * norm(want)
 
 
 def test_the_mean_colour_normalises_to_zero(tiny):

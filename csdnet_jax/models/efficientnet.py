@@ -77,12 +77,12 @@ def shifted_depthwise(
   `y[b, u, v, c] = sum_ij kernel[i, j, c] x[b, s u + i - p, s v + j - p, c]`
 
   Args:
-    x: [B, H, W, C] float32.
+    x: [B, H, W, C] float32 or bfloat16.
     kernel: [k, k, C] float32.
     stride: s, in both directions.
 
   Returns:
-    [B, ceil(H / s), ceil(W / s), C] float32.
+    [B, ceil(H / s), ceil(W / s), C] of x's dtype, summed in float32.
   """
   return _depthwise_forward(x, kernel, stride)[0]
 
@@ -90,25 +90,31 @@ def shifted_depthwise(
 def _depthwise_forward(x, kernel, stride):
   k = kernel.shape[0]
   size = _output_size(x, stride)
-  padded = _pad(x, k, stride)
+  # Behind a barrier here and below: XLA would otherwise fuse the neighbouring
+  # BatchNorm into the loops over the taps, which makes them slower.
+  padded = lax.optimization_barrier(_pad(x, k, stride))
   y = sum(
     _window(padded, i, j, size, stride) * kernel[i, j]
     for i in range(k)
     for j in range(k)
   )
   # Only the shape of x is needed; XLA drops the array itself.
-  return y, (x, padded, kernel)
+  return y.astype(x.dtype), (x, padded, kernel)
 
 
 def _depthwise_backward(stride, residuals, dy):
   x, padded, kernel = residuals
-  return (
-    _depthwise_input_gradient(x, kernel, stride, dy),
-    _depthwise_kernel_gradient(padded, kernel, stride, dy),
-  )
+  # Both gradients read the padded array: it is one that XLA keeps in memory.
+  k, size = kernel.shape[0], dy.shape[1:3]
+  around = jnp.pad(dy, ((0, 0), (k, k), (k, k), (0, 0)))
+  around = lax.optimization_barrier(around)
+  dy = _window(around, k, k, size, 1)
+  dx = _depthwise_input_gradient(x, kernel, stride, around)
+  dkernel = _depthwise_kernel_gradient(padded, kernel, stride, dy)
+  return dx.astype(x.dtype), dkernel
 
 
-def _depthwise_input_gradient(x, kernel, stride, dy):
+def _depthwise_input_gradient(x, kernel, stride, around):
   # Each phase of the input, u = stride * q + r, meets only the taps i with
   # stride * o = u + p - i for a whole o: no products with zeros between.
   k = kernel.shape[0]
@@ -116,12 +122,11 @@ def _depthwise_input_gradient(x, kernel, stride, dy):
   top = same_padding(height, k, stride)[0]
   left = same_padding(width, k, stride)[0]
   size = _output_size(x, stride)
-  padded = jnp.pad(dy, ((0, 0), (k, k), (k, k), (0, 0)))
   phases = [
     [
       sum(
         _window(
-          padded,
+          around,
           (r + top - i) // stride + k,
           (t + left - j) // stride + k,
           size,
@@ -149,11 +154,11 @@ def _depthwise_kernel_gradient(padded, kernel, stride, dy):
   # of a batch go to different cores.
   k = kernel.shape[0]
   products = [
-    _window(padded, i, j, dy.shape[1:3], stride) * dy
+    _window(padded, i, j, dy.shape[1:3], stride) * dy.astype(kernel.dtype)
     for i in range(k)
     for j in range(k)
   ]
-  zeros = [jnp.zeros((), dy.dtype)] * len(products)
+  zeros = [jnp.zeros((), kernel.dtype)] * len(products)
   per_image = lax.reduce(
     products, zeros, lambda a, b: jax.tree.map(jnp.add, a, b), (1, 2)
   )
@@ -164,10 +169,10 @@ shifted_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """`x @ kernel` along the last axis of x, [B, H, W, C] float32."""
+  """`x @ kernel` along the last axis of x, [B, H, W, C], in x's dtype."""
   # As matrices: from four axes XLA transposes x in memory for the gradient
   # of the kernel, a quarter of the whole training step.
-  y = x.reshape(-1, x.shape[-1]) @ kernel
+  y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
   return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
@@ -187,14 +192,14 @@ def batch_norm(
   that it needs for the derived one.
 
   Args:
-    x: [B, H, W, C] float32.
+    x: [B, H, W, C] float32 or bfloat16; all sums are float32.
     scale: [C] float32.
     bias: [C] float32.
     relu6: whether the clipping follows.
     axis: the name of the mapped device axis, None on one device.
 
   Returns:
-    y [B, H, W, C], m [C] and the biased v [C], all float32.
+    y [B, H, W, C] of x's dtype, m [C] and the biased v [C], both float32.
   """
   return _batch_norm_forward(x, scale, bias, relu6, axis)[0]
 
@@ -205,20 +210,20 @@ def _means(a: jax.Array, b: jax.Array, axis: str | None):
 
 
 def _batch_norm_forward(x, scale, bias, relu6, axis):
-  m, square = _means(x, x * x, axis)
+  wide = x.astype(scale.dtype)
+  m, square = _means(wide, wide * wide, axis)
   v = jnp.maximum(square - m * m, 0)
   inverse = lax.rsqrt(v + EPSILON)
   slope = scale * inverse
-  y = x * slope + (bias - m * slope)
-  return (
-    (jnp.clip(y, 0, 6) if relu6 else y, m, v),
-    (x, scale, bias, m, inverse),
-  )
+  y = wide * slope + (bias - m * slope)
+  y = (jnp.clip(y, 0, 6) if relu6 else y).astype(x.dtype)
+  return (y, m, v), (x, scale, bias, m, inverse)
 
 
 def _batch_norm_backward(relu6, axis, residuals, cotangents):
   x, scale, bias, m, inverse = residuals
-  dy = cotangents[0]
+  dtype, x = x.dtype, x.astype(scale.dtype)
+  dy = cotangents[0].astype(scale.dtype)
   slope = scale * inverse
   if relu6:
     y = x * slope + (bias - m * slope)
@@ -231,7 +236,7 @@ def _batch_norm_backward(relu6, axis, residuals, cotangents):
   tilt = (mean_dyx - m * mean_dy) * inverse * inverse
   dx = slope * (dy - mean_dy - (x - m) * tilt)
   return (
-    dx,
+    dx.astype(dtype),
     (local[1] - m * local[0]) * inverse * pixels,
     local[0] * pixels,
   )
@@ -307,7 +312,7 @@ def _on_cpu() -> bool:
 def _convolution(x, kernel, stride, groups):
   return lax.conv_general_dilated(
     x,
-    kernel,
+    kernel.astype(x.dtype),
     (stride, stride),
     [same_padding(n, kernel.shape[0], stride) for n in x.shape[1:3]],
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
@@ -339,7 +344,7 @@ class BatchNorm(nn.Module):
       return y
     slope = scale * lax.rsqrt(var.value + EPSILON)
     y = x * slope + (bias - mean.value * slope)
-    return jnp.clip(y, 0, 6) if self.relu6 else y
+    return (jnp.clip(y, 0, 6) if self.relu6 else y).astype(x.dtype)
 
 
 class Block(nn.Module):
@@ -364,7 +369,7 @@ class Block(nn.Module):
     if self.stride > 1 or shortcut.shape[-1] != self.channels:
       return x
     if path is not None:
-      x = x * path[:, None, None, None]
+      x = x * path[:, None, None, None].astype(x.dtype)
     return shortcut + x
 
 
@@ -381,6 +386,8 @@ class Net(nn.Module):
     stem: channels of the stem, whatever the width.
     top: channels of the last feature map, whatever the width.
     remat: recompute each block in the backward pass instead of keeping it.
+    dtype: of the activations. Parameters, the moments of BatchNorm and all
+      outputs are float32 even where this is bfloat16.
   """
 
   classes: int
@@ -397,7 +404,7 @@ class Net(nn.Module):
   @nn.compact
   def __call__(self, x, *, train, keys, axis):
     norm = functools.partial(BatchNorm, train=train, axis=axis)
-    x = Stem(self.stem, name='stem')(x)
+    x = Stem(self.stem, name='stem')(x.astype(self.dtype))
     x = norm(True, name='stem_bn')(x)
     blocks = layout(self.width, self.depth, self.stages)
     paths = [None] * len(blocks)
@@ -410,7 +417,7 @@ class Net(nn.Module):
     for i, block in enumerate(blocks):
       x = make(*block, name=f'block_{i}')(x, paths[i], train, axis)
     x = Pointwise(self.top, name='top')(x)
-    features = norm(True, name='top_bn')(x)
+    features = norm(True, name='top_bn')(x).astype(jnp.float32)
     embedding = jnp.mean(features, (1, 2))
     z = embedding
     if train and self.drop_rate:
