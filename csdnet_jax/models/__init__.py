@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import efficientnet, swin, vit, vit_exact
+from csdnet_jax.models import efficientnet, resnet, swin, vit, vit_exact
 
 
 class Outputs(NamedTuple):
@@ -88,6 +88,9 @@ MODELS = {
   'efficientnet_lite0': (efficientnet, {'width': 1.0, 'depth': 1.0}),
   'efficientnet_lite1': (efficientnet, {'width': 1.0, 'depth': 1.1}),
   'efficientnet_lite2': (efficientnet, {'width': 1.1, 'depth': 1.2}),
+  'resnet18': (resnet, {'depths': (2, 2, 2, 2), 'bottleneck': False}),
+  'resnet50': (resnet, {'depths': (3, 4, 6, 3), 'bottleneck': True}),
+  'resnet101': (resnet, {'depths': (3, 4, 23, 3), 'bottleneck': True}),
   'vit_ti16': _vit(192, 12, 3, 16),
   'vit_s8': _vit(384, 12, 6, 8),
   'vit_s16': _vit(384, 12, 6, 16),
@@ -121,6 +124,10 @@ _FOR_TESTS = {
       'stem': 8,
       'top': 32,
     },
+  ),
+  'resnet_tiny': (
+    resnet,
+    {'depths': (1, 1, 1, 2), 'bottleneck': True, 'width': 4},
   ),
   'vit_tiny': _vit(32, 2, 2, 8),
   'vit_tiny_gap': _vit(32, 2, 2, 8, 'gap'),
