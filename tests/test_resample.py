@@ -50,7 +50,7 @@ def test_nearest(name):
   assert found.dtype == labels.dtype
 
 
-# As the research note read them off PyTorch, for the crops of the paper.
+# Read off PyTorch, for the crops of the released settings.
 @pytest.mark.parametrize(
   ('size', 'new', 'first', 'last'),
   [(713, 90, [0, 7, 15, 23], 705), (473, 60, [0, 7, 15], 465)],
