@@ -40,7 +40,7 @@ def randomise(torch, net):
   return net.eval()
 
 
-def transformers_resnet(torch, name, activation='relu'):
+def transformers_resnet(torch, name):
   transformers = pytest.importorskip('transformers')
   sizes = models.MODELS[name][1]
   wide = 4 if sizes['bottleneck'] else 1
@@ -49,7 +49,6 @@ def transformers_resnet(torch, name, activation='relu'):
     hidden_sizes=[64 * wide * 2**i for i in range(4)],
     layer_type='bottleneck' if sizes['bottleneck'] else 'basic',
     num_labels=CLASSES,
-    hidden_act=activation,
   )
   net = transformers.ResNetForImageClassification(config)
   return randomise(torch, net)
@@ -92,7 +91,10 @@ def fill(model, arrays, size):
 def test_features_logits_and_input_gradient(
   torch, monkeypatch, capsys, name, size, activation
 ):
-  net = transformers_resnet(torch, name, activation)
+  net = transformers_resnet(torch, name)
+  for module in net.modules():
+    if isinstance(getattr(module, 'activation', None), torch.nn.ReLU):
+      module.activation = getattr(torch.nn.functional, activation)
   monkeypatch.setattr(resnet.nn, 'relu', getattr(jax.nn, activation))
   model = models.build(name, classes=CLASSES, drop_rate=0.0, drop_path=0.0)
   params, state = fill(model, resnet.from_torch(state_dict(net)), size)
