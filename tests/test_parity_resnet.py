@@ -28,10 +28,15 @@ def torch():
 def randomise(torch, net):
   """Values of the size that training leaves, BatchNorm's averages too."""
   torch.manual_seed(0)
+  scales = {
+    f'{name}.weight'
+    for name, module in net.named_modules()
+    if isinstance(module, torch.nn.BatchNorm2d)
+  }
   with torch.no_grad():
     for name, x in net.state_dict().items():
       noise = torch.randn(x.shape)
-      if name.endswith('running_var') or 'normalization.weight' in name:
+      if name.endswith('running_var') or name in scales:
         x.copy_(1 + 0.1 * noise.abs())
       elif x.ndim == 4:
         x.copy_(noise / x[0].numel() ** 0.5)
