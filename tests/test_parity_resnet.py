@@ -97,9 +97,10 @@ def test_features_logits_and_input_gradient(
   torch, monkeypatch, capsys, name, size, activation
 ):
   net = transformers_resnet(torch, name)
-  for module in net.modules():
+  kind = {'relu': torch.nn.ReLU, 'silu': torch.nn.SiLU}[activation]
+  for module in list(net.modules()):
     if isinstance(getattr(module, 'activation', None), torch.nn.ReLU):
-      module.activation = getattr(torch.nn.functional, activation)
+      module.activation = kind()
   monkeypatch.setattr(resnet.nn, 'relu', getattr(jax.nn, activation))
   model = models.build(name, classes=CLASSES, drop_rate=0.0, drop_path=0.0)
   params, state = fill(model, resnet.from_torch(state_dict(net)), size)
