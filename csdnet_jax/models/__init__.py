@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import efficientnet, swin, vit, vit_exact
+from csdnet_jax.models import (
+  efficientnet,
+  resnet,
+  segmentation,
+  swin,
+  vit,
+  vit_exact,
+)
 
 
 class Outputs(NamedTuple):
@@ -19,12 +26,14 @@ class Outputs(NamedTuple):
   Attributes:
     features: the last feature map F, [B, h, w, C]; patch tokens for a ViT.
     embedding: the pooled embedding z, [B, C], the input of the head.
-    logits: p, [B, classes].
+    logits: p, [B, classes]; of a segmentation network [B, h, w, classes].
+    aux: the logits of its auxiliary head, [B, h, w, classes].
   """
 
   features: jax.Array
   embedding: jax.Array
   logits: jax.Array
+  aux: jax.Array | None = None
 
 
 class Model(NamedTuple):
@@ -88,6 +97,9 @@ MODELS = {
   'efficientnet_lite0': (efficientnet, {'width': 1.0, 'depth': 1.0}),
   'efficientnet_lite1': (efficientnet, {'width': 1.0, 'depth': 1.1}),
   'efficientnet_lite2': (efficientnet, {'width': 1.1, 'depth': 1.2}),
+  'resnet18': (resnet, {'depths': (2, 2, 2, 2), 'bottleneck': False}),
+  'resnet50': (resnet, {'depths': (3, 4, 6, 3), 'bottleneck': True}),
+  'resnet101': (resnet, {'depths': (3, 4, 23, 3), 'bottleneck': True}),
   'vit_ti16': _vit(192, 12, 3, 16),
   'vit_s8': _vit(384, 12, 6, 8),
   'vit_s16': _vit(384, 12, 6, 16),
@@ -111,6 +123,9 @@ MODELS = {
   'swin_b_w12': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32), 12),
   'swin_l_w12': _swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
 }
+MODELS |= {
+  name: (segmentation, sizes) for name, sizes in segmentation.MODELS.items()
+}
 
 # They learn nothing worth having: no message offers them.
 _FOR_TESTS = {
@@ -121,6 +136,10 @@ _FOR_TESTS = {
       'stem': 8,
       'top': 32,
     },
+  ),
+  'resnet_tiny': (
+    resnet,
+    {'depths': (1, 1, 1, 2), 'bottleneck': True, 'width': 4},
   ),
   'vit_tiny': _vit(32, 2, 2, 8),
   'vit_tiny_gap': _vit(32, 2, 2, 8, 'gap'),
@@ -138,6 +157,7 @@ def build(
   drop_path: float,
   remat: bool = False,
   dtype: str = 'float32',
+  **sizes,
 ) -> Model:
   """Makes the model called `name`.
 
@@ -151,18 +171,20 @@ def build(
     dtype: of matrix products, convolutions and activations, 'float32' or
       'bfloat16'. Parameters, the moments of norms, softmax and the outputs
       are float32 in either.
+    sizes: of the net, instead of those of the name, such as the `width` of a
+      segmentation network's penultimate map.
 
   Raises:
     UserError: for a name that is not in MODELS.
   """
-  module, sizes = _find(name)
+  module, published = _find(name)
   net = module.Net(
     classes=classes,
     drop_rate=drop_rate,
     drop_path=drop_path,
     remat=remat,
     dtype=jnp.dtype(dtype),
-    **sizes,
+    **(published | sizes),
   )
   mean, std = np.float32(module.MEAN), np.float32(module.STD)
 

@@ -1,0 +1,162 @@
+"""ResNet computes what transformers does with the same weights."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from csdnet_jax import models
+from csdnet_jax.models import resnet
+
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.filterwarnings('ignore::DeprecationWarning'),
+  pytest.mark.filterwarnings('ignore::FutureWarning'),
+]
+
+CLASSES = 7
+LIMIT = 1e-4
+
+
+@pytest.fixture(scope='module')
+def torch():
+  return pytest.importorskip('torch')
+
+
+def randomise(torch, net):
+  """Values of the size that training leaves, BatchNorm's averages too."""
+  torch.manual_seed(0)
+  scales = {
+    f'{name}.weight'
+    for name, module in net.named_modules()
+    if isinstance(module, torch.nn.BatchNorm2d)
+  }
+  with torch.no_grad():
+    for name, x in net.state_dict().items():
+      noise = torch.randn(x.shape)
+      if name.endswith('running_var') or name in scales:
+        x.copy_(1 + 0.1 * noise.abs())
+      elif x.ndim == 4:
+        x.copy_(noise / x[0].numel() ** 0.5)
+      elif x.ndim:
+        x.copy_(0.1 * noise)
+  return net.eval()
+
+
+def transformers_resnet(torch, name):
+  transformers = pytest.importorskip('transformers')
+  sizes = models.MODELS[name][1]
+  wide = 4 if sizes['bottleneck'] else 1
+  config = transformers.ResNetConfig(
+    depths=sizes['depths'],
+    hidden_sizes=[64 * wide * 2**i for i in range(4)],
+    layer_type='bottleneck' if sizes['bottleneck'] else 'basic',
+    num_labels=CLASSES,
+  )
+  net = transformers.ResNetForImageClassification(config)
+  return randomise(torch, net)
+
+
+def state_dict(net):
+  return {name: x.numpy() for name, x in net.state_dict().items()}
+
+
+def fill(model, arrays, size):
+  """Our parameters and state with `arrays`, each of which is used."""
+  params, state = jax.eval_shape(
+    lambda key: model.init(key, size), jax.random.key(0)
+  )
+  left = {k: x for k, x in arrays.items() if 'num_batches_tracked' not in k}
+
+  def take(path, slot):
+    array = left.pop('/'.join(key.key for key in path))
+    assert array.shape == slot.shape
+    return jnp.array(array)
+
+  params = jax.tree.map_with_path(take, params)
+  stats = jax.tree.map_with_path(take, state['batch_stats'])
+  assert not left
+  return params, {'batch_stats': stats}
+
+
+# PyTorch in float64. Where the input of a ReLU is nearly zero, rounding decides
+# its side: PyTorch's own float32 gradient is then up to 1e-3 off its float64
+# one in a few pixels. So the ReLU of the largest case is smooth on both sides.
+@pytest.mark.parametrize(
+  ('name', 'size', 'activation'),
+  [
+    ('resnet18', 224, 'relu'),
+    ('resnet50', 224, 'relu'),
+    ('resnet50', 448, 'relu'),
+    ('resnet50', 448, 'silu'),
+  ],
+)
+def test_features_logits_and_input_gradient(
+  torch, monkeypatch, capsys, name, size, activation
+):
+  net = transformers_resnet(torch, name)
+  kind = {'relu': torch.nn.ReLU, 'silu': torch.nn.SiLU}[activation]
+  for module in list(net.modules()):
+    if isinstance(getattr(module, 'activation', None), torch.nn.ReLU):
+      module.activation = kind()
+  monkeypatch.setattr(resnet.nn, 'relu', getattr(jax.nn, activation))
+  model = models.build(name, classes=CLASSES, drop_rate=0.0, drop_path=0.0)
+  params, state = fill(model, resnet.from_torch(state_dict(net)), size)
+  rng = np.random.default_rng(1)
+  pixels = rng.random((1, size, size, 3), np.float32)
+  weights = rng.standard_normal((1, CLASSES)).astype(np.float32)
+
+  net.double()
+  x = torch.from_numpy(pixels).double().requires_grad_()
+  mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
+  features = net.resnet(((x - mean) / std).permute(0, 3, 1, 2))[0]
+  logits = net.classifier(features.mean((2, 3)))
+  (logits * torch.from_numpy(weights)).sum().backward()
+  wanted = {
+    'features': features.detach().numpy().transpose(0, 2, 3, 1),
+    'logits': logits.detach().numpy(),
+    'gradient': x.grad.numpy(),
+  }
+  assert np.abs(wanted['features']).max() > 1
+
+  @jax.jit
+  @functools.partial(jax.grad, has_aux=True)
+  def run(x):
+    outputs, _ = model.apply(params, state, x, train=False)
+    return (outputs.logits * weights).sum(), outputs
+
+  gradient, outputs = run(pixels)
+  ours = outputs._asdict() | {'gradient': gradient}
+  off = {key: np.abs(ours[key] - x) for key, x in wanted.items()}
+  found = {key: x.max() for key, x in off.items()}
+  with capsys.disabled():
+    row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
+    print(f'\nparity | {name}, {activation} | {size} px | {row}')
+  if (size, activation) == (448, 'relu'):
+    found['gradient'] = np.quantile(off['gradient'], 0.99)
+  assert max(found.values()) < LIMIT, found
+
+
+def test_a_training_step_normalises_and_averages_as_pytorch(torch):
+  net = transformers_resnet(torch, 'resnet18').train()
+  model = models.build(
+    'resnet18', classes=CLASSES, drop_rate=0.0, drop_path=0.0
+  )
+  params, state = fill(model, resnet.from_torch(state_dict(net)), 64)
+  pixels = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
+  outputs, moved = jax.jit(functools.partial(model.apply, train=True))(
+    params, state, pixels
+  )
+  mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
+  x = ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)
+  features = net.resnet(x)[0].detach().numpy().transpose(0, 2, 3, 1)
+  np.testing.assert_allclose(outputs.features, features, atol=1e-4)
+  _, averages = fill(model, resnet.from_torch(state_dict(net)), 64)
+  # PyTorch stores n / (n - 1) of the variance; layer 4 has 16 pixels here.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=0.02, atol=1e-4),
+    moved,
+    averages,
+  )
