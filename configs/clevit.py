@@ -10,7 +10,7 @@ soy_global, or a stage of SoyAgeing, R1 to R6. Without one, a folder:
 
 Published: 63.33, 47.17, 78.50, 75.21 and 82.14 % top-1 (Cotton80, SoyLocal,
 SoyGene, SoyGlobal, SoyAgeing), with Swin-B at 448 px, the best epoch on the
-test list. Measured here: not yet, and this is ViT-B/16.
+test list, which is what runs here for a set or a stage. Measured here: not yet.
 """
 
 from csdnet_jax import config as config_lib

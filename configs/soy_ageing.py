@@ -2,12 +2,17 @@ r"""SoyAgeing: 198 soybean cultivars at five stages, 990 / 990 images each.
 
   python -m csdnet_jax.main --config=configs/soy_ageing.py:R1
 
-The argument is the stage: R1 (the default), R3, R4, R5 or R6.
+The argument is the stage: R1 (the default), R3, R4, R5 or R6. The network is
+Swin-B; with ViT-B/16, whose weights are another file:
+
+  python -m csdnet_jax.main --config=configs/soy_ageing.py:R1 \
+    --config.model.name=vit_b16 --config.model.drop_path=0.1 \
+    --config.init_from=weights/ViT-B_16.npz
 
 Published: 75.39 % top-1, the mean of the five stages, CSDNet with ViT-B/16 at
-448 px, as reprinted in Table 1 of arXiv 2409.11051. Measured here: not yet; the
-data must be fetched by hand (the error of the command says where), and the run
-wants a GPU.
+448 px, as reprinted in Table 1 of arXiv 2409.11051; no figure with Swin-B could
+be reached. Measured here: not yet; data and weights must be fetched by hand
+(the error of the command says where), and the run wants a GPU.
 """
 
 from csdnet_jax import config as config_lib

@@ -28,7 +28,7 @@ def _aspect(draw, bounds, area, own):
 
 
 def _bilinear(image, y, x, extent):
-  """Samples [S, S, 3] at pixel coordinates, clamped to the extent."""
+  """Samples [S, S, C] at pixel coordinates, clamped to the extent."""
   height, width = extent[0], extent[1]
   y = jnp.clip(y, 0.0, height - 1.0)
   x = jnp.clip(x, 0.0, width - 1.0)
@@ -37,7 +37,7 @@ def _bilinear(image, y, x, extent):
   y0, x0 = top.astype(jnp.int32), left.astype(jnp.int32)
   y1, x1 = jnp.minimum(y0 + 1, height - 1), jnp.minimum(x0 + 1, width - 1)
   # Whole pixels from a flat list: one index per gather is what CPUs like.
-  pixels = image.reshape(-1, 3)
+  pixels = image.reshape(-1, image.shape[2])
 
   def at(row, column):
     index = row * image.shape[1] + column
@@ -116,27 +116,95 @@ def sample_views(
 
   def one(key, image, extent):
     draws = jax.random.uniform(key, (9,))
-    whole = extent.astype(jnp.float32)
-    own = 1.0 if square else whole[1] / whole[0]
-    share = _between(draws[0], *area)
-    ratio = _aspect(draws[1], aspect, share, own)
-    box = jnp.sqrt(share * jnp.stack([own / ratio, ratio / own]))
-    box = whole * box / jnp.maximum(jnp.max(box), 1.0)
-    centre = box / 2 + (whole - box) * draws[2:4]
-
+    centre, step, mirror, sine, cosine = _pose(
+      draws, extent, size, area, aspect, square, flip, rotate
+    )
     # In pixels of the output, half-integers: exact, so that the identity is.
     line = jnp.arange(size) - (size - 1) / 2
-    mirror = jnp.where(draws[4] < 0.5, -1.0, 1.0) if flip else 1.0
     v, u = line[:, None], mirror * line[None, :]
-    angle = math.pi / 180 * rotate * _between(draws[5], -1.0, 1.0)
-    sine, cosine = jnp.sin(angle), jnp.cos(angle)
-    step = box / size
     y = centre[0] - 0.5 + step[0] * (cosine * v + sine * u)
     x = centre[1] - 0.5 + step[1] * (cosine * u - sine * v)
     view = _bilinear(image, y, x, extent) / 255.0
     return _jitter(view, draws[6:], brightness, contrast, saturation)
 
   return jax.vmap(one)(keys, images, extents)
+
+
+def _pose(draws, extent, size, area, aspect, square, flip, rotate):
+  """Where a view lies: centre and step [2] in pixels, mirror, sine, cosine."""
+  whole = extent.astype(jnp.float32)
+  own = 1.0 if square else whole[1] / whole[0]
+  share = _between(draws[0], *area)
+  ratio = _aspect(draws[1], aspect, share, own)
+  box = jnp.sqrt(share * jnp.stack([own / ratio, ratio / own]))
+  box = whole * box / jnp.maximum(jnp.max(box), 1.0)
+  centre = box / 2 + (whole - box) * draws[2:4]
+  mirror = jnp.where(draws[4] < 0.5, -1.0, 1.0) if flip else 1.0
+  angle = math.pi / 180 * rotate * _between(draws[5], -1.0, 1.0)
+  return centre, box / size, mirror, jnp.sin(angle), jnp.cos(angle)
+
+
+def view_poses(
+  keys: jax.Array,
+  extents: jax.Array,
+  *,
+  size: int,
+  area: tuple[float, float] = (0.67, 1.0),
+  aspect: tuple[float, float] = (3 / 4, 4 / 3),
+  square: bool = False,
+  flip: bool = True,
+  rotate: float = 15.0,
+) -> jax.Array:
+  """Where the views lie that `sample_views` draws from the same keys.
+
+  Args:
+    keys: [B] PRNG keys.
+    extents: [B, 2] int32.
+    size: and the other arguments, as `sample_views` was given them.
+
+  Returns:
+    [B, 2, 3] float32: the pixel (v, u) of a view, counted from its centre,
+    shows the canvas at (y, x) = P[:, :2] (v, u) + P[:, 2].
+  """
+
+  def one(key, extent):
+    centre, step, mirror, sine, cosine = _pose(
+      jax.random.uniform(key, (9,)), extent, size, area, aspect, square,
+      flip, rotate,
+    )  # fmt: skip
+    turn = jnp.array([[cosine, mirror * sine], [-sine, mirror * cosine]])
+    return jnp.column_stack([step[:, None] * turn, centre - 0.5])
+
+  return jax.vmap(one)(keys, extents)
+
+
+def carry(maps: jax.Array, poses: jax.Array, others: jax.Array) -> jax.Array:
+  """Resamples maps over some views for other views of the same images.
+
+  Args:
+    maps: [B, S, S], one value for each pixel of a view.
+    poses: [B, 2, 3] of these views, from `view_poses`.
+    others: [B, 2, 3] of the other views.
+
+  Returns:
+    [B, S, S], bilinear; what the first view does not show takes the value of
+    its nearest edge.
+  """
+  size = maps.shape[1]
+  line = jnp.arange(size) - (size - 1) / 2
+  grid = jnp.stack(jnp.meshgrid(line, line, indexing='ij'), axis=-1)
+
+  def one(values, pose, other):
+    # Two products of full precision: TF32 would be off by a tenth of a pixel.
+    inverse = jnp.linalg.inv(pose[:, :2])
+    matrix = jnp.matmul(inverse, other[:, :2], precision='highest')
+    shift = jnp.matmul(inverse, other[:, 2] - pose[:, 2], precision='highest')
+    at = jnp.matmul(grid, matrix.T, precision='highest') + shift
+    at = at + (size - 1) / 2
+    whole = jnp.array([size, size])
+    return _bilinear(values[..., None], at[..., 0], at[..., 1], whole)[..., 0]
+
+  return jax.vmap(one)(maps, poses, others)
 
 
 def erase(

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from csdnet_jax import (
   methods,
   models,
   optim,
+  paths,
   sharding,
   state as state_lib,
   step as step_lib,
@@ -107,6 +107,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
     drop_rate=config.model.drop_rate,
     drop_path=config.model.drop_path,
     remat=config.model.remat,
+    dtype=config.model.dtype,
   )
   method = methods.make(config, model)
   key = jax.random.key(config.seed)
@@ -194,8 +195,8 @@ def initial_weights(config, run: Run, classes: int) -> tuple[Any, Any, dict]:
     )
     origin = {'source': 'random', 'seed': config.seed}
     return params, model_state, {'origin': origin}
-  if pathlib.Path(source).is_dir():
-    loaded = _from_run(pathlib.Path(source), config, params, model_state)
+  if paths.of(source).is_dir():
+    loaded = _from_run(paths.of(source), config, params, model_state)
   else:
     loaded = pretrained.load(
       source, config.model.name, params, model_state,
@@ -206,7 +207,7 @@ def initial_weights(config, run: Run, classes: int) -> tuple[Any, Any, dict]:
   return params, model_state, described.full()
 
 
-def _from_run(source: pathlib.Path, config, params, model_state):
+def _from_run(source: paths.Path, config, params, model_state):
   """The weights of a run of ours; the head too if it has as many classes."""
   theirs, _ = read_run(source)
   if theirs.model.name != config.model.name:
@@ -223,7 +224,7 @@ def _from_run(source: pathlib.Path, config, params, model_state):
 
 
 def restore_run(
-  workdir: pathlib.Path, config, *, devices=None, step: int | None = None
+  workdir: paths.Path, config, *, devices=None, step: int | None = None
 ) -> tuple[Run, state_lib.TrainState]:
   """Builds the run of a workdir and restores its newest state.
 
@@ -256,7 +257,7 @@ def restore_run(
   return run, state
 
 
-def read_run(workdir: pathlib.Path) -> tuple[Any, dict]:
+def read_run(workdir: paths.Path) -> tuple[Any, dict]:
   """Returns the config and the split of a workdir.
 
   Raises:
@@ -267,7 +268,8 @@ def read_run(workdir: pathlib.Path) -> tuple[Any, dict]:
     split = json.loads((workdir / 'split.json').read_text())
   except FileNotFoundError as error:
     raise UserError(
-      f'{workdir} is not the workdir of a run: {error.filename} is missing.'
+      f'{workdir} is not the workdir of a run: {error.filename or error} is '
+      'missing.'
     ) from error
   return config, split
 

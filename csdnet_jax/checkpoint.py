@@ -1,12 +1,12 @@
 """Checkpoints of the train state; the only file that imports Orbax."""
 
 import functools
-import pathlib
 import sys
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from csdnet_jax import paths
 from csdnet_jax.errors import UserError
 from csdnet_jax.state import TrainState
 
@@ -21,7 +21,7 @@ class Checkpoints:
   """
 
   def __init__(
-    self, folder: pathlib.Path, *, keep: int = 2, read_only: bool = False
+    self, folder: paths.Path, *, keep: int = 2, read_only: bool = False
   ):
     """Opens the folder of a run's checkpoints, for a run makes it.
 
@@ -30,7 +30,7 @@ class Checkpoints:
       keep: how many of the latest stay.
       read_only: leaves everything as it is: the run may be training.
     """
-    self._folder, self._keep = folder.absolute(), keep
+    self._folder, self._keep = paths.absolute(folder), keep
     self._read_only = read_only
     self._open()
 
@@ -98,9 +98,10 @@ class Checkpoints:
         sys.unraisablehook = hook
         return state
       except _DAMAGED as error:
-        # One process alone may have failed: only a person can decide for all.
-        last = saved == steps[0] or jax.process_count() > 1
-        if last:
+        # One process alone may have failed, and an object store renames no
+        # folder: only a person can decide then.
+        alone = jax.process_count() == 1 and not paths.is_remote(self._folder)
+        if saved == steps[0] or not alone:
           raise UserError(
             f'The checkpoint {self._folder / str(saved)} cannot be read '
             f'({_first_line(error)}); move it away to start from the one '

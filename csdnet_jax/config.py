@@ -6,11 +6,11 @@ needs; the command line changes single fields with `--config.key=value`.
 
 import difflib
 import json
-import pathlib
 import re
 
 import ml_collections
 
+from csdnet_jax import paths
 from csdnet_jax.errors import UserError
 
 # A run may be continued although these differ: they change no figure.
@@ -40,9 +40,10 @@ def default() -> ml_collections.ConfigDict:
   c.ema = 0.0  # Decay of the averaged weights; 0 is off.
 
   c.data = d = ml_collections.ConfigDict()
-  d.source = 'folder'  # 'folder', 'ufg' (TFDS builders) or 'leaves' (drawn).
-  d.root = ''  # The folder; for 'ufg' the TFDS data_dir.
-  d.name = ''  # The UFG set, such as 'soy_ageing/R1'.
+  # 'folder', 'ufg' (the release), 'tfds' (a prepared set) or 'leaves' (drawn).
+  d.source = 'folder'
+  d.root = ''  # The folder; for 'ufg' and 'tfds' the TFDS data_dir.
+  d.name = ''  # The UFG set, such as 'soy_ageing/R1', or that of TFDS.
   d.test_fraction = 0.5  # Where the program must split.
   d.val_fraction = 0.0  # Carved from train; then it selects the best epoch.
   d.shots = 0  # Keep that many training images a class; 0 keeps all.
@@ -62,6 +63,7 @@ def default() -> ml_collections.ConfigDict:
   m.drop_rate = 0.2  # Dropout before the head.
   m.drop_path = 0.0
   m.remat = False  # Recompute blocks in the backward pass: less memory.
+  m.dtype = 'float32'  # or 'bfloat16': products and activations, not weights.
 
   c.views = v = ml_collections.ConfigDict()
   v.area = (0.67, 1.0)  # Share of the image that a crop covers.
@@ -89,13 +91,18 @@ def default() -> ml_collections.ConfigDict:
   )
 
   c.method = ml_collections.ConfigDict()
-  c.method.name = 'csdnet'  # 'csdnet' or 'supervised'.
+  c.method.name = 'csdnet'  # or 'supervised', 'supcon'.
   c.method.supervised = ml_collections.ConfigDict({'views': 1})
+  # Of the contrastive loss beside the two cross-entropies.
+  c.method.supcon = ml_collections.ConfigDict(
+    {'weight': 1.0, 'temperature': 0.1}
+  )
   c.method.csdnet = s = ml_collections.ConfigDict()
   s.aug_weight = 1.0  # w_a, of the augmented view's cross-entropy.
   s.alpha = 1.0  # Weight of DDL.
   s.beta = 1.0  # Weight of SSDT.
   s.mode = 'spotlight'  # SSDP: 'spotlight', 'erase', 'views' or 'none'.
+  s.redraw = False  # Mask a second draw of the view instead of the raw one.
   s.saliency = 'similarity'  # or 'margin'.
   s.kernel = 'content'  # or 'box'.
   s.kernel_size = 3
@@ -114,21 +121,23 @@ def default() -> ml_collections.ConfigDict:
 def ufg(name: str) -> ml_collections.ConfigDict:
   """Returns the paper's setting for one set of the UFG release.
 
-  ViT-B/16 at 448 px from ImageNet-21k weights. The paper's hyper-parameters
-  are not stated in reachable material: the optimiser and the views are those
-  of its closest peer, CLE-ViT, and CSDNet's own fields keep their defaults.
+  Swin-B at 448 px from ImageNet-22k weights. The paper's hyper-parameters are
+  not stated in reachable material: the optimiser, drop path and the views are
+  those of its closest peer, CLE-ViT, and CSDNet's own fields keep their
+  defaults. The paper's other backbone is chosen by three fields: model.name
+  'vit_b16', init_from 'weights/ViT-B_16.npz' and model.drop_path 0.1.
 
   Args:
     name: of the set, such as 'cotton80' or 'soy_ageing/R1'.
   """
   c = default()
   c.name = name.replace('/', '_')
-  c.init_from = 'weights/ViT-B_16.npz'
+  c.init_from = 'weights/swin_base_patch4_window7_224.ms_in22k.safetensors'
   c.batch_size = 12
   c.epochs = 200.0
   c.eval_every = 10.0
   c.data.update(source='ufg', name=name, canvas=640, test_resize=512)
-  c.model.update(name='vit_b16', size=448, drop_rate=0.0, drop_path=0.1)
+  c.model.update(name='swin_b', size=448, drop_rate=0.0, drop_path=0.5)
   _clevit_optimiser(c.optim)
   return c
 
@@ -218,7 +227,7 @@ def get_config(workdir: str) -> ml_collections.ConfigDict:
   Raises:
     UserError: if the workdir is none of ours.
   """
-  path = pathlib.Path(workdir) / 'config.json'
+  path = paths.of(workdir) / 'config.json'
   if not path.exists():
     raise UserError(f'{workdir} is not the workdir of a run: no config.json.')
   return from_json(path.read_text())
@@ -238,8 +247,9 @@ def differences(old, new) -> list[str]:
 
 _CHOICES = {
   'parallel': ('shard_map', 'pmap'),
-  'data.source': ('folder', 'ufg', 'leaves'),
+  'data.source': ('folder', 'ufg', 'tfds', 'leaves'),
   'data.aspect': ('keep', 'square'),
+  'model.dtype': ('float32', 'bfloat16'),
   'optim.name': ('adamw', 'sgd'),
   'optim.schedule': ('cosine', 'linear'),
   'method.csdnet.mode': ('spotlight', 'erase', 'views', 'none'),
@@ -274,6 +284,8 @@ _RANGES = {  # key: (lowest, highest), both allowed.
   'optim.clip': (0, None),
   'optim.final': (0, 1),
   'optim.label_smoothing': (0, 0.99),
+  'method.supcon.weight': (0, None),
+  'method.supcon.temperature': (1e-3, None),
   'method.csdnet.aug_weight': (0, None),
   'method.csdnet.alpha': (0, None),
   'method.csdnet.beta': (0, None),

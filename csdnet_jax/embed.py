@@ -20,7 +20,7 @@ import string
 
 import numpy as np
 
-from csdnet_jax import command, writers
+from csdnet_jax import command, paths, writers
 from csdnet_jax.data import files, splits
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import progress_bar, say
@@ -201,7 +201,7 @@ def page(run, queries, train, *, itself: bool) -> str:
     for q in shown.astype(int):
       lines.append(line(q))
       progress(len(lines), len(shown))
-  title = f'Nearest training leaves: {run.workdir.absolute().name}'
+  title = f'Nearest training leaves: {paths.absolute(run.workdir).name}'
   return _PAGE.substitute(
     title=html.escape(title),
     facts=' '.join(facts), side=_SIDE, rows='\n'.join(lines),

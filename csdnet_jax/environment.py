@@ -11,7 +11,7 @@ import time
 
 import jax
 
-from csdnet_jax import writers
+from csdnet_jax import paths, writers
 
 _PACKAGES = (
   'csdnet_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
@@ -22,7 +22,7 @@ _PACKAGES = (
 class Record:
   """`environment.json` of a workdir: one entry for each start of the run."""
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: paths.Path):
     """Reads the entries of earlier starts and adds this one."""
     self._path = workdir / 'environment.json'
     self._starts = []

@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import save as save_safetensors
 
 import csdnet_jax
 from csdnet_jax import command, writers
@@ -139,15 +140,9 @@ def safetensors(run) -> bytes:
 
   Args:
     run: a `TrainedRun`.
-
-  Raises:
-    UserError: if safetensors is not installed.
   """
-  command.require('safetensors', 'export')
-  from safetensors.numpy import save
-
   about = json.dumps(describe(run), ensure_ascii=False)
-  return save(tensors(run), metadata={'csdnet_jax': about})
+  return save_safetensors(tensors(run), metadata={'csdnet_jax': about})
 
 
 def onnx(run) -> bytes:

@@ -8,7 +8,14 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from csdnet_jax import command, config as config_lib, environment, train
+from csdnet_jax import (
+  command,
+  config as config_lib,
+  environment,
+  paths,
+  processes,
+  train,
+)
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import say
 
@@ -50,7 +57,7 @@ def main(argv) -> None:
     flag = '--xla_gpu_deterministic_ops=true'
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'
   if FLAGS.distributed:
-    _join_processes()
+    processes.join()
   config = FLAGS.config
   command.cache_compiled(config.data.cache if config else '')
   for note in environment.device_notes():
@@ -58,7 +65,7 @@ def main(argv) -> None:
   if FLAGS.eval_only:
     if not FLAGS.workdir:
       raise UserError('--eval_only needs --workdir=DIR, the run to evaluate.')
-    train.evaluate_run(config, pathlib.Path(FLAGS.workdir))
+    train.evaluate_run(config, paths.of(FLAGS.workdir))
     return
   if config is None:
     raise UserError(
@@ -68,27 +75,9 @@ def main(argv) -> None:
   if FLAGS.dry_run:
     train.dry_run(config)
     return
-  workdir = pathlib.Path(FLAGS.workdir or pathlib.Path('runs') / config.name)
+  workdir = paths.of(FLAGS.workdir or f'runs/{config.name}')
   say(f'Workdir: {workdir}')
   train.train(config, workdir, profile=FLAGS.profile)
-
-
-def _join_processes() -> None:
-  """Finds the other processes: by the cluster, or by three variables."""
-  count, index = (
-    os.environ.get(name) for name in ('JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
-  )
-  try:
-    jax.distributed.initialize(
-      num_processes=int(count) if count else None,
-      process_id=int(index) if index else None,
-    )
-  except ValueError as error:
-    raise UserError(
-      f'--distributed found no other processes ({error}); start it on a TPU '
-      'pod or under SLURM, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES '
-      'and JAX_PROCESS_ID.'
-    ) from error
 
 
 def explain(error: BaseException) -> str | None:

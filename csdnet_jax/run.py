@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from csdnet_jax import build, calibration, methods, state as state_lib, writers
+from csdnet_jax import (
+  build,
+  calibration,
+  methods,
+  paths,
+  state as state_lib,
+  writers,
+)
 from csdnet_jax.data import decode, files, sources, splits
 from csdnet_jax.errors import UserError
 
@@ -247,7 +253,7 @@ def load_run(workdir: str | os.PathLike) -> TrainedRun:
   Raises:
     UserError: if it is no workdir, or holds no readable checkpoint.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.of(workdir)
   if not workdir.is_dir():
     raise UserError(
       f'{workdir} is not the workdir of a run; give the folder that '

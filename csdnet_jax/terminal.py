@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pathlib
 import signal
 
 import jax
@@ -10,12 +9,16 @@ import rich.console
 import rich.progress
 import rich.table
 
+from csdnet_jax import paths
+
 console = rich.console.Console(highlight=False, soft_wrap=True)
 
 
-def say(text: str, style: str | None = None) -> None:
+def say(
+  text: str, style: str | None = None, *, everywhere: bool = False
+) -> None:
   """Prints a line, on the first process only; brackets mean nothing in it."""
-  if jax.process_index() == 0:
+  if everywhere or jax.process_index() == 0:
     console.print(text, style=style, markup=False)
 
 
@@ -32,7 +35,7 @@ def show_table(title: str, rows: dict) -> None:
   console.print(table)
 
 
-def show_summary(summary: dict, workdir: pathlib.Path) -> None:
+def show_summary(summary: dict, workdir: paths.Path) -> None:
   """Prints the table that a run ends with."""
   starts = json.loads((workdir / 'environment.json').read_text())['starts']
   best = summary['best']
@@ -42,9 +45,13 @@ def show_summary(summary: dict, workdir: pathlib.Path) -> None:
     'top-5': summary['top5'],
     f'top-1, best epoch ({best["epoch"]:g}, chosen on {best["selected_on"]})':
       best['top1'],
-    'kNN, initial features': summary['start']['knn'],
-    'linear probe, initial features': summary['start']['linear_probe'],
   }  # fmt: skip
+  names = {
+    'knn': 'kNN', 'prototypes': 'prototypes', 'linear_probe': 'linear probe'
+  }  # fmt: skip
+  for key, name in names.items():
+    if key in summary['start']:  # An older run has no prototypes.
+      rows[f'{name}, initial features'] = summary['start'][key]
   rows['seconds, all starts'] = round(sum(s['seconds'] for s in starts), 1)
   show_table(f'{summary["n_test"]} test images, percent', rows)
   say(f'Everything is in {workdir}')
@@ -84,10 +91,17 @@ def stopper():
     stopped.append(number)
 
   if jax.process_count() > 1:
-    # Orbax and JAX agree on the step over all processes.
+    # JAX's preemption service caught SIGTERM when the processes joined; it
+    # passes the notice on, and all agree on a step that none has reached.
     from jax.experimental import multihost_utils
 
-    yield multihost_utils.reached_preemption_sync_point
+    old = signal.signal(
+      signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    try:
+      yield multihost_utils.reached_preemption_sync_point
+    finally:
+      signal.signal(signal.SIGINT, old)
     return
   old = {
     s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)

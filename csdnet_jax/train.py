@@ -8,7 +8,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import pathlib
 import time
 
 import jax
@@ -20,7 +19,9 @@ from csdnet_jax import (
   config as config_lib,
   environment,
   optim,
+  paths,
   pictures,
+  processes,
   sharding,
   writers,
 )
@@ -41,7 +42,7 @@ PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
 
 
 @contextlib.contextmanager
-def open_workdir(config, workdir: pathlib.Path):
+def open_workdir(config, workdir: paths.Path):
   """Makes the workdir, or checks that it holds the same run, and locks it.
 
   Args:
@@ -51,48 +52,62 @@ def open_workdir(config, workdir: pathlib.Path):
   Raises:
     UserError: if it cannot be written, holds another config, or is in use.
   """
-  if jax.process_index():
-    sharding.barrier('workdir')
+  with contextlib.ExitStack() as stack:
+    with processes.together():
+      if jax.process_index() == 0:
+        stack.enter_context(_lock(workdir))
+        _claim(config, workdir)
+    processes.require_shared(workdir)
     yield
-    return
+
+
+def _lock(workdir: paths.Path):
+  """Makes the workdir and keeps other runs out of it until it is closed."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
+    if paths.is_remote(workdir):
+      # A lock there would outlive a kill, and the run could not continue.
+      say(f'Nothing locks {workdir}: start no second run in it.')
+      return contextlib.nullcontext()
     lock = open(workdir / '.lock', 'w')  # noqa: SIM115
   except OSError as error:
     if error.errno == errno.ENOSPC:
       raise
     raise UserError(
-      f'The workdir {workdir} cannot be written ({error.strerror}); choose '
-      'another with --workdir.'
+      f'The workdir {workdir} cannot be written ({error.strerror or error}); '
+      'choose another with --workdir.'
     ) from error
-  with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    lock.close()
+    raise UserError(
+      f'Another process is training in {workdir}; wait for it, or choose '
+      'another --workdir.'
+    ) from error
+  return lock
+
+
+def _claim(config, workdir: paths.Path) -> None:
+  """Checks that the workdir holds the same run, or clears it for a new one."""
+  saved = workdir / 'checkpoints'
+  started = saved.is_dir() and any(saved.iterdir())
+  if started or (workdir / 'summary.json').exists():
+    known, split = build_lib.read_run(workdir)
+    given = config.copy_and_resolve_references()
+    build_lib.fit(given, len(split['train']))
+    changed = config_lib.differences(known, given)
+    if changed:
       raise UserError(
-        f'Another process is training in {workdir}; wait for it, or choose '
-        'another --workdir.'
-      ) from error
-    saved = workdir / 'checkpoints'
-    started = saved.is_dir() and any(saved.iterdir())
-    if started or (workdir / 'summary.json').exists():
-      known, split = build_lib.read_run(workdir)
-      given = config.copy_and_resolve_references()
-      build_lib.fit(given, len(split['train']))
-      changed = config_lib.differences(known, given)
-      if changed:
-        raise UserError(
-          f'{workdir} holds a run of another config ({"; ".join(changed)}); '
-          'choose another --workdir, or go back to those values.'
-        )
-    else:
-      for name in ('split.json', 'start.json', 'metrics.jsonl'):
-        (workdir / name).unlink(missing_ok=True)
-    sharding.barrier('workdir')
-    yield
+        f'{workdir} holds a run of another config ({"; ".join(changed)}); '
+        'choose another --workdir, or go back to those values.'
+      )
+  else:
+    for name in ('split.json', 'start.json', 'metrics.jsonl'):
+      (workdir / name).unlink(missing_ok=True)
 
 
-def write_inputs(config, dataset, workdir: pathlib.Path) -> None:
+def write_inputs(config, dataset, workdir: paths.Path) -> None:
   """Writes the config, the split and the class names of a run."""
   if jax.process_index() == 0:
     writers.write_text(workdir / 'config.json', config_lib.to_json(config))
@@ -101,7 +116,7 @@ def write_inputs(config, dataset, workdir: pathlib.Path) -> None:
 
 
 def train(
-  config, workdir: pathlib.Path, *, devices=None, profile: bool = False
+  config, workdir: paths.Path, *, devices=None, profile: bool = False
 ) -> dict | None:
   """Trains as the config says, or continues where the workdir stands.
 
@@ -119,6 +134,8 @@ def train(
     UserError: for a user's mistake.
   """
   config_lib.validate(config)
+  if profile and paths.is_remote(workdir):
+    raise UserError('--profile needs a --workdir on a disk.')
   with open_workdir(config, workdir):
     if (workdir / 'summary.json').exists():
       say(f'{workdir} is finished; nothing to do.')
@@ -134,14 +151,16 @@ def train(
 def _train(config, workdir, record, devices, profile) -> dict | None:
   path = workdir / 'split.json'
   split = json.loads(path.read_text()) if path.exists() else None
-  dataset = sources.load(config.data, split=split)
+  with processes.together():
+    dataset = sources.load(config.data, split=split)
   n_train, classes = len(dataset.train.names), len(dataset.class_names)
   for note in build_lib.fit(config, n_train):
     say(note)
   run = build_lib.build(
     config, classes=classes, n_train=n_train, devices=devices
   )
-  data, figures = build_lib.prepare_data(config, dataset)
+  with processes.together():
+    data, figures = build_lib.prepare_data(config, dataset)
   write_inputs(config, dataset, workdir)
   if jax.process_index() == 0:
     writers.write_json(workdir / 'data_report.json', figures)
@@ -174,9 +193,11 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
     checkpoints.close()
   record.finish(steps=int(state.step))
   if not finished:
+    # On every process: each host's log tells why it ended.
     say(
       f'Stopped and saved at step {int(state.step)} of {run.steps}; the same '
-      'command continues.'
+      'command continues.',
+      everywhere=True,
     )
     return None
   summary = None
@@ -208,7 +229,7 @@ def loop(config, run, state, data, checkpoints, writer, workdir, profile):
     ),
   )  # fmt: skip
   if first == 0:
-    pictures.write_views(run.method, state, data, workdir, step=0)
+    pictures.write_start(run.method, state, data, workdir)
   pending, clock = [], time.monotonic()
   with (
     stopper() as stop,
@@ -240,10 +261,15 @@ def loop(config, run, state, data, checkpoints, writer, workdir, profile):
         )
         clock = time.monotonic()
       if saving:
+        if writer:
+          writer.flush()
         checkpoints.save(state, step, selection)
       if stopping and step < run.steps:
         return state, False
-  pictures.write_views(run.method, state, data, workdir, step=run.steps)
+  pictures.write_end(
+    run.method, state, data, workdir,
+    keys_per_step=run.method.forwards * config.batch_size,
+  )  # fmt: skip
   return state, True
 
 
@@ -306,7 +332,7 @@ def check_finite(pending) -> dict[str, float]:
 
 
 def start_figures(config, run, state, data, workdir) -> dict[str, float]:
-  """kNN and linear probe on the initial features: the baselines to beat."""
+  """What the initial features are worth: the baselines to beat."""
   path = workdir / 'start.json'
   if path.exists():
     return json.loads(path.read_text())
@@ -324,7 +350,11 @@ def start_figures(config, run, state, data, workdir) -> dict[str, float]:
   if jax.process_index():
     return {}
   args = x['train'], y['train'], x['test'], y['test']
-  start = {'knn': probes.knn(*args), 'linear_probe': probes.linear_probe(*args)}
+  start = {
+    'knn': probes.knn(*args),
+    'prototypes': probes.prototypes(*args),
+    'linear_probe': probes.linear_probe(*args),
+  }
   writers.write_json(path, start)
   return start
 
@@ -396,7 +426,7 @@ def dry_run(config, *, devices=None) -> None:
 
 
 def evaluate_run(
-  config, workdir: pathlib.Path, *, devices=None
+  config, workdir: paths.Path, *, devices=None
 ) -> dict[str, float]:
   """Evaluates the newest state of a workdir on the test part of `config.data`.
 

@@ -1,25 +1,30 @@
 """Figures to files: JSON Lines always, TensorBoard and W&B where wanted."""
 
 import importlib.util
+import io
 import json
 import os
-import pathlib
 
+from csdnet_jax import paths
 from csdnet_jax.errors import UserError
+from csdnet_jax.terminal import say
 
 
-def write_json(path: pathlib.Path, value) -> None:
+def write_json(path: paths.Path, value) -> None:
   """Writes JSON so that a kill leaves the old file or the new, never half."""
   write_text(path, json.dumps(value, indent=2) + '\n')
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
+def write_text(path: paths.Path, text: str) -> None:
   """Writes a UTF-8 text file atomically, on the disk when it returns."""
   write_bytes(path, text.encode('utf-8'))
 
 
-def write_bytes(path: pathlib.Path, data: bytes) -> None:
+def write_bytes(path: paths.Path, data: bytes) -> None:
   """Writes a file atomically, on the disk when it returns."""
+  if paths.is_remote(path):
+    path.write_bytes(data)  # An object is there as a whole or not at all.
+    return
   part = path.with_name(path.name + '.part')
   with open(part, 'wb') as file:
     file.write(data)
@@ -28,7 +33,7 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
   os.replace(part, path)
 
 
-def read_records(path: pathlib.Path) -> list[dict]:
+def read_records(path: paths.Path) -> list[dict]:
   """Returns the records of a JSONL file; a last line cut by a kill is left out.
 
   Args:
@@ -46,9 +51,12 @@ class Writer:
   `metrics.jsonl` is the ground truth from which every table is made.
   TensorBoard event files are written beside it if tensorboardX is importable,
   and W&B is used if `config.wandb.project` is set.
+
+  An object store cannot append: there `flush` writes `metrics.jsonl` anew, and
+  TensorBoard's files, of which the same holds, are left out.
   """
 
-  def __init__(self, workdir: pathlib.Path, config, *, step: int):
+  def __init__(self, workdir: paths.Path, config, *, step: int):
     """Opens the files, cutting records after the restored `step` away."""
     project = config.wandb.project
     if project and importlib.util.find_spec('wandb') is None:
@@ -58,10 +66,21 @@ class Writer:
       )
     self._path = workdir / 'metrics.jsonl'
     kept = [r for r in read_records(self._path) if r['step'] <= step]
-    write_text(self._path, ''.join(json.dumps(r) + '\n' for r in kept))
-    self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
+    text = ''.join(json.dumps(r) + '\n' for r in kept)
+    write_text(self._path, text)
     self._tensorboard = self._wandb = None
-    if importlib.util.find_spec('tensorboardX'):
+    self._remote = paths.is_remote(workdir)
+    if self._remote:
+      self._file = io.StringIO()
+      self._file.write(text)
+    else:
+      self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
+    if self._remote:
+      say(
+        f'Nothing can be appended in {workdir}: metrics.jsonl is written with '
+        'each checkpoint, and TensorBoard files are not.'
+      )
+    elif importlib.util.find_spec('tensorboardX'):
       import tensorboardX
 
       self._tensorboard = tensorboardX.SummaryWriter(
@@ -73,7 +92,7 @@ class Writer:
       self._wandb = wandb.init(
         project=project,
         name=config.name,
-        dir=str(workdir),
+        dir=None if self._remote else str(workdir),
         config=config.to_dict(),
       )
 
@@ -89,8 +108,14 @@ class Writer:
       named = {f'{kind}/{name}': value for name, value in figures.items()}
       self._wandb.log(named, step=step)
 
+  def flush(self) -> None:
+    """Makes the records last; called before each checkpoint."""
+    if self._remote:
+      write_text(self._path, self._file.getvalue())
+
   def close(self) -> None:
     """Closes every file."""
+    self.flush()
     self._file.close()
     if self._tensorboard:
       self._tensorboard.close()

@@ -56,6 +56,62 @@ def ramps(height, width):
   return np.tile(canvas, (N, 1, 1, 1))
 
 
+POSE = {'area': (0.3, 0.9), 'flip': True, 'rotate': 180.0}
+
+
+def test_a_pose_says_where_each_pixel_of_a_view_lies():
+  """A view of the canvas's own coordinates, which a pose must predict."""
+  images, size = ramps(S, S), 24
+  extents = np.full((N, 2), S, np.int32)
+  views = views_of(images, size=size, **POSE)
+  poses = augment.view_poses(keys(N), extents, size=size, **POSE)
+  line = np.arange(size) - (size - 1) / 2
+  grid = np.stack(np.meshgrid(line, line, indexing='ij'), axis=-1)
+  at = np.einsum('nij,yxj->nyxi', poses[..., :2], grid)
+  at += np.asarray(poses)[:, None, None, :, 2]
+  inside = ((at > 0) & (at < S - 1)).all(-1)
+  assert inside.mean() > 0.6
+  expected = (at + 0.5) / S
+  np.testing.assert_allclose(
+    views[..., :2][inside], expected[inside], atol=0.005
+  )
+
+
+def test_maps_are_carried_to_where_another_view_shows_the_same():
+  images, size = ramps(S, S), 24
+  extents = np.full((N, 2), S, np.int32)
+  one, two = (views_of(images, seed=i, size=size, **POSE) for i in range(2))
+  poses = [
+    augment.view_poses(keys(N, i), extents, size=size, **POSE) for i in range(2)
+  ]
+  for channel in range(2):
+    carried = augment.carry(one[..., channel], *poses)
+    # Where the first view shows it: beyond, the nearest edge is repeated.
+    line = np.arange(size) - (size - 1) / 2
+    grid = np.stack(np.meshgrid(line, line, indexing='ij'), axis=-1)
+    canvas = np.einsum('nij,yxj->nyxi', poses[1][..., :2], grid)
+    canvas += np.asarray(poses[1])[:, None, None, :, 2]
+    back = canvas - np.asarray(poses[0])[:, None, None, :, 2]
+    inverse = np.linalg.inv(poses[0][..., :2])
+    back = np.einsum('nij,nyxj->nyxi', inverse, back)
+    seen = (np.abs(back) < (size - 3) / 2).all(-1)
+    seen &= ((canvas > 1) & (canvas < S - 2)).all(-1)
+    assert seen.mean() > 0.2
+    np.testing.assert_allclose(
+      carried[seen], two[..., channel][seen], atol=0.01
+    )
+
+
+def test_a_map_is_carried_to_its_own_view_unchanged():
+  values = np.random.default_rng(0).random((N, 24, 24), np.float32)
+  poses = augment.view_poses(
+    keys(N), np.full((N, 2), S, np.int32), size=24, **POSE
+  )
+  np.testing.assert_allclose(
+    augment.carry(values, poses, poses), values, atol=1e-4
+  )
+
+
 @pytest.mark.parametrize('size,square', [(S, False), (S, True), (25, False)])
 def test_nothing_random_gives_the_image_itself(size, square):
   images = noise(N, size)

@@ -21,6 +21,7 @@ def test_json_round_trip_keeps_tuples():
   [
     ('method.csdnet.mode', 'spotlite', ['spotlite', 'Did you mean', 'erase']),
     ('data.aspect', 'wide', ['data.aspect', 'keep', 'square']),
+    ('model.dtype', 'bf16', ['model.dtype', 'float32', 'bfloat16']),
     ('batch_size', 0, ['batch_size', '1 or more']),
     ('method.csdnet.margin', 2.0, ['margin', '-1 to 1']),
     ('views.area', (0.9, 0.1), ['views.area', 'in order']),

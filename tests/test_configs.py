@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 
 import jax
 import pytest
@@ -22,7 +23,8 @@ def _module(path):
 
 def _variants():
   for path in FILES:
-    yield path, ()
+    if path.stem != 'tfds':  # Its argument must be given.
+      yield path, ()
     for stage in getattr(_module(path), 'ARGUMENTS', ()):
       yield path, (stage,)
 
@@ -53,6 +55,29 @@ def test_the_docstring_holds_the_command(path):
 def test_an_unknown_stage_is_refused():
   with pytest.raises(UserError, match="no stage 'R2'"):
     _module(CONFIGS / 'soy_ageing.py').get_config('R2')
+
+
+def test_the_paper_s_other_backbone_is_three_fields_away():
+  path = CONFIGS / 'soy_ageing.py'
+  config = _module(path).get_config()
+  assert (config.model.name, config.model.drop_path) == ('swin_b', 0.5)
+  assert 'swin_base_patch4_window7_224.ms_in22k' in config.init_from
+  doc = ' '.join(_module(path).__doc__.split())
+  fields = dict(re.findall(r'--config\.([\w.]+)=(\S+)', doc))
+  assert fields.keys() == {'model.name', 'model.drop_path', 'init_from'}
+  config.update_from_flattened_dict(
+    fields | {'model.drop_path': float(fields['model.drop_path'])}
+  )
+  config_lib.validate(config)
+  run = build_lib.build(
+    config, classes=20, n_train=600, devices=jax.devices()[:1]
+  )
+  assert 'Transformer' in jax.eval_shape(run.init).params
+
+
+def test_a_set_of_tfds_must_be_named():
+  with pytest.raises(UserError, match='caltech_birds2011, cars196, stanford'):
+    _module(CONFIGS / 'tfds.py').get_config()
 
 
 def test_clevit_keeps_the_release_s_weights_for_each_set():

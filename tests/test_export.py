@@ -122,7 +122,6 @@ def test_a_missing_library_is_named(run, monkeypatch):
   monkeypatch.setattr(command.importlib.util, 'find_spec', lambda name: None)
   for make, extra in (
     (export.stablehlo, 'export'),
-    (export.safetensors, 'export'),
     (export.onnx, 'onnx'),
   ):
     with pytest.raises(UserError, match=rf'not installed; .*\[{extra}\]'):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from csdnet_jax import models
 from csdnet_jax.errors import UserError
@@ -401,6 +402,65 @@ def test_absurd_sizes_and_other_contents_get_a_sentence(form, value):
     torch_file.read(data, 'f.pth')
 
 
+@pytest.mark.parametrize(
+  ('name', 'size'),
+  [('efficientnet_tiny', 32), ('vit_tiny', 32), ('swin_micro', 40)],
+)
+def test_safetensors_under_our_own_names_are_loaded(tmp_path, name, size):
+  want = flat(*make(name, size, classes=7, seed=1))
+  path = write(tmp_path, 'a.safetensors', safetensors.numpy.save(want))
+  params, state, report = pretrained.load(
+    path, name, *make(name, size), classes=CLASSES
+  )
+  ours = flat(params, state)
+  for key in want.keys() - {'head/kernel', 'head/bias'}:
+    np.testing.assert_array_equal(ours[key], want[key])
+  assert len(report.skipped) == 2 and len(report.origin['sha256']) == 64
+
+
+def test_a_safetensors_cut_anywhere_or_of_absurd_size_gets_a_sentence(tmp_path):
+  data = safetensors.numpy.save({'a': np.arange(3, dtype=np.float32)})
+  made = make('vit_tiny')
+
+  def load(data):
+    path = write(tmp_path, 'a.safetensors', data)
+    with pytest.raises(UserError, match='safetensors cannot be read as'):
+      pretrained.load(path, 'vit_tiny', *made, classes=CLASSES)
+
+  for stop in range(0, len(data) - 1, 7):
+    load(data[:stop])
+  header = b'{"a":{"dtype":"F32","shape":[%d],"data_offsets":[0,%d]}}'
+  huge = header % (2**60, 2**62)
+  load(struct.pack('<Q', len(huge)) + huge + bytes(16))
+  load(struct.pack('<Q', 2**62) + huge)
+  unknown = header.replace(b'F32', b'BF16') % (2, 4)
+  load(struct.pack('<Q', len(unknown)) + unknown + bytes(4))
+
+
+def test_another_number_of_heads_is_another_architecture(
+  tmp_path, vit, vit_arrays
+):
+  name = 'Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/bias'
+  arrays = vit_arrays | {name: vit_arrays[name].reshape(4, 8)}
+  path = write(tmp_path, 'a.npz', arrays)
+  with pytest.raises(UserError, match=r'query/bias \[4, 8\], not \[2, 16\]'):
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
+
+
+def test_a_swin_table_for_another_window_is_resampled(tmp_path):
+  arrays = flat(*make('swin_micro', 40))
+  arrays['stage_0_block_0/attention/relative_position_bias'] = np.ones((49, 2))
+  path = write(tmp_path, 'a.npz', arrays)
+  params, _, report = pretrained.load(
+    path, 'swin_micro', *make('swin_micro', 40), classes=CLASSES
+  )
+  table = params['stage_0_block_0']['attention']['relative_position_bias']
+  np.testing.assert_allclose(table, np.ones((25, 2)), rtol=1e-6)
+  assert report.reshaped == [
+    'stage_0_block_0/attention/relative_position_bias [49, 2] -> [25, 2]'
+  ]
+
+
 def test_an_archive_that_unpacks_to_more_than_itself_is_refused():
   stream = io.BytesIO()
   with zipfile.ZipFile(stream, 'w', zipfile.ZIP_DEFLATED) as archive:
@@ -420,6 +480,9 @@ def test_an_archive_that_unpacks_to_more_than_itself_is_refused():
     ('a.npz', np.lib.format.MAGIC_PREFIX + b'\x01\x00'),
     ('a.pth', b''),
     ('a.pt', b'not a pickle'),
+    ('a.safetensors', b''),
+    ('a.safetensors', b'\xff' * 64),
+    ('a.safetensors', b'\x80\x04N.' + bytes(64)),
   ],
 )
 def test_a_file_of_another_kind_gets_a_sentence(tmp_path, vit, name, data):
@@ -442,34 +505,49 @@ def test_a_path_that_is_not_there_gets_a_sentence(tmp_path, vit):
     with pytest.raises(UserError, match=f'{name} cannot be read .No such file'):
       pretrained.load(str(tmp_path / name), 'vit_tiny', *vit, classes=CLASSES)
   with pytest.raises(UserError, match='of no known kind'):
-    path = write(tmp_path, 'weights.safetensors', b'')
+    path = write(tmp_path, 'weights.bin', b'')
     pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
 @pytest.mark.parametrize(
-  'model, original',
+  ('model', 'suffix', 'url'),
   [
-    ('vit_b16', 'imagenet21k/ViT-B_16'),
     (
-      'vit_ti16',
-      'augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0',
+      'vit_b16',
+      '.npz',
+      'https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz',
+    ),
+    (
+      'swin_b',
+      '.safetensors',
+      'https://huggingface.co/timm/swin_base_patch4_window7_224.ms_in22k/'
+      'resolve/main/model.safetensors',
+    ),
+    (
+      'vit_b14_dinov2',
+      '.safetensors',
+      'https://huggingface.co/facebook/dinov2-base/resolve/main/'
+      'model.safetensors',
     ),
   ],
 )
-def test_an_absent_npz_comes_with_the_command_that_fetches_it(
-  tmp_path, monkeypatch, model, original
+def test_an_absent_file_comes_with_the_command_that_fetches_it(
+  tmp_path, monkeypatch, model, suffix, url
 ):
   monkeypatch.chdir(tmp_path)
-  for path in ('weights/a.npz', 'b c.npz'):
+  for path in (f'weights/a{suffix}', f'b c{suffix}'):
     with pytest.raises(UserError) as e:
       pretrained.load(path, model, {}, {}, classes=2)
-    assert (
-      f'`curl --create-dirs -o {shlex.quote(path)} '
-      f'https://storage.googleapis.com/vit_models/{original}.npz`'
-    ) in str(e.value)
-  for path, other in (('a.npz', 'efficientnet_lite0'), ('a.pth', model)):
+    command = f'`curl -L --create-dirs -o {shlex.quote(path)} {url}`'
+    assert command in str(e.value)
+  for path, other in ((f'a{suffix}', 'efficientnet_lite0'), ('a.pth', model)):
     with pytest.raises(UserError, match='config.init_from.$'):
       pretrained.load(path, other, {}, {}, classes=2)
+
+
+def test_each_command_fetches_for_a_model_that_there_is():
+  assert pretrained._ORIGINALS.keys() <= models.MODELS.keys()
+  assert pretrained._REPOSITORIES.keys() <= models.MODELS.keys()
 
 
 def test_imagenet_weights_that_are_not_there_get_a_sentence(

@@ -1,4 +1,4 @@
-"""Promises of the kNN and the linear probe on frozen embeddings."""
+"""Promises of kNN, prototypes and the linear probe on frozen embeddings."""
 
 import collections
 import math
@@ -9,7 +9,8 @@ from absl import logging
 
 from csdnet_jax.evaluators import probes
 
-BOTH = (probes.knn, probes.linear_probe)
+ALL = (probes.knn, probes.prototypes, probes.linear_probe)
+BY_COSINE = (probes.knn, probes.prototypes)
 
 
 def blobs(seed, classes=5, each=6, channels=8, spread=0.5):
@@ -58,20 +59,57 @@ def test_knn_weighs_a_close_row_above_two_far_ones():
   assert probes.knn(train_x, train_y, train_x[:1], train_y[:1], k=3) == 100
 
 
-def test_knn_looks_at_directions_only():
-  train, (x, y) = blobs(0), blobs(1)
+@pytest.mark.parametrize('probe', BY_COSINE)
+def test_cosines_look_at_directions_only(probe):
+  (train_x, train_y), (x, y) = blobs(0, spread=1.5), blobs(1, spread=1.5)
   scale = np.random.default_rng(0).uniform(0.1, 9, (len(x), 1))
-  assert probes.knn(*train, x * scale, y) == probes.knn(*train, x, y)
+  assert probe(train_x * scale, train_y, x * scale, y) == probe(
+    train_x, train_y, x, y
+  )
 
 
-def test_a_zero_embedding_is_no_error():
+@pytest.mark.parametrize('probe', BY_COSINE)
+def test_a_zero_embedding_is_no_error(probe):
   train_x, train_y = blobs(0)
   test_x, test_y = blobs(1)
   train_x[0], test_x[0] = 0, 0
-  assert probes.knn(train_x, train_y, test_x, test_y) > 80
+  assert probe(train_x, train_y, test_x, test_y) > 80
 
 
-@pytest.mark.parametrize('probe', BOTH)
+def slow_prototypes(train_x, train_y, test_x, test_y):
+  def unit(x):
+    return x / math.sqrt(sum(x**2))
+
+  means = {
+    c: unit(
+      sum(unit(x) for x, y in zip(train_x, train_y, strict=True) if y == c)
+    )
+    for c in sorted(set(train_y.tolist()))
+  }
+  right = 0
+  for x, y in zip(test_x, test_y, strict=True):
+    right += max(means, key=lambda c: unit(x) @ means[c]) == y
+  return 100 * right / len(test_y)
+
+
+def test_prototypes_equal_a_plain_loop():
+  train, test = blobs(0, spread=1.5), blobs(1, spread=1.5)
+  expected = slow_prototypes(*train, *test)
+  assert 30 < expected < 100
+  assert probes.prototypes(*train, *test) == pytest.approx(expected)
+
+
+def test_a_prototype_is_no_vote_of_rows():
+  """The nearest row is of class 0, the nearest mean that of class 1."""
+  angles = np.array([0.1, 2.5, 0.3, -0.2])
+  train_x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+  train_y = np.array([0, 0, 1, 1])
+  test = np.array([[1.0, 0.08]]), np.array([1])
+  assert probes.knn(train_x, train_y, *test, k=1) == 0
+  assert probes.prototypes(train_x, train_y, *test) == 100
+
+
+@pytest.mark.parametrize('probe', ALL)
 def test_figures_are_percent_and_repeatable(probe):
   train, test = blobs(0, spread=1.5), blobs(1, spread=1.5)
   first = probe(*train, *test)
@@ -80,12 +118,12 @@ def test_figures_are_percent_and_repeatable(probe):
   assert probe(*train, *test) == first
 
 
-@pytest.mark.parametrize('probe', BOTH)
+@pytest.mark.parametrize('probe', ALL)
 def test_well_separated_classes_are_all_right(probe):
   assert probe(*blobs(0, spread=0.05), *blobs(1, spread=0.05)) == 100
 
 
-@pytest.mark.parametrize('probe', BOTH)
+@pytest.mark.parametrize('probe', ALL)
 def test_a_class_absent_from_train_counts_as_wrong(probe):
   train_x, train_y = blobs(0, spread=0.05)
   keep = train_y != 2
@@ -93,7 +131,7 @@ def test_a_class_absent_from_train_counts_as_wrong(probe):
   assert probe(train_x[keep], train_y[keep], *test) == pytest.approx(80)
 
 
-@pytest.mark.parametrize('probe', BOTH)
+@pytest.mark.parametrize('probe', ALL)
 def test_a_single_class_in_train_is_no_error(probe):
   train_x, train_y = blobs(0, spread=0.05)
   test = blobs(1, spread=0.05)

@@ -1,20 +1,26 @@
-"""Two processes over loopback train what one does."""
+"""Two processes over loopback train what one does, and stop as one."""
 
+import signal
 import socket
 
 import chex
 import numpy as np
 import pytest
 
+from csdnet_jax import processes
+from csdnet_jax.errors import UserError
+
 import command
 import runs
 
-pytestmark = pytest.mark.slow
 
-
-def _args(workdir, cache):
-  # Adam divides rounding errors by their own size where a gradient vanishes.
-  fields = {'data.cache': cache, 'epochs': 2.0, 'optim.name': 'sgd'}
+def _args(workdir, cache, **fields):
+  # Both would enlarge rounding errors: Adam divides them by their own size
+  # where a gradient vanishes, SSDP's ranks swap two pixels that almost tie.
+  fields = {
+    'data.cache': cache, 'epochs': 2.0, 'optim.name': 'sgd',
+    'method.csdnet.mode': 'views',
+  } | fields  # fmt: skip
   return *command.flags(**fields), f'--workdir={workdir}'
 
 
@@ -24,13 +30,12 @@ def _port():
     return s.getsockname()[1]
 
 
-def test_two_processes_equal_one(tmp_path):
-  status, output = command.run(*_args(tmp_path / 'one', tmp_path / 'cache'))
-  assert status == 0, output
+def _start_two(*args):
+  """Starts two processes; `args` are those of each."""
   address = f'127.0.0.1:{_port()}'
-  processes = [
+  return [
     command.start(
-      *_args(tmp_path / 'two', tmp_path / 'cache'),
+      *args[i],
       '--distributed',
       env={
         'JAX_COORDINATOR_ADDRESS': address,
@@ -40,11 +45,44 @@ def test_two_processes_equal_one(tmp_path):
     )
     for i in range(2)
   ]
-  outputs = [p.communicate(timeout=600)[0] for p in processes]
-  assert [p.returncode for p in processes] == [0, 0], outputs
+
+
+def _wait(both):
+  """Returns the exit statuses and the outputs; no process may hang."""
+  outputs = [p.communicate(timeout=600)[0] for p in both]
+  return [p.returncode for p in both], outputs
+
+
+@pytest.mark.parametrize('given', [[0], [1], [2], [0, 1], [0, 2], [1, 2]])
+def test_incomplete_variables_are_named(given, monkeypatch):
+  names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+  for i, name in enumerate(names):
+    monkeypatch.delenv(name, raising=False)
+    if i in given:
+      monkeypatch.setenv(name, '1')
+  absent = ' and '.join(n for i, n in enumerate(names) if i not in given)
+  with pytest.raises(UserError, match=f'{absent} is not'):
+    processes.join()
+
+
+def test_a_problem_of_the_only_process_is_raised_as_it_is():
+  with pytest.raises(OSError, match='full'), processes.together():
+    raise OSError('full')
+  with processes.together():
+    pass
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+  status, output = command.run(*_args(tmp_path / 'one', tmp_path / 'cache'))
+  assert status == 0, output
+  args = _args(tmp_path / 'two', tmp_path / 'cache')
+  statuses, outputs = _wait(_start_two(args, args))
+  assert statuses == [0, 0], outputs
   # Process 0 speaks, the other keeps silent.
   assert 'Everything is in' in outputs[0]
   assert 'Everything is in' not in outputs[1]
+  assert not list((tmp_path / 'two').glob('.shared*'))
   one = runs.saved_state(tmp_path / 'one')
   two = runs.saved_state(tmp_path / 'two')
   for name in ('labels', 'ids', 'ptr', 'count'):
@@ -56,3 +94,56 @@ def test_two_processes_equal_one(tmp_path):
   for name in ('split.json', 'config.json'):
     one_text = (tmp_path / 'one' / name).read_text()
     assert one_text == (tmp_path / 'two' / name).read_text()
+
+
+@pytest.mark.slow
+def test_workdirs_that_differ_stop_both_in_a_sentence(tmp_path):
+  both = _start_two(
+    *(_args(tmp_path / name, tmp_path / 'cache') for name in ('here', 'there'))
+  )
+  statuses, outputs = _wait(both)
+  assert statuses == [2, 2], outputs
+  assert 'Process 1 has stopped, and this one with it' in outputs[0]
+  assert 'Process 1 does not see what process 0 writes' in outputs[1]
+  assert 'Traceback' not in outputs[0] + outputs[1]
+
+
+@pytest.mark.slow
+def test_what_stops_the_first_stops_the_other(tmp_path):
+  (tmp_path / 'file').write_text('')
+  args = _args(tmp_path / 'file', tmp_path / 'cache')
+  statuses, outputs = _wait(_start_two(args, args))
+  assert statuses == [2, 2], outputs
+  assert 'cannot be written' in outputs[0]
+  assert 'Process 0 has stopped' in outputs[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_process_saves_the_same_step_on_both(tmp_path, number):
+  # Enough steps for the notice, which is passed on within seconds.
+  fields = {'epochs': 60.0, 'eval_every': 60.0, 'save_every': 1000}
+  cache = tmp_path / 'cache'
+  args = _args(tmp_path / 'stopped', cache, **fields)
+  both = _start_two(args, args)
+  records = tmp_path / 'stopped' / 'metrics.jsonl'
+  command.kill_when(both[1], records, '"step": 3,', number)
+  statuses, outputs = _wait(both)
+  assert statuses == [0, 0], outputs
+  steps = [p.name for p in (tmp_path / 'stopped' / 'checkpoints').iterdir()]
+  assert len(steps) == 1 and 3 <= int(steps[0]) < 180
+  for output in outputs:
+    assert f'Stopped and saved at step {steps[0]} of 180' in output
+  if number == signal.SIGINT:
+    return
+  statuses, outputs = _wait(_start_two(args, args))
+  assert statuses == [0, 0], outputs
+  assert f'Continuing from step {steps[0]}.' in outputs[0]
+
+  unbroken = _args(tmp_path / 'unbroken', cache, **fields)
+  statuses, outputs = _wait(_start_two(unbroken, unbroken))
+  assert statuses == [0, 0], outputs
+  chex.assert_trees_all_equal(
+    runs.saved_state(tmp_path / 'stopped'),
+    runs.saved_state(tmp_path / 'unbroken'),
+  )

@@ -184,6 +184,21 @@ def test_the_queue_holds_both_views_of_the_last_batches_in_order():
   np.testing.assert_allclose(np.linalg.norm(m.keys, axis=1), 1.0, rtol=1e-5)
 
 
+def test_a_redrawn_view_is_masked_by_the_map_of_the_raw_one():
+  """Without randomness both draws are one, and so are the losses."""
+  config = tiny.config()
+  config.views.update(
+    area=(1.0, 1.0), ratio=(1.0, 1.0), flip=False, rotate=0.0, brightness=0.0
+  )
+  _, raw = _run(config, 2)
+  config.method.csdnet.redraw = True
+  _, redrawn = _run(config, 2)
+  chex.assert_trees_all_close(raw, redrawn, rtol=1e-3)
+  config.views.flip = True
+  _, redrawn = _run(config, 2)
+  assert abs(float(raw['ce_aug'] - redrawn['ce_aug'])) > 1e-4
+
+
 def test_without_a_queue_the_memory_is_empty():
   state, _ = _run(tiny.config(queue=0, beta=0.0, averaging='joint'), 2)
   assert state.memory == ()

@@ -81,16 +81,16 @@ def test_the_workdir_holds_everything(finished):
   names = {path.name for path in finished.iterdir()}
   assert names >= {
     'checkpoints', 'class_names.json', 'config.json', 'confusion.csv',
-    'data_report.json', 'environment.json', 'metrics.jsonl', 'predictions.csv',
-    'split.json', 'start.json', 'summary.json', 'views_000000.png',
-    'views_000015.png', 'weights.json',
+    'data_report.json', 'environment.json', 'metrics.jsonl', 'pictures',
+    'predictions.csv', 'split.json', 'start.json', 'summary.json',
+    'weights.json',
   }  # fmt: skip
   summary = _summary(finished)
   assert set(summary) == {
     'top1', 'top5', 'mean_per_class', 'best', 'start', 'n_test', 'steps'
   }  # fmt: skip
   assert set(summary['best']) == {'epoch', 'top1', 'selected_on'}
-  assert set(summary['start']) == {'knn', 'linear_probe'}
+  assert set(summary['start']) == {'knn', 'prototypes', 'linear_probe'}
   assert (summary['n_test'], summary['steps']) == (8, 15)
   assert summary['best']['selected_on'] == 'test'
   (start,) = json.loads((finished / 'environment.json').read_text())['starts']
@@ -379,3 +379,16 @@ def test_checkpoints_of_another_shape_do_not_load(finished, cache):
   with pytest.raises(UserError, match='another model or method'):
     build_lib.restore_run(finished, config, devices=DEVICE)
   assert before == sorted(p.name for p in (finished / 'checkpoints').iterdir())
+
+
+def test_a_run_older_than_the_prototypes_still_prints(
+  finished, cache, tmp_path
+):
+  workdir = shutil.copytree(finished, tmp_path / 'run')
+  summary = _summary(workdir)
+  del summary['start']['prototypes']
+  (workdir / 'summary.json').write_text(json.dumps(summary))
+  with terminal.console.capture() as captured:
+    train.train(runs.config(cache), workdir, devices=DEVICE)
+  assert 'linear probe, initial features' in captured.get()
+  assert 'prototypes' not in captured.get()

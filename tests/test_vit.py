@@ -10,7 +10,7 @@ import pytest
 
 from csdnet_jax import models
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import vit
+from csdnet_jax.models import vit, vit_exact
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'torch_resample.npz'
 CLASSES, SIZE = 5, 32
@@ -173,3 +173,66 @@ def test_positions_are_resampled_as_pytorch_does(extra):
 def test_positions_of_no_square_grid_get_a_sentence():
   with pytest.raises(UserError, match='squares'):
     vit.resample_positions(jnp.zeros((1, 13, 4)), 17, extra=1)
+
+
+def test_cudnn_is_asked_only_for_what_it_can(monkeypatch):
+  half, single = jnp.dtype('bfloat16'), jnp.dtype('float32')
+  assert vit._implementation(half) is None
+  monkeypatch.setattr('jax.default_backend', lambda: 'gpu')
+  assert vit._implementation(half) == 'cudnn'
+  assert vit._implementation(single) is None
+
+
+def test_registers_take_part_and_are_dropped():
+  model, params, state = make('dinov2_tiny_reg')
+  outputs, _ = model.apply(params, state, images(2), train=False)
+  chex.assert_shape(outputs.features, (2, 4, 4, 32))
+  # One position for the class token and each patch, none for a register.
+  positions = params['Transformer']['posembed_input']['pos_embedding']
+  assert positions.shape == (1, 17, 32)
+  assert params['Transformer']['registers'].shape == (1, 2, 32)
+  tokens = jax.random.normal(jax.random.key(1), (1, 2, 32))
+  params['Transformer']['registers'] = tokens
+  moved, _ = model.apply(params, state, images(2), train=False)
+  assert np.abs(outputs.features - moved.features).max() > 1e-3
+
+
+def test_a_layer_scale_of_zero_leaves_the_tokens_as_they_are():
+  model, params, state = make('dinov2_tiny')
+  for i in range(2):
+    block = params['Transformer'][f'encoderblock_{i}']
+    for branch in ('LayerScale_0', 'LayerScale_1'):
+      np.testing.assert_array_equal(block[branch]['scale'], np.ones(32))
+      block[branch]['scale'] *= 0
+  outputs, _ = model.apply(params, state, images(1), train=False)
+  embed = params['embedding']
+  x = (images(1) - np.float32(model.mean)) / np.float32(vit_exact.STD)
+  x = vit.split_patches(x, 8).reshape(1, 4, 4, -1)
+  x = x @ embed['kernel'].reshape(-1, 32) + embed['bias']
+  positions = params['Transformer']['posembed_input']['pos_embedding']
+  x = x + positions[:, 1:].reshape(1, 4, 4, 32)
+  x = x - x.mean(-1, keepdims=True)
+  wanted = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+  np.testing.assert_allclose(outputs.features, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize('shape', [(3, 3), (9, 9)])
+def test_resampling_without_aliasing_is_a_wider_cubic(shape):
+  # PyTorch's antialiased bicubic, weight by weight: a = -0.5, the width of
+  # the cubic grows as the image shrinks.
+  x = np.random.default_rng(0).standard_normal(6)
+  scale = max(6 / shape[0], 1)
+  rows = []
+  for i in range(shape[0]):
+    t = np.abs((np.arange(6) + 0.5 - (i + 0.5) * 6 / shape[0]) / scale)
+    w = np.where(
+      t < 1,
+      1.5 * t**3 - 2.5 * t**2 + 1,
+      np.where(t < 2, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2, 0),
+    )
+    rows.append(w / w.sum())
+  matrix = np.asarray(rows)
+  image = np.outer(x, x)[None, :, :, None]
+  ours = vit.resize_bicubic(jnp.float32(image), *shape, antialias=True)
+  wanted = np.outer(matrix @ x, matrix @ x)
+  np.testing.assert_allclose(ours[0, :, :, 0], wanted, atol=1e-5)

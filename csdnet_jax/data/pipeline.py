@@ -317,7 +317,7 @@ def _read(split: splits.Split, i: int) -> bytes:
     return split.read(i)
   except OSError as e:
     raise decode.ImageError(
-      f'{split.names[i]}: cannot be read ({e.strerror})'
+      f'{split.names[i]}: cannot be read ({e.strerror or e})'
     ) from e
 
 

@@ -15,13 +15,16 @@ import pathlib
 import posixpath
 import tempfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from csdnet_jax import paths
 from csdnet_jax.data import splits
 from csdnet_jax.errors import UserError
 
+_THREADS = 16
 EXTENSIONS = ('jpg', 'jpeg', 'png', 'bmp', 'gif', 'tif', 'tiff', 'webp')
 
 
@@ -31,12 +34,12 @@ def load(
   """Opens the data set that `config.data` describes.
 
   Args:
-    data: `source` ('folder', 'ufg' or 'leaves') and what that source needs:
-      `root` (a folder; for 'ufg' the TFDS data_dir, '' for its default),
-      `name`, `cache`, `leaves`; `test_fraction` of every class for a folder
-      that has no split of its own; `val_fraction` of every class to carve from
-      train, 0 for none; `shots`, the training images to keep of every class,
-      0 for all; `split_seed`, which decides all three.
+    data: `source` ('folder', 'ufg', 'tfds' or 'leaves') and what it needs:
+      `root` (a folder; for 'ufg' and 'tfds' the TFDS data_dir, '' for its
+      default), `name`, `cache`, `leaves`; `test_fraction` of every class for a
+      folder that has no split of its own; `val_fraction` of every class to
+      carve from train, 0 for none; `shots`, the training images to keep of
+      every class, 0 for all; `split_seed`, which decides all three.
     split: what `split_to_json` gave in an earlier run. The parts are then those
       and nothing is drawn, whatever the fractions and shots say.
 
@@ -55,9 +58,14 @@ def load(
     from csdnet_jax.data import ufg
 
     dataset = ufg.load(data.name, data_dir=data.root)
+  elif data.source == 'tfds':
+    from csdnet_jax.data import tfds
+
+    dataset = tfds.load(data.name, data_dir=data.root)
   else:
     raise UserError(
-      f"config.data.source is {data.source!r}; say 'folder', 'ufg' or 'leaves'"
+      f"config.data.source is {data.source!r}; say 'folder', 'ufg', 'tfds' or "
+      "'leaves'"
     )
   if split is not None:
     return splits.apply_split(dataset, split)
@@ -73,7 +81,10 @@ def load(
 def cache_dir(configured: str) -> pathlib.Path:
   """The folder for prepared files: `config.data.cache`, or the user's cache."""
   if configured:
-    return pathlib.Path(configured).expanduser()
+    return paths.of_disk(
+      configured, 'config.data.cache',
+      'the decoded images are read through memory maps, each host its own',
+    )  # fmt: skip
   base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(base).expanduser() / 'csdnet_jax'
 
@@ -97,13 +108,13 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
     raise UserError(
       'config.data.root is empty; set it to your folder of images'
     )
-  root = pathlib.Path(root).expanduser()
+  root = paths.of(root).expanduser()
   if not root.is_dir():
     raise UserError(
       f'config.data.root={root} is not a folder; set it to your folder of '
       'images'
     )
-  root = root.resolve()
+  root = paths.resolve(root)
   for one, other in (('anno', 'images'), ('train', 'test')):
     present = [p for p in (one, other) if (root / p).is_dir()]
     if len(present) == 1:
@@ -150,50 +161,49 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
   return dataset
 
 
-def _images(folder: pathlib.Path, root: pathlib.Path) -> dict[str, list[str]]:
+def _images(folder: paths.Path, root: paths.Path) -> dict[str, list[str]]:
   """The paths under `root` of every class's images, sorted."""
-  loose = [e.name for e in _entries(folder, root) if _is_image(e)]
+  entries = _entries(folder, root)
+  loose = [e.name for e in entries if _is_image(e)]
   if loose:
     raise UserError(
       f'Images lie in {folder} itself ({splits.some(loose)}); move '
       'each into the folder of its class'
     )
-  classes = [e for e in _entries(folder, root) if e.is_dir()]
-  return {c.name: sorted(_walk(pathlib.Path(c), root)) for c in classes}
+  classes = [e for e in entries if e.is_dir()]
+  return {c.name: sorted(_walk(c, root)) for c in classes}
 
 
-def _walk(folder: pathlib.Path, root: pathlib.Path) -> Iterable[str]:
+def _walk(folder: paths.Path, root: paths.Path) -> Iterable[str]:
   for entry in _entries(folder, root):
-    path = pathlib.Path(entry)
     if entry.is_dir():
-      yield from _walk(path, root)
+      yield from _walk(entry, root)
     elif _is_image(entry):
-      yield path.relative_to(root).as_posix()
+      yield entry.relative_to(root).as_posix()
 
 
-def _entries(folder: pathlib.Path, root: pathlib.Path) -> list[os.DirEntry]:
+def _entries(folder: paths.Path, root: paths.Path) -> list[paths.Path]:
   """What lies in a folder, sorted, without hidden files; checks links."""
-  with os.scandir(folder) as scan:
-    entries = [e for e in scan if not e.name.startswith('.')]
+  entries = [e for e in folder.iterdir() if not e.name.startswith('.')]
   for entry in entries:
-    if not entry.is_symlink():
+    if paths.is_remote(entry) or not entry.is_symlink():
       continue
     # A link to a folder may lead into a circle, even inside the root.
-    if entry.is_dir() or not pathlib.Path(entry).resolve().is_relative_to(root):
+    if entry.is_dir() or not entry.resolve().is_relative_to(root):
       raise UserError(
-        f'{entry.path} is a link to a folder or out of {root}; replace it by '
+        f'{entry} is a link to a folder or out of {root}; replace it by '
         'what it points to'
       )
   return sorted(entries, key=lambda e: e.name)
 
 
-def _is_image(entry: os.DirEntry) -> bool:
+def _is_image(entry: paths.Path) -> bool:
   _, _, extension = entry.name.rpartition('.')
-  return entry.is_file() and extension.lower() in EXTENSIONS
+  return extension.lower() in EXTENSIONS and entry.is_file()
 
 
 def _files(
-  folder: pathlib.Path, names: Iterable[str], labels: Iterable[int]
+  folder: paths.Path, names: Iterable[str], labels: Iterable[int]
 ) -> splits.Split:
   names = tuple(names)
   return splits.Split(
@@ -203,7 +213,7 @@ def _files(
   )
 
 
-def open_ufg_layout(root: pathlib.Path, name: str = '') -> splits.Dataset:
+def open_ufg_layout(root: paths.Path, name: str = '') -> splits.Dataset:
   """Reads a folder with `anno/` and `images/`; see the module's docstring.
 
   `anno/val.txt` is not read: in the published release it seems to repeat the
@@ -220,7 +230,7 @@ def open_ufg_layout(root: pathlib.Path, name: str = '') -> splits.Dataset:
     UserError: a list is absent, does not parse, names a file twice, on both
       sides, outside the root or that is missing; labels with gaps.
   """
-  root = root.resolve()
+  root = paths.resolve(root)
   images = root / 'images'
   lists = {
     part: _read_list(root / 'anno' / f'{part}.txt')
@@ -239,7 +249,7 @@ def open_ufg_layout(root: pathlib.Path, name: str = '') -> splits.Dataset:
       f'The lists in {root / "anno"} name images that lie outside {root} '
       f'({splits.some(outside)}); copy them into images/'
     )
-  missing = [n for n in named if not (images / n).is_file()]
+  missing = _missing(images, named)
   if missing:
     raise UserError(
       f'Images that the lists in {root / "anno"} name are not '
@@ -269,7 +279,14 @@ def open_ufg_layout(root: pathlib.Path, name: str = '') -> splits.Dataset:
   return dataset
 
 
-def _read_list(path: pathlib.Path) -> dict[str, int]:
+def _missing(images: paths.Path, named: list[str]) -> list[str]:
+  # Together, since an object store takes its time to answer each.
+  with ThreadPoolExecutor(_THREADS) as pool:
+    there = pool.map(lambda n: (images / n).is_file(), named)
+    return [n for n, found in zip(named, there, strict=True) if not found]
+
+
+def _read_list(path: paths.Path) -> dict[str, int]:
   """`<path> <label>` on each line, as path -> label."""
   labels, repeated = {}, []
   for number, line in enumerate(_lines(path), 1):
@@ -293,27 +310,27 @@ def _read_list(path: pathlib.Path) -> dict[str, int]:
   return labels
 
 
-def _lines(path: pathlib.Path) -> list[str]:
+def _lines(path: paths.Path) -> list[str]:
   if not path.is_file():
     raise UserError(
       f"{path} is absent; write one line '<path under images/> <label>' for "
       'each image'
     )
   try:
-    return path.read_text(encoding='utf-8-sig').splitlines()
+    return path.read_bytes().decode('utf-8-sig').splitlines()
   except UnicodeDecodeError as e:
     raise UserError(f'{path} is not UTF-8 text; save it as UTF-8') from e
 
 
-def _inside(name: str, images: pathlib.Path, root: pathlib.Path) -> bool:
+def _inside(name: str, images: paths.Path, root: paths.Path) -> bool:
   path = pathlib.PurePosixPath(name)
   if path.is_absolute() or '..' in path.parts:
     return False
-  return (images / path).resolve().is_relative_to(root)
+  return paths.resolve(images / path).is_relative_to(root)
 
 
 def _class_names(
-  root: pathlib.Path, lists: Mapping[str, Mapping[str, int]]
+  root: paths.Path, lists: Mapping[str, Mapping[str, int]]
 ) -> tuple[str, ...]:
   """From classes.txt, else the folder that holds each class, else numbers."""
   path = root / 'anno' / 'classes.txt'
@@ -344,7 +361,7 @@ def _class_names(
   return tuple(str(i) for i in range(1, count + 1))
 
 
-def _require_classes(dataset: splits.Dataset, root: pathlib.Path) -> None:
+def _require_classes(dataset: splits.Dataset, root: paths.Path) -> None:
   if len(dataset.class_names) < 2:
     raise UserError(
       f'{root} has {len(dataset.class_names)} class; classification takes at '

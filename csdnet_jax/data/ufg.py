@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 
-from csdnet_jax import sharding
-from csdnet_jax.data import sources, splits
+from csdnet_jax import paths, sharding
+from csdnet_jax.data import sources, splits, tfds as stored
 from csdnet_jax.errors import UserError
 
 _HOME = 'https://github.com/XiaohanYu-GU/Ultra-FGVC'
@@ -80,6 +80,9 @@ def load(name: str, *, data_dir: str = '') -> splits.Dataset:
     raise UserError(
       f'config.data.name is {name!r}; say one of {", ".join(RELEASES)}'
     )
+  data_dir = data_dir and paths.of_disk(
+    data_dir, 'config.data.root', stored.FROM_DISK
+  )
   try:
     if jax.process_index() == 0:
       _prepare(name, tfds.builder(name, data_dir=data_dir or None))

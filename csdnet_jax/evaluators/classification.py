@@ -1,12 +1,12 @@
 """Exact classification accuracy over a whole part of a data set."""
 
 import csv
-import pathlib
+import io
 
 import jax
 import numpy as np
 
-from csdnet_jax import metrics, sharding
+from csdnet_jax import metrics, paths, sharding, writers
 
 
 def evaluate(
@@ -73,18 +73,25 @@ def embed(step, state, batches) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_confusion(
-  path: pathlib.Path, confusion: np.ndarray, class_names
+  path: paths.Path, confusion: np.ndarray, class_names
 ) -> None:
   """Writes the confusion matrix as CSV with the names on both sides."""
-  with open(path, 'w', newline='', encoding='utf-8') as file:
-    rows = csv.writer(file)
-    rows.writerow(['label \\ predicted', *class_names])
-    for name, row in zip(class_names, confusion, strict=True):
-      rows.writerow([name, *row.tolist()])
+  text = io.StringIO(newline='')
+  rows = csv.writer(text)
+  rows.writerow(['label \\ predicted', *class_names])
+  for name, row in zip(class_names, confusion, strict=True):
+    rows.writerow([name, *row.tolist()])
+  writers.write_text(path, text.getvalue())
+
+
+def read_confusion(path: paths.Path) -> np.ndarray:
+  """Returns the matrix that `write_confusion` wrote, int [classes, classes]."""
+  _, *rows = csv.reader(io.StringIO(path.read_text(encoding='utf-8')))
+  return np.array([[int(x) for x in row[1:]] for row in rows])
 
 
 def write_predictions(
-  path: pathlib.Path, names, predictions: dict[str, np.ndarray]
+  path: paths.Path, names, predictions: dict[str, np.ndarray]
 ) -> None:
   """Writes a row for each image: its name, label, prediction, top-5 hit.
 
@@ -93,9 +100,10 @@ def write_predictions(
     names: of the n images, in the order of the predictions.
     predictions: of `evaluate`.
   """
-  with open(path, 'w', newline='', encoding='utf-8') as file:
-    rows = csv.writer(file)
-    rows.writerow(['image', 'label', 'prediction', 'top5'])
-    columns = (predictions[name] for name in ('label', 'prediction', 'top5'))
-    for name, label, prediction, top5 in zip(names, *columns, strict=True):
-      rows.writerow([name, label, prediction, int(top5)])
+  text = io.StringIO(newline='')
+  rows = csv.writer(text)
+  rows.writerow(['image', 'label', 'prediction', 'top5'])
+  columns = (predictions[name] for name in ('label', 'prediction', 'top5'))
+  for name, label, prediction, top5 in zip(names, *columns, strict=True):
+    rows.writerow([name, label, prediction, int(top5)])
+  writers.write_text(path, text.getvalue())

@@ -1,4 +1,4 @@
-"""What frozen embeddings are worth: kNN and a linear probe, in NumPy arrays."""
+"""What frozen embeddings are worth: simple classifiers, in NumPy arrays."""
 
 import warnings
 
@@ -50,6 +50,36 @@ def knn(
   votes = np.zeros((len(test_x), len(classes)))
   np.add.at(votes, (np.arange(len(test_x))[:, None], train_c[near]), weight)
   return _percent(classes[votes.argmax(axis=1)], test_y)
+
+
+def prototypes(
+  train_x: np.ndarray,
+  train_y: np.ndarray,
+  test_x: np.ndarray,
+  test_y: np.ndarray,
+) -> float:
+  """Accuracy of the nearest class mean, by cosine.
+
+  The prototype of class c is p_c = sum of x / |x| over its training rows, and
+  the prediction argmax_c cos(x, p_c): the nearest-mean classifier of Snell et
+  al. (Prototypical Networks, NeurIPS 2017) with the cosine in place of the
+  Euclidean distance, our choice, since kNN votes by it as well. Equal cosines
+  go to the smaller label.
+
+  Args:
+    train_x: float [n, C].
+    train_y: integer [n].
+    test_x: float [m, C].
+    test_y: integer [m]; a class that is absent from `train_y` counts as wrong.
+
+  Returns:
+    Percent right.
+  """
+  classes, train_c = np.unique(train_y, return_inverse=True)
+  sums = np.zeros((len(classes), train_x.shape[1]))
+  np.add.at(sums, train_c, _unit(train_x))
+  cosine = _unit(test_x) @ _unit(sums).T
+  return _percent(classes[cosine.argmax(axis=1)], test_y)
 
 
 def linear_probe(

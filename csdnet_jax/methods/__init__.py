@@ -1,13 +1,13 @@
 """What is trained: the papers, each behind the same contract (`base.py`)."""
 
 from csdnet_jax.errors import UserError
-from csdnet_jax.methods import supervised
+from csdnet_jax.methods import supcon, supervised
 from csdnet_jax.methods.base import Method
 from csdnet_jax.methods.csdnet import method as csdnet
 from csdnet_jax.models import Model
 
 # Each module has `make(config, model)` and `fit(config, n_train)`.
-METHODS = {'supervised': supervised, 'csdnet': csdnet}
+METHODS = {'supervised': supervised, 'supcon': supcon, 'csdnet': csdnet}
 
 
 def make(config, model: Model) -> Method:

@@ -94,20 +94,30 @@ def fold_rows(keys: jax.Array, data: int) -> jax.Array:
   return jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
 
 
-def sampler(config) -> Callable:
-  """Returns `(keys, batch, i) -> [B, size, size, 3]`, view i of each row."""
+def sampler(config) -> tuple[Callable, Callable]:
+  """Returns what draws view i of each row, and what says where it lies.
+
+  Returns:
+    `(keys, batch, i) -> [B, size, size, 3]`, and `(keys, batch, i) -> [B, 2,
+    3]`, its pose (`augment.view_poses`).
+  """
   v = config.views
+  pose = {
+    'size': config.model.size, 'area': v.area, 'aspect': v.ratio,
+    'square': config.data.aspect == 'square', 'flip': v.flip,
+    'rotate': v.rotate,
+  }  # fmt: skip
 
   def sample(keys, batch, i):
-    keys = fold_rows(keys, i)
     return augment.sample_views(
-      keys, batch['image'], batch['extent'],
-      size=config.model.size, area=v.area, aspect=v.ratio,
-      square=config.data.aspect == 'square', flip=v.flip, rotate=v.rotate,
+      fold_rows(keys, i), batch['image'], batch['extent'], **pose,
       brightness=v.brightness, contrast=v.contrast, saturation=v.saturation,
     )  # fmt: skip
 
-  return sample
+  def poses(keys, batch, i):
+    return augment.view_poses(fold_rows(keys, i), batch['extent'], **pose)
+
+  return sample, poses
 
 
 def forward_two(

@@ -15,7 +15,7 @@ def make(config, model: Model) -> base.Method:
       `method.supervised.views` (1 or 2).
     model: the backbone.
   """
-  sample = base.sampler(config)
+  sample, _ = base.sampler(config)
   two = config.method.supervised.views == 2
   smoothing = config.optim.label_smoothing
 

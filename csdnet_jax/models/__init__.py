@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import efficientnet, vit
+from csdnet_jax.models import efficientnet, swin, vit, vit_exact
 
 
 class Outputs(NamedTuple):
@@ -51,14 +51,35 @@ class Model(NamedTuple):
   mean: tuple[float, float, float]
 
 
-def _vit(width, depth, heads, patch, pool='cls'):
-  return vit, {
+def _sizes(width, depth, heads, patch):
+  return {
     'width': width,
     'depth': depth,
     'heads': heads,
     'mlp': 4 * width,
     'patch': patch,
-    'pool': pool,
+  }
+
+
+def _vit(width, depth, heads, patch, pool='cls'):
+  return vit, _sizes(width, depth, heads, patch) | {'pool': pool}
+
+
+def _deit(width, depth, heads):
+  return vit_exact, _sizes(width, depth, heads, 16)
+
+
+def _dinov2(width, depth, heads, registers, patch=14):
+  sizes = _sizes(width, depth, heads, patch)
+  return vit_exact, sizes | {'layer_scale': True, 'registers': registers}
+
+
+def _swin(width, depths, heads, window=7):
+  return swin, {
+    'width': width,
+    'depths': depths,
+    'heads': heads,
+    'window': window,
   }
 
 
@@ -68,10 +89,27 @@ MODELS = {
   'efficientnet_lite1': (efficientnet, {'width': 1.0, 'depth': 1.1}),
   'efficientnet_lite2': (efficientnet, {'width': 1.1, 'depth': 1.2}),
   'vit_ti16': _vit(192, 12, 3, 16),
+  'vit_s8': _vit(384, 12, 6, 8),
   'vit_s16': _vit(384, 12, 6, 16),
+  'vit_b8': _vit(768, 12, 12, 8),
   'vit_b16': _vit(768, 12, 12, 16),
   'vit_b32': _vit(768, 12, 12, 32),
   'vit_l16': _vit(1024, 24, 16, 16),
+  'deit_ti16': _deit(192, 12, 3),
+  'deit_s16': _deit(384, 12, 6),
+  'deit_b16': _deit(768, 12, 12),
+  'vit_s14_dinov2': _dinov2(384, 12, 6, 0),
+  'vit_b14_dinov2': _dinov2(768, 12, 12, 0),
+  'vit_l14_dinov2': _dinov2(1024, 24, 16, 0),
+  'vit_s14_dinov2_reg': _dinov2(384, 12, 6, 4),
+  'vit_b14_dinov2_reg': _dinov2(768, 12, 12, 4),
+  'vit_l14_dinov2_reg': _dinov2(1024, 24, 16, 4),
+  'swin_t': _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)),
+  'swin_s': _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)),
+  'swin_b': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32)),
+  'swin_l': _swin(192, (2, 2, 18, 2), (6, 12, 24, 48)),
+  'swin_b_w12': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32), 12),
+  'swin_l_w12': _swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
 }
 
 # They learn nothing worth having: no message offers them.
@@ -86,6 +124,9 @@ _FOR_TESTS = {
   ),
   'vit_tiny': _vit(32, 2, 2, 8),
   'vit_tiny_gap': _vit(32, 2, 2, 8, 'gap'),
+  'dinov2_tiny': _dinov2(32, 2, 2, 0, 8),
+  'dinov2_tiny_reg': _dinov2(32, 2, 2, 2, 8),
+  'swin_micro': _swin(16, (1, 2), (2, 4), 3),
 }
 
 
@@ -96,6 +137,7 @@ def build(
   drop_rate: float,
   drop_path: float,
   remat: bool = False,
+  dtype: str = 'float32',
 ) -> Model:
   """Makes the model called `name`.
 
@@ -106,23 +148,20 @@ def build(
     drop_path: the largest rate of drop path, in [0, 1).
     remat: recompute each block in the backward pass instead of keeping its
       activations: one more forward pass, for less memory.
+    dtype: of matrix products, convolutions and activations, 'float32' or
+      'bfloat16'. Parameters, the moments of norms, softmax and the outputs
+      are float32 in either.
 
   Raises:
     UserError: for a name that is not in MODELS.
   """
-  known = MODELS | _FOR_TESTS
-  if name not in known:
-    near = difflib.get_close_matches(name, MODELS, 1, 0)[0]
-    raise UserError(
-      f'There is no model called {name!r}: did you mean {near!r}? The models '
-      f'are {", ".join(MODELS)}.'
-    )
-  module, sizes = known[name]
+  module, sizes = _find(name)
   net = module.Net(
     classes=classes,
     drop_rate=drop_rate,
     drop_path=drop_path,
     remat=remat,
+    dtype=jnp.dtype(dtype),
     **sizes,
   )
   mean, std = np.float32(module.MEAN), np.float32(module.STD)
@@ -144,7 +183,8 @@ def build(
       axis=axis,
       mutable=list(model_state) if train else [],
     )
-    return Outputs(*outputs), moved if train else model_state
+    outputs = Outputs(*(x.astype(jnp.float32) for x in outputs))
+    return outputs, moved if train else model_state
 
   def head(params):
     return params['head']['kernel'], params['head']['bias']
@@ -152,12 +192,44 @@ def build(
   return Model(init, apply, head, module.HAS_BATCH_NORM, module.MEAN)
 
 
+def from_torch(
+  name: str, arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Arrays under PyTorch's names, under those of the model called `name`.
+
+  Args:
+    name: a key of MODELS.
+    arrays: by any of the names that the model's file knows.
+
+  Returns:
+    The same in our layout; a name that is not known is kept.
+
+  Raises:
+    UserError: for a name that is not in MODELS.
+  """
+  return _find(name)[0].from_torch(arrays)
+
+
+def _find(name):
+  known = MODELS | _FOR_TESTS
+  if name not in known:
+    near = difflib.get_close_matches(name, MODELS, 1, 0)[0]
+    raise UserError(
+      f'There is no model called {name!r}: did you mean {near!r}? The models '
+      f'are {", ".join(MODELS)}.'
+    )
+  return known[name]
+
+
+_RANDOM = {'kernel', 'pos_embedding', 'relative_position_bias'}
+
+
 def draw(key: jax.Array, params):
   """Puts normal draws where `params` hold standard deviations.
 
-  The nets fill what is random, all that is called 'kernel' or
-  'pos_embedding', with its standard deviation. One draw then serves them all:
-  XLA takes a good part of a second to compile each, and a net has dozens.
+  The nets fill what is random, all that _RANDOM names, with its standard
+  deviation. One draw then serves them all: XLA takes a good part of a second
+  to compile each, and a net has dozens.
 
   Args:
     key: a PRNG key.
@@ -166,13 +238,12 @@ def draw(key: jax.Array, params):
   Returns:
     `params` with `deviation * normal` in those leaves.
   """
-  random = {'kernel', 'pos_embedding'}
   leaves, tree = jax.tree.flatten_with_path(params)
-  total = sum(x.size for path, x in leaves if path[-1].key in random)
+  total = sum(x.size for path, x in leaves if path[-1].key in _RANDOM)
   noise, start = jax.random.normal(key, (total,)), 0
   drawn = []
   for path, x in leaves:
-    if path[-1].key in random:
+    if path[-1].key in _RANDOM:
       size = math.prod(x.shape)
       x = x * noise[start : start + size].reshape(x.shape)
       start += size

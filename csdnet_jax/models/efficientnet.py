@@ -10,9 +10,12 @@ patches and the depthwise convolution a sum of k * k shifted images.
 
 import functools
 import math
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -389,6 +392,7 @@ class Net(nn.Module):
   stem: int = 32
   top: int = 1280
   remat: bool = False
+  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x, *, train, keys, axis):
@@ -435,3 +439,51 @@ def layout(
     blocks.append((size, stride, expansion, rounded))
     blocks += [(size, 1, expansion, rounded)] * (repeats - 1)
   return blocks
+
+
+# PyTorch's names, in order: the first match counts.
+_BLOCK = r'^_blocks\.(\d+)\.'
+_MODULES = (
+  (r'^_conv_stem\.', r'stem/'),
+  (r'^_bn0\.', r'stem_bn/'),
+  (_BLOCK + r'_expand_conv\.', r'block_\1/expand/'),
+  (_BLOCK + r'_bn0\.', r'block_\1/expand_bn/'),
+  (_BLOCK + r'_depthwise_conv\.', r'block_\1/depthwise/'),
+  (_BLOCK + r'_bn1\.', r'block_\1/depthwise_bn/'),
+  (_BLOCK + r'_project_conv\.', r'block_\1/project/'),
+  (_BLOCK + r'_bn2\.', r'block_\1/project_bn/'),
+  (r'^_conv_head\.', r'top/'),
+  (r'^_bn1\.', r'top_bn/'),
+  (r'^_fc\.', r'head/'),
+)
+_LEAVES = (
+  (r'_bn/weight$', '_bn/scale'),
+  (r'/weight$', '/kernel'),
+  (r'/running_mean$', '/mean'),
+  (r'/running_var$', '/var'),
+)
+
+
+def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Arrays of the PyPI packages' files under our names, in our layout."""
+  return dict(_rename(name, array) for name, array in arrays.items())
+
+
+def _rename(name, array):
+  for pattern, ours in _MODULES:
+    if re.search(pattern, name):
+      name = re.sub(pattern, ours, name)
+      break
+  else:
+    return name, array
+  for pattern, ours in _LEAVES:
+    name = re.sub(pattern, ours, name)
+  if array.ndim == 4:
+    array = array.transpose(2, 3, 1, 0)
+    if name.endswith('depthwise/kernel'):
+      array = array[:, :, 0]
+    elif array.shape[:2] == (1, 1):
+      array = array[0, 0]
+  elif array.ndim == 2:
+    array = array.T
+  return name, array

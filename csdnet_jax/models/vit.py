@@ -2,75 +2,72 @@
 
 Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021. A parameter's
 path joined by '/' is its key in the released `.npz` files. GELU is the tanh
-approximation and LayerNorm has epsilon 1e-6, as there.
+approximation and LayerNorm has epsilon 1e-6, as there; weights that PyTorch
+users know from timm or transformers by the same name were trained so too.
 """
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from csdnet_jax.errors import UserError
-from csdnet_jax.models.dropout import dropout, path_scales
+from csdnet_jax.models.dropout import dropout
+from csdnet_jax.models.transformer import (
+  Linear,
+  Mlp,
+  add_branch,
+  rename,
+  resize_bicubic,
+  rising_paths,
+  split_patches,
+)
 
 MEAN = (0.5,) * 3
 STD = (0.5,) * 3
 HAS_BATCH_NORM = False
 
 
-def _kernel(*shape: int, fan_in: int, fan_out: int):
-  """Glorot's deviation, to be drawn: see `csdnet_jax.models.draw`."""
-  deviation = math.sqrt(2 / (fan_in + fan_out))
-  return nn.initializers.constant(deviation), shape
-
-
-class Linear(nn.Module):
-  """A dense layer from the axes `inputs` to the axes `outputs`."""
-
-  inputs: tuple[int, ...]
-  outputs: tuple[int, ...]
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    fan_in, fan_out = math.prod(self.inputs), math.prod(self.outputs)
-    kernel = self.param(
-      'kernel',
-      *_kernel(*self.inputs, *self.outputs, fan_in=fan_in, fan_out=fan_out),
-    )
-    bias = self.param('bias', nn.initializers.zeros, self.outputs)
-    x = x.reshape(*x.shape[: x.ndim - len(self.inputs)], fan_in)
-    y = x @ kernel.reshape(fan_in, fan_out) + bias.reshape(fan_out)
-    return y.reshape(*y.shape[:-1], *self.outputs)
-
-
 class Attention(nn.Module):
   """Multi-head self-attention over tokens [B, N, C]."""
 
   heads: int
+  dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     width = x.shape[-1]
     split = (self.heads, width // self.heads)
     query, key, value = (
-      Linear((width,), split, name=name)(x)
+      Linear((width,), split, dtype=self.dtype, name=name)(x)
       for name in ('query', 'key', 'value')
     )
-    y = jax.nn.dot_product_attention(query, key, value)
-    return Linear(split, (width,), name='out')(y)
+    # The softmax is float32 in either implementation.
+    y = jax.nn.dot_product_attention(
+      query, key, value, implementation=_implementation(self.dtype)
+    )
+    return Linear(split, (width,), dtype=self.dtype, name='out')(y)
 
 
-class Mlp(nn.Module):
-  """Two dense layers with a GELU between."""
+def _implementation(dtype) -> str | None:
+  # cuDNN's attention never writes the N x N weights to memory; it takes half
+  # precision only, and exists on a GPU only.
+  flash = jax.default_backend() == 'gpu' and dtype == jnp.bfloat16
+  return 'cudnn' if flash else None
 
-  hidden: int
+
+class LayerScale(nn.Module):
+  """Multiplies each channel by a learnt factor that starts at 1."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    width = x.shape[-1]
-    x = nn.gelu(Linear((width,), (self.hidden,), name='Dense_0')(x))
-    return Linear((self.hidden,), (width,), name='Dense_1')(x)
+    scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
+    return x * scale.astype(x.dtype)
 
 
 class Block(nn.Module):
@@ -78,19 +75,25 @@ class Block(nn.Module):
 
   heads: int
   mlp: int
+  layer_scale: bool
+  exact_gelu: bool
+  dtype: Any
 
   @nn.compact
   def __call__(self, x, paths):
-    y = nn.LayerNorm(1e-6, name='LayerNorm_0')(x)
-    y = Attention(self.heads, name='MultiHeadDotProductAttention_1')(y)
-    if paths is not None:
-      y = y * paths[0, :, None, None]
-    x = x + y
-    y = nn.LayerNorm(1e-6, name='LayerNorm_2')(x)
-    y = Mlp(self.mlp, name='MlpBlock_3')(y)
-    if paths is not None:
-      y = y * paths[1, :, None, None]
-    return x + y
+    first, second = (None, None) if paths is None else paths
+    y = nn.LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_0')(x)
+    y = Attention(
+      self.heads, self.dtype, name='MultiHeadDotProductAttention_1'
+    )(y)
+    if self.layer_scale:
+      y = LayerScale(name='LayerScale_0')(y)
+    x = add_branch(x, y, first)
+    y = nn.LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_2')(x)
+    y = Mlp(self.mlp, self.exact_gelu, self.dtype, name='MlpBlock_3')(y)
+    if self.layer_scale:
+      y = LayerScale(name='LayerScale_1')(y)
+    return add_branch(x, y, second)
 
 
 class PositionEmbedding(nn.Module):
@@ -108,41 +111,31 @@ class PositionEmbedding(nn.Module):
           f'for {made[1]}: use the image size that the model was made with, '
           'or load the weights again for the new one.'
         )
-    return x + self.param(name, nn.initializers.constant(0.02), shape)
+    table = self.param(name, nn.initializers.constant(0.02), shape)
+    return x + table.astype(x.dtype)
 
 
 class Encoder(nn.Module):
-  """Position embeddings, `depth` blocks, the final LayerNorm."""
+  """Positions, registers, the blocks, the final LayerNorm in float32."""
 
   depth: int
-  heads: int
-  mlp: int
-  remat: bool
+  registers: int
+  block: Callable[..., nn.Module]
 
   @nn.compact
   def __call__(self, x, paths):
     x = PositionEmbedding(name='posembed_input')(x)
-    make = nn.remat(Block) if self.remat else Block
+    if self.registers:
+      # They have no place, so they come after the positions were added.
+      shape = (1, self.registers, x.shape[-1])
+      tokens = self.param('registers', nn.initializers.zeros, shape)
+      tokens = jnp.broadcast_to(tokens.astype(x.dtype), (len(x), *shape[1:]))
+      x = jnp.concatenate([x[:, :1], tokens, x[:, 1:]], axis=1)
     for i in range(self.depth):
-      x = make(self.heads, self.mlp, name=f'encoderblock_{i}')(x, paths[i])
-    return nn.LayerNorm(1e-6, name='encoder_norm')(x)
-
-
-def split_patches(x: jax.Array, patch: int) -> jax.Array:
-  """[B, H, W, 3] to [B, H / p, W / p, p, p, 3].
-
-  Raises:
-    UserError: p divides not both H and W.
-  """
-  b, height, width, channels = x.shape
-  if height % patch or width % patch:
-    raise UserError(
-      f'Images of {height} x {width} pixels do not divide into patches of '
-      f'{patch}: choose an image size that is a multiple of {patch}.'
-    )
-  h, w = height // patch, width // patch
-  x = x.reshape(b, h, patch, w, patch, channels)
-  return x.transpose(0, 1, 3, 2, 4, 5)
+      x = self.block(name=f'encoderblock_{i}')(x, paths[i])
+    if self.registers:
+      x = jnp.concatenate([x[:, :1], x[:, 1 + self.registers :]], axis=1)
+    return nn.LayerNorm(1e-6, dtype=jnp.float32, name='encoder_norm')(x)
 
 
 class Net(nn.Module):
@@ -159,7 +152,13 @@ class Net(nn.Module):
     mlp: the hidden width of a block's MLP.
     patch: the side of a patch in pixels.
     pool: 'cls', the embedding is a class token; 'gap', the mean of the tokens.
+    registers: the number of register tokens, which need a class token: they
+      take part in attention and are dropped at the end.
+    layer_scale: whether each branch has a learnt factor a channel.
+    exact_gelu: GELU by the error function instead of its tanh approximation.
     remat: recompute each block in the backward pass instead of keeping it.
+    dtype: of the matrix products and activations; parameters, LayerNorm's
+      moments, softmax and what follows the last LayerNorm are float32.
   """
 
   classes: int
@@ -171,28 +170,38 @@ class Net(nn.Module):
   mlp: int
   patch: int
   pool: str = 'cls'
+  registers: int = 0
+  layer_scale: bool = False
+  exact_gelu: bool = False
   remat: bool = False
+  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x, *, train, keys, axis):
     del axis  # Nothing here looks across the batch.
     x = split_patches(x, self.patch)
-    x = Linear(x.shape[3:], (self.width,), name='embedding')(x)
+    embed = Linear(
+      x.shape[3:], (self.width,), dtype=self.dtype, name='embedding'
+    )
+    x = embed(x)
     b, h, w, c = x.shape
     x = x.reshape(b, h * w, c)
     if self.pool == 'cls':
       token = self.param('cls', nn.initializers.zeros, (1, 1, c))
-      x = jnp.concatenate([jnp.broadcast_to(token, (b, 1, c)), x], axis=1)
+      token = jnp.broadcast_to(token.astype(x.dtype), (b, 1, c))
+      x = jnp.concatenate([token, x], axis=1)
     paths = [None] * self.depth
     if train and self.drop_path:
-      last = max(self.depth - 1, 1)
-      rates = [self.drop_path * i / last for i in range(self.depth)]
-      paths = path_scales(keys, tuple(r for r in rates for _ in range(2)))
-      paths = paths.reshape(self.depth, 2, b)
-    encoder = Encoder(
-      self.depth, self.heads, self.mlp, self.remat, name='Transformer'
+      paths = rising_paths(keys, self.drop_path, self.depth)
+    block = functools.partial(
+      nn.remat(Block) if self.remat else Block,
+      self.heads,
+      self.mlp,
+      self.layer_scale,
+      self.exact_gelu,
+      self.dtype,
     )
-    x = encoder(x, paths)
+    x = Encoder(self.depth, self.registers, block, name='Transformer')(x, paths)
     if self.pool == 'cls':
       embedding, patches = x[:, 0], x[:, 1:]
     else:
@@ -206,7 +215,7 @@ class Net(nn.Module):
 
 
 def resample_positions(
-  table: jax.Array, tokens: int, *, extra: int
+  table: jax.Array, tokens: int, *, extra: int, antialias: bool = False
 ) -> jax.Array:
   """Position embeddings for another image size, as PyTorch resamples them.
 
@@ -214,6 +223,7 @@ def resample_positions(
     table: [1, extra + g * g, C] float32.
     tokens: the number of tokens wanted, `extra` included.
     extra: 1 if the first row belongs to a class token, which keeps it, or 0.
+    antialias: see `resize_bicubic`.
 
   Returns:
     [1, tokens, C] float32.
@@ -230,12 +240,67 @@ def resample_positions(
       'images and weights made with square images.'
     )
   grid = table[:, extra:].reshape(1, old, old, -1)
-  grid = resize_bicubic(grid, new, new).reshape(1, new * new, -1)
+  grid = resize_bicubic(grid, new, new, antialias=antialias)
+  grid = grid.reshape(1, new * new, -1)
   return jnp.concatenate([table[:, :extra], grid], axis=1)
 
 
-def resize_bicubic(x: jax.Array, height: int, width: int) -> jax.Array:
-  """PyTorch's bicubic of [B, H, W, C]: a = -0.75, corners not aligned."""
-  shape = (x.shape[0], height, width, x.shape[3])
-  method = jax.image.ResizeMethod.CUBIC_PYTORCH
-  return jax.image.resize(x, shape, method, antialias=False)
+# Names of timm and of the DINOv2 release, then of transformers, where the
+# query's, key's and value's have three spellings: the first match counts.
+_BLOCK = r'^(?:blocks|layers|encoder\.layer)\.(\d+)\.'
+_MODULES = (
+  (r'^patch_embed\.proj\.', 'embedding/'),
+  (r'^embeddings\.patch_embeddings\.projection\.', 'embedding/'),
+  (r'^(embeddings\.)?cls_token$', 'cls'),
+  (r'^(pos_embed|embeddings\.position_embeddings)$',
+   'Transformer/posembed_input/pos_embedding'),
+  (r'^(register_tokens|reg_token|embeddings\.register_tokens)$',
+   'Transformer/registers'),
+  (r'^(norm|layernorm)\.', 'Transformer/encoder_norm/'),
+  (r'^(head|classifier)\.', 'head/'),
+  (_BLOCK, r'Transformer/encoderblock_\1/'),
+)  # fmt: skip
+_ATTENTION = '/MultiHeadDotProductAttention_1/'
+_PARTS = (
+  (r'/(norm1|layernorm_before)\.', '/LayerNorm_0/'),
+  (r'/(norm2|layernorm_after)\.', '/LayerNorm_2/'),
+  (r'/(attn\.proj|attention\.o_proj|attention\.output\.dense)\.',
+   f'{_ATTENTION}out/'),
+  (r'/attention\.(?:attention\.)?(query|key|value)\.', rf'{_ATTENTION}\1/'),
+  (r'/attention\.q_proj\.', f'{_ATTENTION}query/'),
+  (r'/attention\.k_proj\.', f'{_ATTENTION}key/'),
+  (r'/attention\.v_proj\.', f'{_ATTENTION}value/'),
+  (r'/attn\.qkv\.', f'{_ATTENTION}qkv/'),
+  (r'/(mlp\.fc1|intermediate\.dense)\.', '/MlpBlock_3/Dense_0/'),
+  (r'/(mlp\.fc2|output\.dense)\.', '/MlpBlock_3/Dense_1/'),
+  (r'/(ls1\.gamma|layer_scale1\.lambda1)$', '/LayerScale_0/scale'),
+  (r'/(ls2\.gamma|layer_scale2\.lambda1)$', '/LayerScale_1/scale'),
+)  # fmt: skip
+_PREFIX = r'^(vit|dinov2|dinov2_with_registers)\.'
+
+
+def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Arrays of a PyTorch ViT under our names, in our layout.
+
+  The axes of attention stay joined, [C, C] where ours are [C, heads, d]: the
+  number of heads stands in no file.
+
+  Args:
+    arrays: as timm, the DINOv2 release, or transformers (4 and 5) name them.
+
+  Returns:
+    The same under our names; a name that is none of theirs is kept.
+  """
+  ours = {}
+  for name, array in arrays.items():
+    name, array = rename(name, array, _PREFIX, _MODULES + _PARTS)
+    if '/qkv/' in name:
+      for i, part in enumerate(('query', 'key', 'value')):
+        ours[name.replace('qkv', part)] = np.split(array, 3, -1)[i]
+    else:
+      ours[name] = array
+  name = 'Transformer/posembed_input/pos_embedding'
+  if 'reg_token' in arrays and name in ours:
+    # timm gives no position to the class token, having added it.
+    ours[name] = np.pad(ours[name], ((0, 0), (1, 0), (0, 0)))
+  return ours

@@ -28,15 +28,17 @@ def make(config, model: Model) -> base.Method:
     model: the backbone.
   """
   c = config.method.csdnet
-  sample = base.sampler(config)
+  sample, poses = base.sampler(config)
   smoothing = config.optim.label_smoothing
 
   def views(keys, batch):
-    """The raw view x_r; in the fixed modes the second view x_a as well."""
+    """The raw view x_r; where it is drawn anew, the second view as well."""
     batch = batch | {'raw': sample(keys, batch, 0)}
-    if c.mode in _ADAPTIVE:
+    if c.mode in _ADAPTIVE and not c.redraw:
       return batch
     aug = sample(keys, batch, 1)
+    if c.mode in _ADAPTIVE:
+      batch = batch | {f'pose_{i}': poses(keys, batch, i) for i in range(2)}
     if c.mode == 'views':
       erase, shuffle = base.fold_rows(keys, 2), base.fold_rows(keys, 3)
       fill = jnp.asarray(model.mean)
@@ -44,14 +46,19 @@ def make(config, model: Model) -> base.Method:
       aug = augment.shuffle_patches(shuffle, aug, grid=2)
     return batch | {'aug': aug}
 
-  def mask(params, outputs, labels, size, keys):
-    """SSDP's map and mask of a raw view, at the resolution of the image."""
+  def mask(
+    params, outputs, labels, size, keys, carry=lambda saliency: saliency
+  ):
+    """SSDP's map and mask of a raw view, at the resolution of the image.
+
+    `carry` takes the map to the view that the mask is for.
+    """
     saliency = ssdp.saliency_map(
       outputs.features, outputs.embedding, model.head(params)[0],
       outputs.logits, labels, saliency=c.saliency, kernel=c.kernel,
       size=c.kernel_size,
     )  # fmt: skip
-    saliency = ssdp.upsample(saliency, size, size)
+    saliency = carry(ssdp.upsample(saliency, size, size))
     low, high = c.hidden
     draws, ties = base.fold_rows(keys, 0), base.fold_rows(keys, 1)
     hidden = jax.vmap(
@@ -66,8 +73,13 @@ def make(config, model: Model) -> base.Method:
 
     def spotlight(outputs):
       keys = sharding.row_keys(jax.random.fold_in(key, 2), b, axis)
-      _, shown = mask(params, outputs, labels, raw.shape[1], keys)
-      return ssdp.apply_mask(raw, shown, model.mean)
+      args = params, outputs, labels, raw.shape[1], keys
+      if not c.redraw:
+        return ssdp.apply_mask(raw, mask(*args)[1], model.mean)
+      _, shown = mask(
+        *args, lambda s: augment.carry(s, batch['pose_0'], batch['pose_1'])
+      )
+      return ssdp.apply_mask(batch['aug'], shown, model.mean)
 
     aug = spotlight if c.mode in _ADAPTIVE else batch['aug']
     out_r, out_a, state = base.forward_two(

@@ -1,0 +1,221 @@
+"""What a run shows of itself: the pictures in its workdir.
+
+At the start: the training views. At the end: what the method makes of a few
+test images early and late, the curves, the memory, the mistakes and a map of
+the embeddings. It all happens on the first process with its own copy of the
+weights, so that no other process is needed, and changes nothing of the run.
+"""
+
+import io
+
+import jax
+import numpy as np
+
+from csdnet_jax import paths, sharding, writers
+from csdnet_jax.evaluators import classification
+from csdnet_jax.memory import Memory
+from csdnet_jax.pictures import draw, measure
+from csdnet_jax.state import averaged
+
+_LEAVES = 4  # Rows of a contact sheet.
+_DRAWS = 3  # Of the random views of each.
+_PAIRS = 5  # Most confused ones that are shown.
+_POINTS = 400  # Images of the embedding map.
+_BATCH = 16
+
+
+def write_start(method, state, data, workdir: paths.Path) -> None:
+  """Writes the training views, and keeps what the method draws at step 0.
+
+  Args:
+    method: of the run.
+    state: its initial state.
+    data: with the data set, `train`, and `views['test']`.
+    workdir: gets `pictures/`, on the first process.
+  """
+  if jax.process_index():
+    return
+  folder = workdir / 'pictures'
+  folder.mkdir(exist_ok=True)
+  pictures = _pictures(method, _local(averaged(state)))
+  _training_views(folder, method, pictures, data)
+  early = io.BytesIO()
+  np.savez_compressed(early, **_of_test(pictures, data))
+  writers.write_bytes(folder / 'early.npz', early.getvalue())
+
+
+def write_end(
+  method, state, data, workdir: paths.Path, *, keys_per_step: int
+) -> None:
+  """Writes the other pictures of a run that has taken its last step.
+
+  Args:
+    method: of the run.
+    state: its last state.
+    data: with the data set and `views['test']`.
+    workdir: with `metrics.jsonl` and `confusion.csv`, on the first process.
+    keys_per_step: pushed into the memory queue, where there is one.
+  """
+  if jax.process_index():
+    return
+  folder = workdir / 'pictures'
+  folder.mkdir(exist_ok=True)
+  name, step = data.dataset.name, int(state.step)
+  weights = _local(averaged(state))
+  late = _of_test(_pictures(method, weights), data)
+  _early_late(folder, late, data, step=step)
+  records = writers.read_records(workdir / 'metrics.jsonl')
+  draw.curves(folder / 'curves.png', records, title=f'{name}: training')
+  if isinstance(state.memory, Memory):
+    _queue(folder, _local(state.memory), data, keys_per_step, step=step)
+  confusion = classification.read_confusion(workdir / 'confusion.csv')
+  _mistakes(folder, method, weights, data, confusion, step=step)
+
+
+def _pictures(method, weights):
+  """Returns `(images [n, S, S, 3] in [0, 255], labels, key) -> {name: images}`.
+
+  The method's pictures, [n, H, W, 3] in [0, 1] each, in its own order.
+  """
+  headings = []
+
+  @jax.jit
+  def compiled(weights, images, labels, key):
+    batch = {'image': images, 'label': labels}
+    columns = method.pictures(*weights, batch, key)
+    headings[:] = columns  # While traced: jit would sort a dict's keys.
+    return list(columns.values())
+
+  def pictures(images, labels, key):
+    images = np.asarray(images, np.float32)
+    drawn = jax.device_get(compiled(weights, images, labels, key))
+    return dict(zip(headings, drawn, strict=True))
+
+  return pictures
+
+
+def _training_views(folder, method, pictures, data):
+  """The random views of a few training images, as the network gets them."""
+  train, names = data.train, data.dataset.class_names
+  rows = _some(len(train.labels))
+  batch = {
+    'image': np.asarray(train.images[rows]),
+    'extent': train.extents[rows],
+    'label': train.labels[rows],
+    'id': rows.astype(np.int32),
+  }
+  cut = zip(batch['image'], batch['extent'], strict=True)
+  columns = {'image': [image[:h, :w] / 255.0 for image, (h, w) in cut]}
+  views = jax.jit(method.views)
+  for i in range(_DRAWS):
+    key = jax.random.key(i)
+    seen = jax.device_get(views(sharding.row_keys(key, len(rows), None), batch))
+    columns[f'view, draw {i + 1}'] = seen['raw']
+    second = seen.get('aug')
+    if second is None:  # SSDP makes it of the first view, in the loss.
+      drawn = pictures(255.0 * seen['raw'], batch['label'], key)
+      second = drawn.get('augmented view')
+    if second is not None:
+      columns[f'2nd view, draw {i + 1}'] = second
+  draw.contact_sheet(
+    folder / 'views.png', columns, [names[label] for label in batch['label']],
+    title=f'{data.dataset.name}: training views, step 0',
+  )  # fmt: skip
+
+
+def _of_test(pictures, data) -> dict[str, np.ndarray]:
+  """The method's pictures of some test images, uint8 [n, H, W, 3] each."""
+  test = data.views['test']
+  rows = _some(len(test.labels))
+  drawn = pictures(test.images[rows], test.labels[rows], jax.random.key(0))
+  return {
+    heading: np.clip(np.round(255 * images), 0, 255).astype(np.uint8)
+    for heading, images in drawn.items()
+  }
+
+
+def _early_late(folder, late, data, *, step):
+  """What the method makes of a few test images, before and after training."""
+  if not (folder / 'early.npz').exists():  # Of a version before the pictures.
+    return
+  with np.load(io.BytesIO((folder / 'early.npz').read_bytes())) as file:
+    early = dict(file)
+  columns = {}
+  for heading, images in late.items():
+    changed = not np.array_equal(early[heading], images)
+    if changed:
+      columns[f'{heading}\nstep 0'] = early[heading] / 255.0
+    columns[f'{heading}\nstep {step}' if changed else heading] = images / 255.0
+  if len(columns) == len(late):
+    return  # Nothing in them depends on the network.
+  names, labels = data.dataset.class_names, data.views['test'].labels
+  draw.contact_sheet(
+    folder / 'early_late.png', columns,
+    [names[labels[row]] for row in _some(len(labels))],
+    title=f'{data.dataset.name}: test images, early and late',
+  )  # fmt: skip
+
+
+def _queue(folder, queue, data, keys_per_step, *, step):
+  count, size = int(queue.count), len(queue.labels)
+  draw.queue(
+    folder / 'queue.png',
+    np.asarray(queue.labels)[:count],
+    np.asarray(queue.ids)[:count],
+    measure.key_ages(int(queue.ptr), count, size, keys_per_step),
+    len(data.dataset.class_names),
+    title=f'{data.dataset.name}: memory queue, step {step}',
+  )
+
+
+def _mistakes(folder, method, weights, data, confusion, *, step):
+  """The confusion matrix, its worst pairs, and where their embeddings lie."""
+  names, test = data.dataset.class_names, data.views['test']
+  draw.confusion(
+    folder / 'confusion.png', confusion, names,
+    title=f'{data.dataset.name}: test images, step {step}',
+  )  # fmt: skip
+  pairs = measure.most_confused(confusion, _PAIRS)
+  classes = list(dict.fromkeys(c for p in pairs for c in (p.first, p.second)))
+  rows = measure.choose_rows(np.asarray(test.labels), classes, _POINTS)
+  labels = test.labels[rows]
+  embeddings, predicted = _forward(method, weights, test.images, rows)
+  if pairs:
+    leaves = [
+      [(labels[i], predicted[i], test.images[rows[i]] / 255.0) for i in pair]
+      for pair in measure.confused_leaves(pairs, labels, predicted)
+    ]
+    draw.confused_pairs(
+      folder / 'confused.png', pairs, leaves, names,
+      title=f'{data.dataset.name}: most confused pairs, step {step}',
+    )  # fmt: skip
+  points = measure.tsne(embeddings)
+  if points is not None:
+    draw.embedding_map(
+      folder / 'embedding.png', points, labels, classes, names,
+      title=f'{data.dataset.name}: {len(rows)} test embeddings, step {step}',
+    )  # fmt: skip
+
+
+def _forward(method, weights, images, rows):
+  """Returns the embedding [n, C] and the prediction [n] of n test images."""
+  predict = jax.jit(method.predict)
+  embeddings, predicted = [], []
+  for first in range(0, len(rows), _BATCH):
+    some = rows[first : first + _BATCH]
+    # Full batches, so that one program serves them all.
+    batch = {'image': np.asarray(images[np.resize(some, _BATCH)])}
+    outputs = jax.device_get(predict(*weights, batch))
+    embeddings.append(outputs['embedding'][: len(some)])
+    predicted.append(outputs['logits'][: len(some)].argmax(axis=1))
+  return np.concatenate(embeddings), np.concatenate(predicted)
+
+
+def _local(tree):
+  """This process's own copy of what all devices hold."""
+  return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def _some(n: int) -> np.ndarray:
+  """A few of n rows, spread evenly."""
+  return np.unique(np.linspace(0, n - 1, _LEAVES).astype(int))

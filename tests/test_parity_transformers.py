@@ -1,0 +1,528 @@
+"""Swin, ViT and DINOv2 compute what transformers does with the same file."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from csdnet_jax import models
+from csdnet_jax.models import pretrained, swin, vit, vit_exact
+
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.filterwarnings('ignore::DeprecationWarning'),
+  pytest.mark.filterwarnings('ignore::FutureWarning'),
+]
+
+CLASSES = 7
+LIMIT = 1e-4
+
+
+@pytest.fixture(scope='module')
+def torch():
+  return pytest.importorskip('torch')
+
+
+@pytest.fixture(scope='module')
+def transformers():
+  return pytest.importorskip('transformers')
+
+
+def randomise(torch, net):
+  """Values of the size that training leaves: no constants, no explosions."""
+  torch.manual_seed(0)
+  with torch.no_grad():
+    for name, p in net.named_parameters():
+      noise = torch.randn_like(p)
+      if 'norm' in name and name.endswith('weight') or 'lambda' in name:
+        p.copy_(1 + 0.1 * noise)
+      elif p.ndim > 1 and name.endswith('weight'):
+        p.copy_(noise / p[0].numel() ** 0.5)
+      else:
+        p.copy_(0.2 * noise)
+  return net.eval()
+
+
+def ours(path, name, size):
+  """Our model with the weights of a file; every array of it is accounted."""
+  model = models.build(name, classes=CLASSES, drop_rate=0.0, drop_path=0.0)
+  made = jax.jit(model.init, static_argnums=1)(jax.random.key(0), size)
+  params, state, report = pretrained.load(
+    str(path), name, *made, classes=CLASSES
+  )
+  assert not report.missing + report.unexpected
+  return model, params, state, report
+
+
+def differences(torch, net, theirs, head, path, name, size):
+  """max |ours - theirs| of features, logits, and of the input's gradient.
+
+  Args:
+    theirs: a batch [B, 3, H, W] to (features [B, C, h, w], embedding).
+    head: PyTorch's linear layer over the embedding, put into our model.
+
+  Returns:
+    {'features', 'logits', 'gradient'}, the last over the largest gradient.
+  """
+  model, params, state, report = ours(path, name, size)
+  params['head'] = {
+    'kernel': jnp.asarray(head.weight.detach().numpy().T),
+    'bias': jnp.asarray(head.bias.detach().numpy()),
+  }
+  rng = np.random.default_rng(0)
+  pixels = rng.random((2, size, size, 3), np.float32)
+  weights = rng.standard_normal((2, CLASSES)).astype(np.float32)
+  module = models._find(name)[0]
+  mean, std = torch.tensor(module.MEAN), torch.tensor(module.STD)
+
+  x = torch.from_numpy(pixels).requires_grad_()
+  features, embedding = theirs(((x - mean) / std).permute(0, 3, 1, 2))
+  logits = head(embedding)
+  (logits * torch.from_numpy(weights)).sum().backward()
+
+  def loss(x):
+    outputs, _ = model.apply(params, state, x, train=False)
+    return (outputs.logits * weights).sum(), outputs
+
+  (_, outputs), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+    pixels
+  )
+  features = features.detach().numpy().transpose(0, 2, 3, 1)
+  wanted = x.grad.numpy()
+  assert np.abs(features).max() > 1
+  return {
+    'features': np.abs(outputs.features - features).max(),
+    'logits': np.abs(outputs.logits - logits.detach().numpy()).max(),
+    'gradient': np.abs(gradient - wanted).max() / np.abs(wanted).max(),
+  }, report
+
+
+@pytest.fixture
+def record(record_property, capsys):
+  """Prints a row of the parity table, and holds it to the limit."""
+
+  def write(what, size, found):
+    for key, value in found.items():
+      record_property(key, float(value))
+    row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
+    with capsys.disabled():
+      print(f'\nparity | {what} | {size} px | {row}')
+    assert max(found.values()) < LIMIT, found
+
+  return write
+
+
+def save(torch, net, path, arrays=None):
+  """Writes safetensors: as `save_pretrained` names them, or `arrays`."""
+  from safetensors.numpy import save_file
+
+  if arrays is None:
+    net.save_pretrained(path)
+    return path / 'model.safetensors'
+  path = path / 'other.safetensors'
+  save_file({k: np.ascontiguousarray(x) for k, x in arrays.items()}, path)
+  return path
+
+
+def state_dict(net):
+  return {name: x.numpy() for name, x in net.state_dict().items()}
+
+
+def assert_same_weights(path, other, name, size):
+  """Both files make the same parameters."""
+  first, second = (ours(p, name, size)[1] for p in (path, other))
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def substitute(arrays, rules):
+  """Arrays under new names; query, key and value joined as 'qkv'."""
+  new, parts = {}, {}
+  for name, x in arrays.items():
+    for pattern, to in rules:
+      name = re.sub(pattern, to, name)
+    if match := re.fullmatch(r'(.*)\.([qkv])_proj\.(\w+)', name):
+      parts.setdefault(f'{match[1]}.qkv.{match[3]}', {})[match[2]] = x
+    else:
+      new[name] = x
+  for name, x in parts.items():
+    new[name] = np.concatenate([x['q'], x['k'], x['v']])
+  return new
+
+
+BLOCK_RULES = (
+  (r'\.layernorm_before\.', '.norm1.'),
+  (r'\.layernorm_after\.', '.norm2.'),
+  (r'\.attention\.o_proj\.', '.attn.proj.'),
+  (r'\.attention\.', '.attn.'),
+  (r'patch_embeddings\.projection', 'patch_embed.proj'),
+)
+
+
+def swin_as(release, arrays):
+  """A Swin's arrays as timm or Microsoft name them, with their buffers."""
+  head, later = ('head.fc', 1) if release == 'timm' else ('head', 0)
+  arrays = substitute(
+    arrays,
+    (
+      (r'^swin\.(embeddings\.|encoder\.)?', ''),
+      (r'relative_position_bias\.(relative_position_bias_table)', r'\1'),
+      (r'^norm\.', 'patch_embed.norm.'),
+      (r'^layernorm\.', 'norm.'),
+      (r'^classifier', head),
+      (
+        r'^layers\.(\d)\.downsample',
+        lambda m: f'layers.{int(m[1]) + later}.downsample',
+      ),
+      *BLOCK_RULES,
+    ),
+  )
+  arrays['layers.0.blocks.1.attn_mask'] = np.zeros((4, 49, 49), np.float32)
+  index = 'layers.0.blocks.0.attn.relative_position_index'
+  arrays[index] = np.zeros((49, 49), np.int64)
+  return arrays
+
+
+def small_swin(transformers, torch, window, stages=4):
+  sizes = {
+    'depths': (2,) * stages,
+    'heads': (1, 2, 2, 4)[:stages],
+    'window': window,
+  }
+  return swin_of(transformers, torch, width=16, **sizes), (
+    swin,
+    {'width': 16, **sizes},
+  )
+
+
+def swin_of(transformers, torch, *, width, depths, heads, window):
+  config = transformers.SwinConfig(
+    embed_dim=width,
+    depths=list(depths),
+    num_heads=list(heads),
+    window_size=window,
+    num_labels=CLASSES,
+  )
+  net = transformers.SwinForImageClassification(config)
+  return randomise(torch, net)
+
+
+def swin_forward(net):
+  def forward(x):
+    out = net.swin(x)
+    side = int(out.last_hidden_state.shape[1] ** 0.5)
+    features = out.last_hidden_state.unflatten(1, (side, side))
+    return features.permute(0, 3, 1, 2), out.pooler_output
+
+  return forward
+
+
+# At 200 px no map is divided by the window and one is odd.
+@pytest.mark.parametrize(
+  ('window', 'stages', 'size'),
+  [(7, 4, 224), (7, 4, 448), (7, 4, 200), (12, 3, 224), (12, 4, 384),
+   (12, 4, 448)],
+)  # fmt: skip
+def test_swin_of_any_window_and_size(
+  torch, transformers, tmp_path, monkeypatch, record, window, stages, size
+):
+  net, row = small_swin(transformers, torch, window, stages)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  path = save(torch, net, tmp_path)
+  found, _ = differences(
+    torch, net, swin_forward(net), net.classifier, path, 'parity', size
+  )
+  record(f'Swin, window {window}, transformers', size, found)
+
+
+def test_swin_t_as_published(torch, transformers, tmp_path, record):
+  net = swin_of(transformers, torch, **models.MODELS['swin_t'][1])
+  path = save(torch, net, tmp_path)
+  found, _ = differences(
+    torch, net, swin_forward(net), net.classifier, path, 'swin_t', 224
+  )
+  record('Swin-T, transformers', 224, found)
+
+
+def test_every_naming_of_swin_gives_the_same_weights(
+  torch, transformers, tmp_path, monkeypatch
+):
+  net, row = small_swin(transformers, torch, 7)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  path = save(torch, net, tmp_path)
+  arrays = state_dict(net)
+  assert 'swin.encoder.layers.0.blocks.0.attention.q_proj.weight' in arrays
+  other = save(torch, net, tmp_path, arrays)
+  assert_same_weights(path, other, 'parity', 224)
+  for release in ('timm', 'microsoft'):
+    other = save(torch, net, tmp_path, swin_as(release, arrays))
+    assert_same_weights(path, other, 'parity', 224)
+    report = ours(other, 'parity', 224)[-1]
+    skipped = {name.split(' ')[0].split('.')[-1] for name in report.skipped}
+    assert skipped == {
+      'head/kernel', 'head/bias', 'attn_mask', 'relative_position_index'
+    }  # fmt: skip
+
+
+def test_tables_of_another_window_are_resampled_as_the_release_does(
+  torch, transformers, tmp_path, monkeypatch
+):
+  net, _ = small_swin(transformers, torch, 7)
+  _, row = small_swin(transformers, torch, 12)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  _, params, _, report = ours(save(torch, net, tmp_path), 'parity', 448)
+  assert len(report.reshaped) == 8
+  (table,) = (
+    x
+    for name, x in net.state_dict().items()
+    if 'layers.1.blocks.1' in name and name.endswith('bias_table')
+  )
+  image = table.T.reshape(1, 2, 13, 13)
+  wanted = torch.nn.functional.interpolate(image, (23, 23), mode='bicubic')
+  np.testing.assert_allclose(
+    params['stage_1_block_1']['attention']['relative_position_bias'],
+    wanted.reshape(2, 529).T.numpy(),
+    atol=1e-5,
+  )
+
+
+def small(module, patch, **more):
+  sizes = {'width': 64, 'depth': 3, 'heads': 2, 'mlp': 256, 'patch': patch}
+  return module, sizes | more
+
+
+def vit_of(transformers, torch, sizes, size):
+  config = transformers.ViTConfig(
+    hidden_size=sizes['width'],
+    num_hidden_layers=sizes['depth'],
+    num_attention_heads=sizes['heads'],
+    intermediate_size=sizes['mlp'],
+    patch_size=sizes['patch'],
+    image_size=size,
+    num_labels=CLASSES,
+    layer_norm_eps=1e-6,
+    hidden_act='gelu' if sizes.get('exact_gelu') else 'gelu_pytorch_tanh',
+  )
+  return randomise(torch, transformers.ViTForImageClassification(config))
+
+
+def tokens_forward(net, registers=0, **more):
+  def forward(x):
+    hidden = net(x, **more).last_hidden_state
+    side = int((hidden.shape[1] - 1 - registers) ** 0.5)
+    features = hidden[:, 1 + registers :].unflatten(1, (side, side))
+    return features.permute(0, 3, 1, 2), hidden[:, 0]
+
+  return forward
+
+
+# The table is that of 224 px: at 448 px both sides resample it.
+@pytest.mark.parametrize(
+  ('module', 'patch', 'size'),
+  [(vit, 8, 224), (vit, 16, 224), (vit, 16, 448), (vit, 32, 448),
+   (vit_exact, 16, 224), (vit_exact, 16, 448)],
+)  # fmt: skip
+def test_vit_of_any_patch_and_size(
+  torch, transformers, tmp_path, monkeypatch, record, module, patch, size
+):
+  row = small(module, patch)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  sizes = row[1] | {'exact_gelu': module is vit_exact}
+  net = vit_of(transformers, torch, sizes, 224)
+  path = save(torch, net, tmp_path)
+  forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
+  found, report = differences(
+    torch, net, forward, net.classifier, path, 'parity', size
+  )
+  assert len(report.reshaped) == (size == 448)
+  gelu = 'exact' if module is vit_exact else 'tanh'
+  record(f'ViT, patch {patch}, {gelu} GELU, transformers', size, found)
+
+
+def test_vit_ti_as_published(torch, transformers, tmp_path, record):
+  net = vit_of(transformers, torch, models.MODELS['vit_ti16'][1], 224)
+  path = save(torch, net, tmp_path)
+  found, _ = differences(
+    torch, net, tokens_forward(net.vit), net.classifier, path, 'vit_ti16', 224
+  )
+  record('ViT-Ti/16, transformers', 224, found)
+
+
+@pytest.mark.parametrize('size', [224, 448])
+def test_the_original_npz(
+  torch, transformers, tmp_path, monkeypatch, record, size
+):
+  row = small(vit, 16)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  net = vit_of(transformers, torch, row[1], 224)
+  path = tmp_path / 'vit.npz'
+  np.savez(path, **original_names(net.vit, heads=2))
+  forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
+  found, report = differences(
+    torch, net, forward, net.classifier, path, 'parity', size
+  )
+  assert len(report.loaded + report.reshaped) == 6 + 3 * 16
+  record('ViT, patch 16, tanh GELU, original .npz', size, found)
+
+
+# The names of transformers 4 and 5, in order: the first match counts.
+VIT_NAMES = (
+  (r'^embeddings\.cls_token$', 'cls'),
+  (
+    r'^embeddings\.position_embeddings$',
+    'Transformer/posembed_input/pos_embedding',
+  ),
+  (r'^embeddings\.patch_embeddings\.projection\.', 'embedding/'),
+  (r'^layernorm\.', 'Transformer/encoder_norm/'),
+  (r'^(?:encoder\.layer|layers)\.(\d+)\.', r'Transformer/encoderblock_\1/'),
+)
+VIT_BLOCK_NAMES = (
+  ('layernorm_before.', 'LayerNorm_0/'),
+  ('layernorm_after.', 'LayerNorm_2/'),
+  *(
+    (name, f'MultiHeadDotProductAttention_1/{part}/')
+    for part, names in {
+      'query': ('attention.q_proj.', 'attention.attention.query.'),
+      'key': ('attention.k_proj.', 'attention.attention.key.'),
+      'value': ('attention.v_proj.', 'attention.attention.value.'),
+      'out': ('attention.o_proj.', 'attention.output.dense.'),
+    }.items()
+    for name in names
+  ),
+  ('mlp.fc1.', 'MlpBlock_3/Dense_0/'),
+  ('intermediate.dense.', 'MlpBlock_3/Dense_0/'),
+  ('mlp.fc2.', 'MlpBlock_3/Dense_1/'),
+  ('output.dense.', 'MlpBlock_3/Dense_1/'),
+)
+
+
+def original_names(net, heads):
+  """The weights of a transformers ViT, named and laid out as the original."""
+  arrays = {}
+  for name, x in net.state_dict().items():
+    x = x.numpy()
+    for pattern, mine in VIT_NAMES:
+      if re.search(pattern, name):
+        name = re.sub(pattern, mine, name)
+        break
+    for theirs, mine in VIT_BLOCK_NAMES:
+      if theirs in name:
+        name = name.replace(theirs, mine)
+        break
+    if name.endswith('weight'):
+      leaf = 'scale' if x.ndim == 1 else 'kernel'
+      name = name.removesuffix('weight') + leaf
+      x = x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T
+    if re.search('/(query|key|value)/', name):
+      x = x.reshape(*x.shape[:-1], heads, -1)
+    elif name.endswith('/out/kernel'):
+      x = x.reshape(heads, -1, x.shape[-1])
+    arrays[name] = x
+  return arrays
+
+
+def test_every_naming_of_vit_gives_the_same_weights(
+  torch, transformers, tmp_path, monkeypatch
+):
+  row = small(vit, 16)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  net = vit_of(transformers, torch, row[1], 224)
+  path = save(torch, net, tmp_path)
+  arrays = state_dict(net)
+  assert 'vit.layers.0.attention.q_proj.weight' in arrays
+  other = save(torch, net, tmp_path, arrays)
+  assert_same_weights(path, other, 'parity', 224)
+  rules = (
+    (r'^vit\.(embeddings\.)?', ''),
+    (r'^position_embeddings', 'pos_embed'),
+    (r'^layernorm\.', 'norm.'),
+    (r'^layers\.', 'blocks.'),
+    (r'^classifier', 'head'),
+    *BLOCK_RULES,
+  )
+  other = save(torch, net, tmp_path, substitute(arrays, rules))
+  assert_same_weights(path, other, 'parity', 224)
+  # A bare ViTModel has no prefix, and a pooler that feeds nothing here.
+  bare = {name.removeprefix('vit.'): x for name, x in arrays.items()}
+  bare['pooler.dense.weight'] = np.zeros((64, 64), np.float32)
+  other = save(torch, net, tmp_path, bare)
+  assert_same_weights(path, other, 'parity', 224)
+  assert (
+    'pooler.dense.weight [64, 64]' in ours(other, 'parity', 224)[-1].skipped
+  )
+
+
+def dinov2_of(transformers, torch, registers):
+  name = 'Dinov2WithRegisters' if registers else 'Dinov2'
+  config = getattr(transformers, f'{name}Config')(
+    hidden_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    patch_size=14,
+    image_size=518,
+    **({'num_register_tokens': registers} if registers else {}),
+  )
+  return randomise(torch, getattr(transformers, f'{name}Model')(config))
+
+
+# The table is that of 518 px, as published: both sides shrink it.
+@pytest.mark.parametrize('registers', [0, 4])
+@pytest.mark.parametrize('size', [224, 448])
+def test_dinov2(
+  torch, transformers, tmp_path, monkeypatch, record, registers, size
+):
+  row = small(vit_exact, 14, layer_scale=True, registers=registers)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  net = dinov2_of(transformers, torch, registers)
+  path = save(torch, net, tmp_path)
+  head = randomise(torch, torch.nn.Linear(64, CLASSES))
+  found, report = differences(
+    torch, net, tokens_forward(net, registers), head, path, 'parity', size
+  )
+  assert report.reshaped == [
+    f'Transformer/posembed_input/pos_embedding [1, 1370, 64] -> '
+    f'[1, {(size // 14) ** 2 + 1}, 64]'
+  ]
+  assert report.skipped == ['embeddings.mask_token [1, 64]']
+  record(f'DINOv2, {registers} registers, transformers', size, found)
+
+
+@pytest.mark.parametrize('registers', [0, 4])
+def test_every_naming_of_dinov2_gives_the_same_outputs(
+  torch, transformers, tmp_path, monkeypatch, registers
+):
+  row = small(vit_exact, 14, layer_scale=True, registers=registers)
+  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  net = dinov2_of(transformers, torch, registers)
+  path = save(torch, net, tmp_path)
+  arrays = state_dict(net)
+  assert 'encoder.layer.0.attention.q_proj.weight' in arrays
+  other = save(torch, net, tmp_path, arrays)
+  assert_same_weights(path, other, 'parity', 224)
+  rules = (
+    (r'^embeddings\.', ''),
+    (r'^position_embeddings', 'pos_embed'),
+    (r'^layernorm\.', 'norm.'),
+    (r'^encoder\.layer\.', 'blocks.'),
+    (r'layer_scale(\d)\.lambda1', r'ls\1.gamma'),
+    *BLOCK_RULES,
+  )
+  release = substitute(arrays, rules)
+  other = save(torch, net, tmp_path, release)
+  assert_same_weights(path, other, 'parity', 224)
+  if registers:
+    timm = dict(release)
+    timm['reg_token'] = timm.pop('register_tokens')
+    timm['cls_token'] = timm['cls_token'] + timm['pos_embed'][:, :1]
+    timm['pos_embed'] = timm['pos_embed'][:, 1:]
+    del timm['mask_token']
+    other = save(torch, net, tmp_path, timm)
+    pixels = np.random.default_rng(0).random((1, 224, 224, 3), np.float32)
+    first, second = (
+      model.apply(params, state, pixels, train=False)[0].features
+      for model, params, state, _ in (
+        ours(p, 'parity', 224) for p in (path, other)
+      )
+    )
+    np.testing.assert_allclose(first, second, atol=1e-5)
