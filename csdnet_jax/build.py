@@ -47,7 +47,7 @@ class Run(NamedTuple):
   steps: int  # Of the whole run.
   init: Any  # () -> TrainState on the host, from random values.
   train_step: Any  # (state, batch, frozen) -> (state, metrics)
-  eval_step: Any  # (state, batch) -> (sums, embedding)
+  eval_step: Any  # (state, batch) -> (sums, outputs)
 
 
 def prepare_data(config, dataset: splits.Dataset) -> tuple[Data, dict]:

@@ -108,11 +108,12 @@ def make_train_step(
 def make_eval_step(
   method: Method, *, classes: int, axis: str | None = None
 ) -> Callable:
-  """Returns `(state, batch) -> (sums, embedding)`.
+  """Returns `(state, batch) -> (sums, outputs)`.
 
   The averaged weights are evaluated where there are any. The sums, over all
   devices, are those of `metrics.classification_figures`, to which padded rows
-  (mask False) add nothing; the embedding is this device's, [B, C] float32.
+  (mask False) add nothing; the outputs are this device's rows of the method's
+  `predict`.
   """
 
   def eval_step(state: TrainState, batch):
@@ -122,6 +123,6 @@ def make_eval_step(
       outputs['logits'], batch['label'], batch['mask'], classes
     )
     sums = sums if axis is None else jax.lax.psum(sums, axis)
-    return sums, outputs['embedding']
+    return sums, outputs
 
   return eval_step

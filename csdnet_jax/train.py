@@ -37,6 +37,9 @@ from csdnet_jax.terminal import (
   stopper,
 )
 
+# What is said of each image at the last evaluation of a part.
+PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
+
 
 @contextlib.contextmanager
 def open_workdir(config, workdir: paths.Path):
@@ -276,12 +279,17 @@ def evaluate(config, run, state, data, step, epoch, writer, workdir) -> float:
   for part in ('test', 'val'):
     if part not in data.views:
       continue
-    figures, confusion = classification.evaluate(
+    figures, confusion, predictions = classification.evaluate(
       run.eval_step, state, eval_batches(config, run, data.views[part])
     )
     selection = figures['top1']
     if writer:
       writer.write(part, step, {'epoch': round(float(epoch), 6)} | figures)
+      classification.write_predictions(
+        workdir / PREDICTIONS[part],
+        splits.parts_of(data.dataset)[part].names,
+        predictions,
+      )
       if part == 'test':
         classification.write_confusion(
           workdir / 'confusion.csv', confusion, data.dataset.class_names
@@ -462,7 +470,7 @@ def evaluate_run(
       )
   data, _ = build_lib.prepare_data(config, dataset)
   run, state = build_lib.restore_run(workdir, config, devices=devices)
-  figures, _ = classification.evaluate(
+  figures, *_ = classification.evaluate(
     run.eval_step, state, eval_batches(config, run, data.views['test'])
   )
   show_table(f'Step {int(state.step)} of {workdir}, test part', figures)

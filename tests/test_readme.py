@@ -1,7 +1,6 @@
 """The README: its commands exist, its files exist, its table is generated."""
 
 import importlib.util
-import json
 import pathlib
 import re
 import shlex
@@ -9,7 +8,7 @@ import shlex
 import pytest
 
 from csdnet_jax import config as config_lib
-from experiments import table
+from experiments import collect
 
 import command
 
@@ -57,10 +56,8 @@ def test_its_fields_exist():
 
 
 def test_its_table_is_the_generated_one():
-  lines = table.RESULTS.read_text().splitlines()
-  records = [json.loads(line) for line in lines]
-  inside = README.split(table.BEGIN)[1].split(table.END)[0]
-  assert inside == table.table(records)
+  inside = README.split(collect.BEGIN)[1].split(collect.END)[0]
+  assert inside == collect.readme()
 
 
 @pytest.mark.slow

@@ -241,9 +241,9 @@ def test_ema_averages_parameters_and_model_state_and_is_evaluated():
     'label': np.arange(8) % tiny.CLASSES,
     'mask': np.ones(8, bool),
   }
-  _, embedding = make_eval_step(method, classes=tiny.CLASSES)(state, batch)
+  _, found = make_eval_step(method, classes=tiny.CLASSES)(state, batch)
   outputs, _ = model.apply(*state.ema, images / 255.0, train=False)
-  np.testing.assert_allclose(embedding, outputs.embedding, atol=1e-5)
+  np.testing.assert_allclose(found['embedding'], outputs.embedding, atol=1e-5)
 
 
 @pytest.mark.parametrize('devices', [1, 4])

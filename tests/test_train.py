@@ -65,12 +65,25 @@ def _records(workdir):
   return records
 
 
+def test_the_predictions_make_the_figures(finished):
+  with open(finished / 'predictions.csv') as file:
+    rows = list(csv.DictReader(file))
+  split = json.loads((finished / 'split.json').read_text())['test']
+  assert [(r['image'], int(r['label'])) for r in rows] == list(split.items())
+  summary = _summary(finished)
+  right = np.mean([r['label'] == r['prediction'] for r in rows])
+  top5 = np.mean([int(r['top5']) for r in rows])
+  assert 100 * right == pytest.approx(summary['top1'])
+  assert 100 * top5 == pytest.approx(summary['top5'])
+
+
 def test_the_workdir_holds_everything(finished):
   names = {path.name for path in finished.iterdir()}
   assert names >= {
     'checkpoints', 'class_names.json', 'config.json', 'confusion.csv',
-    'data_report.json', 'environment.json', 'metrics.jsonl', 'split.json',
-    'pictures', 'start.json', 'summary.json', 'weights.json',
+    'data_report.json', 'environment.json', 'metrics.jsonl', 'pictures',
+    'predictions.csv', 'split.json', 'start.json', 'summary.json',
+    'weights.json',
   }  # fmt: skip
   summary = _summary(finished)
   assert set(summary) == {

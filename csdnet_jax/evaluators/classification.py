@@ -9,7 +9,9 @@ import numpy as np
 from csdnet_jax import metrics, paths, sharding, writers
 
 
-def evaluate(step, state, batches) -> tuple[dict[str, float], np.ndarray]:
+def evaluate(
+  step, state, batches
+) -> tuple[dict[str, float], np.ndarray, dict[str, np.ndarray]]:
   """Sums `step(state, batch)` over the batches.
 
   Args:
@@ -19,16 +21,37 @@ def evaluate(step, state, batches) -> tuple[dict[str, float], np.ndarray]:
 
   Returns:
     'top1', 'top5', 'mean_per_class' in percent, 'loss' in nats and 'n' images;
-    and the confusion matrix [classes, classes], rows the labels.
+    the confusion matrix [classes, classes], rows the labels; and for each of
+    the n images, in order, 'label' and 'prediction' int32 [n] (-1 where a logit
+    is NaN) and 'top5' bool [n], whether the label is among the first five.
   """
-  total = None
+  total, rows = None, []
   for batch in batches:
     # Summed on the host in 64 bits; one fetch a batch keeps memory flat.
-    sums = jax.device_get(step(state, batch)[0])
+    sums, outputs = step(state, batch)
+    row = outputs['logits'], batch['label'], batch['mask']
+    rows.append(_predictions(*map(sharding.fetch_rows, row)))
+    sums = jax.device_get(sums)
     sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
     total = sums if total is None else jax.tree.map(np.add, total, sums)
   confusion = total['confusion'].astype(np.int64)
-  return metrics.classification_figures(total), confusion
+  predictions = {
+    name: np.concatenate([row[name] for row in rows]) for name in rows[0]
+  }
+  return metrics.classification_figures(total), confusion, predictions
+
+
+def _predictions(logits, labels, mask) -> dict[str, np.ndarray]:
+  """What `evaluate` says of each image; ties rank as in `metrics`."""
+  logits, labels = logits[mask].astype(np.float32), labels[mask]
+  decided = ~np.isnan(logits).any(-1)
+  first = np.argsort(-logits, axis=-1, kind='stable')[:, :5]
+  hit = (first == labels[:, None]).any(-1)
+  return {
+    'label': labels.astype(np.int32),
+    'prediction': np.where(decided, first[:, 0], -1).astype(np.int32),
+    'top5': decided & hit,
+  }
 
 
 def embed(step, state, batches) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +64,8 @@ def embed(step, state, batches) -> tuple[np.ndarray, np.ndarray]:
   """
   rows = []
   for batch in batches:
-    row = step(state, batch)[1], batch['label'], batch['mask']
+    outputs = step(state, batch)[1]
+    row = outputs['embedding'], batch['label'], batch['mask']
     x, y, mask = map(sharding.fetch_rows, row)
     rows.append((x[mask], y[mask]))
   x, y = zip(*rows, strict=True)
@@ -64,3 +88,22 @@ def read_confusion(path: paths.Path) -> np.ndarray:
   """Returns the matrix that `write_confusion` wrote, int [classes, classes]."""
   _, *rows = csv.reader(io.StringIO(path.read_text(encoding='utf-8')))
   return np.array([[int(x) for x in row[1:]] for row in rows])
+
+
+def write_predictions(
+  path: paths.Path, names, predictions: dict[str, np.ndarray]
+) -> None:
+  """Writes a row for each image: its name, label, prediction, top-5 hit.
+
+  Args:
+    path: of the CSV file, with columns `image,label,prediction,top5`.
+    names: of the n images, in the order of the predictions.
+    predictions: of `evaluate`.
+  """
+  text = io.StringIO(newline='')
+  rows = csv.writer(text)
+  rows.writerow(['image', 'label', 'prediction', 'top5'])
+  columns = (predictions[name] for name in ('label', 'prediction', 'top5'))
+  for name, label, prediction, top5 in zip(names, *columns, strict=True):
+    rows.writerow([name, label, prediction, int(top5)])
+  writers.write_text(path, text.getvalue())

@@ -1,0 +1,309 @@
+r"""Makes a report of finished grids.
+
+  python -m experiments.collect experiments/results/components.jsonl \
+    --out=experiments/reports/components
+
+prints a Markdown table for each data set: for each arm the mean, the standard
+deviation and the number of seeds, and the difference from the baseline with a
+95 % interval by a paired bootstrap over seeds and test images. With --out it
+also writes `report.md`, `report.html` and, for each set, a CSV file with the
+columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if nothing differs
+between them but the seed, and compared only if nothing but what the grid sets.
+
+  python -m experiments.collect --readme
+
+writes the README's table from experiments/results/leaves.jsonl.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from csdnet_jax import config as config_lib
+from csdnet_jax.errors import UserError
+from experiments import bootstrap, page, results, text
+
+ROOT = pathlib.Path(__file__).parent.parent
+README_RESULTS = results.RESULTS / 'leaves.jsonl'
+BEGIN, END = '<!-- results: begin -->\n', '<!-- results: end -->\n'
+
+
+class Arm(NamedTuple):
+  """An arm over its seeds, in percent.
+
+  Attributes:
+    name: its slug.
+    seeds: the top-1 of each seed, over all stages where the set has several.
+    mean, sd: of those; sd is None for one seed.
+    spread: the 95 % interval of the mean, or None without predictions.
+    diff: the difference from the baseline over the `shared` seeds that both
+      have, or None for the baseline.
+    low, high: the 95 % interval of `diff`, or None.
+    shared: the number of those seeds.
+    rows: the lines of its runs.
+  """
+
+  name: str
+  seeds: dict[int, float]
+  mean: float
+  sd: float | None
+  spread: tuple[float, float] | None
+  diff: float | None
+  low: float | None
+  high: float | None
+  shared: int
+  rows: list[dict]
+
+
+class Table(NamedTuple):
+  """The arms on one data set.
+
+  Attributes:
+    set: its name, with the images a class where they were limited.
+    part: 'test' or 'val'.
+    images: test images, over all stages.
+    stages: how many sets each figure is the mean of.
+    baseline: the arm that the others are compared with.
+    arms: in the order of the files.
+    unfinished: arms without a seed that has all stages.
+  """
+
+  set: str
+  part: str
+  images: int
+  stages: int
+  baseline: str
+  arms: list[Arm]
+  unfinished: list[str]
+
+
+def tables(
+  rows: list[dict], *, baseline: str = '', part: str = 'test'
+) -> list[Table]:
+  """Returns a table for each data set.
+
+  Args:
+    rows: of `results.read`.
+    baseline: an arm; '' for the one that the grid names.
+    part: 'test', or 'val' for the validation part of train.
+
+  Raises:
+    UserError: if what would be averaged or compared is not the same but for
+      the seed or what the grid sets.
+  """
+  if not rows:
+    raise UserError('The files hold no results yet; run a grid first.')
+  sets = collections.defaultdict(list)
+  for row in rows:
+    sets[_set(row)].append(row)
+  return [_table(name, own, baseline, part) for name, own in sets.items()]
+
+
+def _set(row: dict) -> str:
+  """The set that a figure is for: the stages of SoyAgeing are one."""
+  shots = row['config']['data.shots']
+  name = row['set'].partition('/')[0]
+  return f'{name}, {shots} a class' if shots else name
+
+
+def _table(name, rows, baseline, part) -> Table:
+  check(name, rows)
+  baseline = baseline or rows[0]['baseline']
+  grouped = collections.defaultdict(list)
+  for row in rows:
+    grouped[row['arm']].append(row)
+  stages = {row['set']: row for row in rows}
+  measured = {
+    arm: _measure(own, sorted(stages), part) for arm, own in grouped.items()
+  }
+  unfinished = [arm for arm, (top1, _) in measured.items() if not top1]
+  if baseline not in measured or baseline in unfinished:
+    raise UserError(
+      f'There is no arm {baseline} on {name} to compare with; finish it, or '
+      f'name another by --baseline: {", ".join(grouped)}.'
+    )
+  arms = []
+  for arm, own in grouped.items():
+    if arm in unfinished:
+      continue
+    other = ({}, {}) if arm == baseline else measured[baseline]
+    arms.append(_arm(arm, own, *measured[arm], *other))
+  images = sum(
+    row[part]['n'] if part in row else row['summary']['n_test']
+    for row in stages.values()
+  )
+  return Table(name, part, images, len(stages), baseline, arms, unfinished)
+
+
+def check(name: str, rows: list[dict]) -> None:
+  """Refuses to average or compare what differs beyond the overrides.
+
+  Runs of one arm must have one config, whatever the seed and the stage. Any two
+  must agree on a field that the grid overrides in neither.
+
+  Args:
+    name: of the set, for the sentence.
+    rows: on that set.
+
+  Raises:
+    UserError: names the first thing that differs, and between which runs.
+  """
+  known = json.loads(config_lib.to_json(config_lib.default()))
+  known = config_lib.flat(known)
+  holder, made_by = {}, {}
+  for row in rows:
+    # Fields newer than a line had their default's effect then.
+    config = known | row['config']
+    for key in sorted(config.keys() - {'seed', 'data.name'}):
+      arm = row['arm'] if key in row['overrides'] else ''
+      one = holder.setdefault((key, arm), row)
+      value = (known | one['config']).get(key)
+      if value != config[key]:
+        raise UserError(
+          f'On {name} {_run(one)} has config.{key} {value!r} but {_run(row)} '
+          f'has {config[key]!r}, which the grid does not sweep; collect them '
+          'apart, or remove one of them.'
+        )
+    for module, digest in row['code'].items():
+      one = made_by.setdefault(module, row)
+      if one['code'][module] != digest:
+        raise UserError(
+          f'On {name} {_run(one)} and {_run(row)} were made by different '
+          f'code ({module}.py has changed); run the older ones again, or '
+          'collect them apart.'
+        )
+  for part in ('test', 'val'):
+    images = {}
+    for row in rows:
+      if part not in row:
+        continue
+      one = images.setdefault(row['set'], row)
+      if one[part]['images'] != row[part]['images']:
+        raise UserError(
+          f'On {row["set"]} {_run(one)} and {_run(row)} were evaluated on '
+          f'different {part} images; collect them apart.'
+        )
+
+
+def _run(row: dict) -> str:
+  return f'{row["arm"]} (seed {row["seed"]})'
+
+
+def _measure(rows, stages, part):
+  """Returns {seed: top-1} and {seed: [correct [images] of each stage]}.
+
+  A line added later replaces what is known of its seed; a seed counts once
+  all its stages are there.
+  """
+  runs = {(row['seed'], row['set']): row for row in rows}
+  seeds = sorted({seed for seed, _ in runs})
+  whole = [s for s in seeds if all((s, stage) in runs for stage in stages)]
+  top1, correct = {}, {}
+  for seed in whole:
+    own = [runs[seed, stage] for stage in stages]
+    if all(part in row for row in own):
+      correct[seed] = [results.bits(row[part]) for row in own]
+      top1[seed] = 100 * float(np.mean([x.mean() for x in correct[seed]]))
+    elif part == 'test':
+      top1[seed] = statistics.mean(row['summary']['top1'] for row in own)
+    else:
+      raise UserError(
+        f'{_run(own[0])} has no validation part; train with '
+        '--config.data.val_fraction=0.34.'
+      )
+  return top1, correct
+
+
+def _arm(name, rows, top1, correct, top1_base, correct_base):
+  values = list(top1.values())
+  spread = diff = low = high = None
+  if len(correct) == len(top1):
+    spread = bootstrap.interval(_stacked(correct, correct))
+  shared = sorted(top1.keys() & top1_base.keys())
+  if shared:
+    diff = statistics.mean(top1[s] - top1_base[s] for s in shared)
+    if all(s in correct and s in correct_base for s in shared):
+      ours, theirs = _stacked(correct, shared), _stacked(correct_base, shared)
+      pairs = zip(ours, theirs, strict=True)
+      low, high = bootstrap.interval([a - b for a, b in pairs])
+  return Arm(
+    name, top1, statistics.mean(values),
+    statistics.stdev(values) if len(values) > 1 else None,
+    spread, diff, low, high, len(shared), rows,
+  )  # fmt: skip
+
+
+def _stacked(correct, seeds) -> list[np.ndarray]:
+  """[seeds, images] of each stage, in percent."""
+  by_stage = zip(*(correct[seed] for seed in seeds), strict=True)
+  return [100.0 * np.stack(stage) for stage in by_stage]
+
+
+def readme() -> str:
+  """Returns the README's table."""
+  return text.readme_table(tables(results.read(README_RESULTS)))
+
+
+def write_readme() -> None:
+  """Writes the README's table between its markers."""
+  path = ROOT / 'README.md'
+  head, rest = path.read_text(encoding='utf-8').split(BEGIN)
+  _, tail = rest.split(END)
+  path.write_text(head + BEGIN + readme() + END + tail, encoding='utf-8')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Reads the files, prints the tables, writes the report."""
+  parser = argparse.ArgumentParser(
+    prog='python -m experiments.collect',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument('results', nargs='*', type=pathlib.Path)
+  parser.add_argument('--baseline', default='', metavar='ARM')
+  parser.add_argument('--part', default='test', choices=('test', 'val'))
+  parser.add_argument('--out', type=pathlib.Path, metavar='DIR')
+  parser.add_argument('--readme', action='store_true')
+  args = parser.parse_args(argv)
+  if args.readme:
+    write_readme()
+  if not args.results:
+    if args.readme:
+      return
+    raise UserError(
+      'Say which results to collect, such as '
+      'experiments/results/components.jsonl.'
+    )
+  absent = [str(path) for path in args.results if not path.exists()]
+  if absent:
+    raise UserError(f'There is no file {absent[0]}; run its grid first.')
+  rows = [row for path in args.results for row in results.read(path)]
+  made = tables(rows, baseline=args.baseline, part=args.part)
+  whole = '\n'.join(text.markdown(table) for table in made)
+  print(whole)
+  if args.out:
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / 'report.md').write_text(whole, encoding='utf-8')
+    title = ', '.join(sorted({row['grid'] for row in rows}))
+    (args.out / 'report.html').write_text(
+      page.page(title, made), encoding='utf-8'
+    )
+    for table in made:
+      name = table.set.replace(', ', '_').replace(' ', '_')
+      text.write_csv(args.out / f'{name}.csv', table)
+    print(f'Wrote {args.out / "report.html"}')
+
+
+if __name__ == '__main__':
+  try:
+    main(sys.argv[1:])
+  except UserError as error:
+    sys.exit(f'error: {error}')

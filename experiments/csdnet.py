@@ -1,0 +1,129 @@
+"""The questions that CSDNet raises, as grids (see `grid.py`).
+
+Equal epochs is how the papers compare; but CSDNet sends two images through the
+network for each training image, and plain fine-tuning one. At equal compute an
+arm with one view gets twice the epochs, and twice the warm-up.
+"""
+
+from csdnet_jax import config as config_lib
+from experiments.grid import Grid, chain, field, product, zip_
+
+CSDNET = {'method.name': 'csdnet'}
+ONE_VIEW = {'method.name': 'supervised', 'method.supervised.views': 1}
+TWO_VIEWS = {'method.name': 'supervised', 'method.supervised.views': 2}
+SUPCON = {'method.name': 'supcon'}
+# The loss of CLE-ViT's release (`config.clevit`) in this trainer's recipe.
+CLEVIT = CSDNET | {
+  'method.csdnet.mode': 'views',
+  'method.csdnet.hidden': (0.15, 0.45),
+  'method.csdnet.queue': 0,
+  'method.csdnet.margin': 0.4,
+  'method.csdnet.averaging': 'joint',
+  'method.csdnet.aug_weight': 1.0,
+  'method.csdnet.alpha': 1.0,
+  'method.csdnet.beta': 0.0,
+}
+
+NO_SSDP = {'method.csdnet.mode': 'none'}
+NO_DDL = {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0}
+NO_SSDT = {'method.csdnet.beta': 0.0}
+
+STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
+
+
+def one_view_twice(base):
+  """Cross-entropy on one view, at the compute of the arms with two."""
+  twice = {'epochs': 2 * base.epochs, 'optim.warmup': 2 * base.optim.warmup}
+  return ONE_VIEW | twice
+
+
+def components(base):
+  """Each module on and off, beside cross-entropy."""
+  modules = product([{}, NO_SSDP], [{}, NO_DDL], [{}, NO_SSDT])
+  cross_entropy = [one_view_twice(base), ONE_VIEW, TWO_VIEWS]
+  return chain(cross_entropy, product([CSDNET], modules))
+
+
+def leaves(base):
+  """CSDNet against cross-entropy at equal compute: the README's table."""
+  return [one_view_twice(base), CSDNET]
+
+
+def baselines(base):
+  """What CSDNet has to beat, at equal epochs and at equal compute."""
+  rest = [ONE_VIEW, TWO_VIEWS, CLEVIT, SUPCON, CSDNET]
+  return chain([one_view_twice(base)], rest)
+
+
+def tuning(base):
+  """The same budget for each arm: three rates, judged on a part of train."""
+  arms = [one_view_twice(base), TWO_VIEWS, CLEVIT, SUPCON, CSDNET]
+  rates = [base.optim.lr * factor for factor in (1.0, 0.3, 3.0)]
+  part = {'data.val_fraction': 0.34}
+  return product([part], arms, field('optim.lr', rates))
+
+
+def soy_ageing(base):
+  """Five stages, each trained by itself: the papers print their mean."""
+  stages = field('data.name', [f'soy_ageing/{stage}' for stage in STAGES])
+  return product([one_view_twice(base), CSDNET], stages)
+
+
+def backbone(base):
+  """CSDNet on other networks, each from its own ImageNet weights."""
+  names = ('efficientnet_lite1', 'efficientnet_lite2', 'vit_b16')
+  weights = ('imagenet', 'imagenet', 'weights/ViT-B_16.npz')
+  others = zip_(field('model.name', names), field('init_from', weights))
+  arms = [one_view_twice(base), CSDNET]
+  return product(arms, chain([{}], others))
+
+
+def _around(*sweeps):
+  """CSDNet as it is, then what of the sweeps' product changes it."""
+
+  def arms(base):
+    now = config_lib.flat(base.to_dict())
+    others = [
+      overrides
+      for overrides in product(*(field(key, values) for key, values in sweeps))
+      if any(now[key] != value for key, value in overrides.items())
+    ]
+    return chain([CSDNET], product([CSDNET], others))
+
+  return Grid(arms)
+
+
+def _sweep(name, *values):
+  return f'method.csdnet.{name}', values
+
+
+GRIDS = {
+  'leaves': Grid(leaves),
+  'components': Grid(components),
+  'baselines': Grid(baselines),
+  'tuning': Grid(tuning, seeds=2),
+  'soy_ageing': Grid(soy_ageing, config='configs/soy_ageing.py'),
+  'backbone': Grid(backbone),
+  'queue_length': _around(
+    _sweep('queue', 0, 64, 128, 256, 512, 1024, 2048, 4096)
+  ),
+  'margin': _around(_sweep('margin', 0.0, 0.2, 0.4, 0.6, 0.8)),
+  'alpha': _around(_sweep('alpha', 0.0, 0.1, 0.3, 1.0, 3.0)),
+  'beta': _around(_sweep('beta', 0.0, 0.1, 0.3, 1.0, 3.0)),
+  'temperature': _around(_sweep('temperature', 1.0, 2.0, 4.0, 8.0)),
+  'ssdp_mode': _around(_sweep('mode', 'spotlight', 'erase', 'views', 'none')),
+  'saliency': _around(_sweep('saliency', 'similarity', 'margin')),
+  'kernel': _around(
+    _sweep('kernel', 'content', 'box'), _sweep('kernel_size', 3, 5)
+  ),
+  'hidden_area': _around(
+    _sweep('hidden', (0.05, 0.15), (0.15, 0.45), (0.3, 0.6), (0.45, 0.75))
+  ),
+  'direction': _around(
+    _sweep('direction', 'symmetric', 'raw_to_aug', 'aug_to_raw')
+  ),
+  'averaging': _around(
+    _sweep('averaging', 'separate', 'joint'),
+    _sweep('exclude_same_image', False, True),
+  ),
+}

@@ -1,0 +1,263 @@
+"""What a grid is made of: override dicts, and what joins them.
+
+A grid is a function of the config that its points start from. It yields one
+dict for each arm, `{'method.csdnet.queue': 0}`; the first is its baseline.
+
+>>> queues = [{'queue': 0}, {'queue': 64}]
+>>> list(product(queues, seeds(2)))[1]
+{'queue': 0, 'seed': 1}
+>>> list(zip_(queues, [{'margin': 0.2}, {'margin': 0.4}]))[1]
+{'queue': 64, 'margin': 0.4}
+>>> list(chain(queues, [{'queue': 256}]))[2]
+{'queue': 256}
+"""
+
+import hashlib
+import importlib
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from csdnet_jax import config as config_lib
+from csdnet_jax.errors import UserError
+
+Overrides = dict[str, Any]
+
+
+class Grid(NamedTuple):
+  """A question, as runs that answer it.
+
+  Attributes:
+    arms: `(config) -> override dicts`, the first of them the baseline.
+    config: the file that the points start from.
+    seeds: each arm runs with seeds 0 to seeds - 1.
+  """
+
+  arms: Callable[[ml_collections.ConfigDict], Iterable[Overrides]]
+  config: str = 'configs/folder.py'
+  seeds: int = 5
+
+
+class Point(NamedTuple):
+  """One run of a grid.
+
+  Attributes:
+    grid: the grid's name, such as 'components'.
+    arm: the slug of what is done, without the seed and the data.
+    baseline: the arm that the others are compared with.
+    overrides: the fields that the grid sets in this point.
+    seed: of the run.
+    set: the name of the data set.
+    hash: 8 hexadecimal digits of the resolved config, see `identity`.
+    name: of the workdir: the slug of all overrides, and the hash.
+    arguments: `--config=...` and all overrides, for `csdnet_jax.main`.
+  """
+
+  grid: str
+  arm: str
+  baseline: str
+  overrides: tuple[str, ...]
+  seed: int
+  set: str
+  hash: str
+  name: str
+  arguments: tuple[str, ...]
+
+  def command(self, workdir: pathlib.Path, python: str = 'python') -> list[str]:
+    """Returns the command that runs the point in `workdir/name`."""
+    where = f'--workdir={workdir / self.name}'
+    return [python, '-m', 'csdnet_jax.main', *self.arguments, where]
+
+
+def product(*grids: Iterable[Overrides]) -> Iterator[Overrides]:
+  """Every combination; the last grid varies fastest and overrides last."""
+  return map(_merge, itertools.product(*map(list, grids)))
+
+
+def zip_(*grids: Iterable[Overrides]) -> Iterator[Overrides]:
+  """Side by side; a ValueError if one is longer than another."""
+  return map(_merge, zip(*grids, strict=True))
+
+
+def chain(*grids: Iterable[Overrides]) -> Iterator[Overrides]:
+  """One after the other."""
+  return itertools.chain(*grids)
+
+
+def seeds(n: int) -> Iterator[Overrides]:
+  """Seeds 0 to n - 1."""
+  return ({'seed': i} for i in range(n))
+
+
+def field(key: str, values: Iterable[Any]) -> Iterator[Overrides]:
+  """One field over its values."""
+  return ({key: value} for value in values)
+
+
+def _merge(parts: Iterable[Overrides]) -> Overrides:
+  return {key: value for part in parts for key, value in part.items()}
+
+
+def slug(overrides: Overrides) -> str:
+  """A name that a file may have.
+
+  >>> slug({'method.name': 'csdnet', 'method.csdnet.hidden': (0.1, 0.3)})
+  'csdnet_hidden-0.1-0.3'
+  """
+  words = []
+  for key, value in overrides.items():
+    values = value if isinstance(value, tuple) else (value,)
+    text = '-'.join(
+      f'{v:g}' if isinstance(v, float) else str(v).replace('/', '-').lower()
+      for v in values
+    )
+    last = key.rpartition('.')[2]
+    words.append(text if last == 'name' else f'{last}-{text}')
+  return '_'.join(words)
+
+
+def arm_of(overrides: Overrides) -> str:
+  """What is done, whatever the seed and on whatever data."""
+  return slug(
+    {
+      key: value
+      for key, value in overrides.items()
+      if key != 'seed' and not key.startswith('data.')
+    }
+  )
+
+
+def find(name: str) -> tuple[str, Grid]:
+  """Returns a grid's own name and the grid.
+
+  Args:
+    name: 'csdnet:components' is `GRIDS['components']` of experiments/csdnet.py.
+
+  Raises:
+    UserError: if there is none of that name.
+  """
+  module, _, own = name.partition(':')
+  here = pathlib.Path(__file__).parent
+  grids = {}
+  if module.isidentifier() and (here / f'{module}.py').exists():
+    loaded = importlib.import_module(f'experiments.{module}')
+    grids = getattr(loaded, 'GRIDS', {})
+  if not grids:
+    raise UserError(
+      f'--grid={name}: experiments/{module}.py holds no grids; say a file and '
+      'a grid, such as --grid=csdnet:components.'
+    )
+  if own not in grids:
+    raise UserError(
+      f'--grid={name}: experiments/{module}.py has no grid {own!r}; its grids '
+      f'are {", ".join(grids)}.{config_lib.nearest(own, grids)}'
+    )
+  return own, grids[own]
+
+
+def expand(
+  name: str,
+  grid: Grid,
+  arguments: Sequence[str] = (),
+  *,
+  seeds_of_each: int | None = None,
+) -> list[Point]:
+  """Returns the points of a grid, checked, those of seed 0 first.
+
+  Args:
+    name: of the grid.
+    grid: to be expanded.
+    arguments: `--config=FILE` in place of the grid's, and
+      `--config.key=value`, which go before the grid's own overrides.
+    seeds_of_each: in place of the grid's.
+
+  Raises:
+    UserError: for a field that is unknown, of another type or out of its range.
+  """
+  if not any(a.startswith('--config=') for a in arguments):
+    arguments = [f'--config={grid.config}', *arguments]
+  base = resolve(arguments)
+  arms = list(grid.arms(base))
+  baseline = arm_of(arms[0])
+  points = []
+  n = grid.seeds if seeds_of_each is None else seeds_of_each
+  for overrides in product(seeds(n), arms):
+    overrides['seed'] = overrides.pop('seed')  # Last in the name.
+    flags_ = [f'--config.{key}={value}' for key, value in overrides.items()]
+    whole = (*arguments, *flags_)
+    config = resolve(whole)
+    config_lib.validate(config)
+    digest = hash_of(set_of(config), identity(config))
+    points.append(
+      Point(
+        name, arm_of(overrides), baseline, tuple(overrides), config.seed,
+        set_of(config), digest, f'{slug(overrides)}-{digest}', whole,
+      )
+    )  # fmt: skip
+  return points
+
+
+def resolve(arguments: Sequence[str]) -> ml_collections.ConfigDict:
+  """Returns the config that `csdnet_jax.main` makes of these flags.
+
+  Raises:
+    UserError: for a file that is absent, or a flag that is no field of it.
+  """
+  file = [a for a in arguments if a.startswith('--config=')][-1]
+  path = file.partition('=')[2].partition(':')[0]
+  if not pathlib.Path(path).exists():
+    raise UserError(f'There is no config file {path}; see configs/.')
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    'config', flag_values=values, sys_argv=[*arguments]
+  )
+  try:
+    rest = values([sys.argv[0], *arguments])[1:]
+  except (
+    AttributeError, KeyError, TypeError, ValueError, flags.Error
+  ) as error:  # fmt: skip
+    known = config_lib.flat(config_lib.default().to_dict())
+    for argument in arguments:
+      key = argument.partition('=')[0].removeprefix('--config.')
+      if argument.startswith('--config.') and key not in known:
+        hint = config_lib.nearest(key, known)
+        raise UserError(f'The config has no field {key!r}.{hint}') from error
+    raise UserError(f'{str(error).splitlines()[0]}; check --config.') from error
+  if rest:
+    raise UserError(
+      f'Cannot use the argument {rest[0]!r}; fields of the config are set by '
+      '--config.key=value.'
+    )
+  return values.config
+
+
+def set_of(config) -> str:
+  """The name of the data set, without the path of this machine."""
+  if config.data.source == 'leaves':
+    return 'leaves'
+  return config.data.name or pathlib.Path(config.data.root).name
+
+
+def identity(config) -> dict[str, Any]:
+  """The flat config without what changes no figure: paths, logging."""
+  return {
+    key: value
+    for key, value in config_lib.flat(config.to_dict()).items()
+    if key != 'data.root'
+    and not any(
+      key == k or key.startswith(k + '.') for k in config_lib.LOGGING_KEYS
+    )
+  }
+
+
+def hash_of(*parts) -> str:
+  """Returns 8 hexadecimal digits of plain data."""
+  text = json.dumps(parts, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]

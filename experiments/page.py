@@ -1,0 +1,157 @@
+"""The report of finished grids as one HTML page that loads nothing."""
+
+import base64
+import html
+import io
+import json
+
+import matplotlib
+import matplotlib.figure
+
+from experiments.text import between, describe, number, spread
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+  max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem; }
+h1 { font-weight: 600; font-size: 1.6rem; margin-bottom: .2rem; }
+h2 { font-weight: 600; font-size: 1.15rem; margin: 2.5rem 0 .2rem;
+  border-top: 1px solid #ddd; padding-top: 1.2rem; }
+p { color: #555; max-width: 46rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0;
+  font-variant-numeric: tabular-nums; }
+th { text-align: right; font-weight: 600; border-bottom: 2px solid #222; }
+td { text-align: right; border-bottom: 1px solid #eee; }
+th, td { padding: .3rem .7rem; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0;
+  white-space: normal; overflow-wrap: anywhere; }
+tr.baseline td { background: #f4f4f4; }
+img { width: 100%; height: auto; margin: .5rem 0; }
+code, pre { font-size: .85rem; }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; }
+details { margin: .6rem 0; } summary { cursor: pointer; color: #555; }
+"""
+
+_METHOD = (
+  'Intervals are 95 % percentile intervals of a paired bootstrap over seeds '
+  'and images, 2,000 resamples; with few seeds they are too narrow. The '
+  'difference is from the baseline, in percentage points, under the same seeds '
+  'on the same images.'
+)
+
+
+def page(title: str, tables) -> str:
+  """Returns the page.
+
+  Args:
+    title: of the grids.
+    tables: of `collect.tables`.
+  """
+  body = ''.join(_section(table) for table in tables)
+  return (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    f'<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n'
+    f'<body><h1>{html.escape(title)}</h1>\n<p>{_METHOD}</p>\n{body}'
+    '</body></html>\n'
+  )
+
+
+def _section(table) -> str:
+  rows = []
+  for arm in table.arms:
+    base = arm.name == table.baseline
+    ends = None if arm.low is None else (arm.low, arm.high)
+    cells = (
+      arm.name + ' (baseline)' * base, str(len(arm.seeds)),
+      spread(arm.mean, arm.sd), between(arm.spread), number(arm.diff, '+'),
+      between(ends, '+'),
+    )  # fmt: skip
+    cells = ''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)
+    rows.append(f'<tr{" class=baseline" * base}>{cells}</tr>\n')
+  heads = ('arm', 'n', 'top-1', '95 %', 'difference', '95 %')
+  head = ''.join(f'<th>{name}</th>' for name in heads)
+  return (
+    f'<h2>{html.escape(table.set)}</h2>\n'
+    f'<p>{html.escape(describe(table))}</p>\n{_picture(table)}'
+    f'<div class="wide"><table><tr>{head}</tr>\n{"".join(rows)}</table></div>\n'
+    f'{_runs(table)}'
+  )
+
+
+def _runs(table) -> str:
+  """What is needed to run the arms again, folded away."""
+  commands = [row['command'] for arm in table.arms for row in arm.rows]
+  rows = [row for arm in table.arms for row in arm.rows]
+  devices = sorted({row['devices'] for row in rows})
+  packages = {json.dumps(row['packages'], sort_keys=True) for row in rows}
+  versions = [
+    ', '.join(f'{name} {version}' for name, version in json.loads(p).items())
+    for p in sorted(packages)
+  ]
+  text = '\n'.join(f'python -m {command}' for command in commands)
+  hours = sum(row['seconds'] for row in rows) / 3600
+  return (
+    f'<details><summary>{len(rows)} runs, {hours:.1f} hours on '
+    f'{html.escape(", ".join(devices))}: commands and versions</summary>\n'
+    f'<pre>{html.escape(text)}</pre>\n'
+    f'<p>{html.escape("; ".join(versions))}</p></details>\n'
+  )
+
+
+def _picture(table) -> str:
+  """Top-1 and differences, an arm a line, as an inline SVG."""
+  rows = len(table.arms)
+  settings = {
+    'font.size': 9, 'svg.hashsalt': 'report', 'svg.fonttype': 'path',
+    'font.family': 'DejaVu Sans',
+  }  # fmt: skip
+  with matplotlib.rc_context(settings):
+    figure = matplotlib.figure.Figure(
+      figsize=(9, 1.0 + 0.32 * rows), layout='constrained'
+    )
+    left, right = figure.subplots(1, 2, sharey=True)
+    for y, arm in enumerate(table.arms):
+      base = arm.name == table.baseline
+      values = list(arm.seeds.values())
+      left.plot(values, [y] * len(values), '|', color='0.6', markersize=8)
+      _dot(left, arm.mean, arm.spread, y, base)
+      if arm.diff is not None:
+        ends = None if arm.low is None else (arm.low, arm.high)
+        _dot(right, arm.diff, ends, y, base)
+    right.axvline(0, color='0.5', linewidth=0.8, linestyle='--')
+    left.set_yticks(range(rows), [_label(arm.name) for arm in table.arms])
+    left.set_ylim(rows - 0.5, -0.5)
+    left.set_xlabel('top-1, percent (ticks: single seeds)')
+    right.set_xlabel('difference from the baseline, points')
+    for axes in (left, right):
+      axes.spines[['top', 'right', 'left']].set_visible(False)
+      axes.tick_params(left=False)
+      axes.grid(axis='y', color='0.92')
+      axes.set_axisbelow(True)
+    file = io.BytesIO()
+    figure.savefig(file, format='svg', metadata={'Date': None})
+  # An image of its own: the identifiers of two inline SVGs would collide.
+  data = base64.b64encode(file.getvalue()).decode()
+  text = html.escape(f'Top-1 and differences of the arms on {table.set}')
+  return f'<img alt="{text}" src="data:image/svg+xml;base64,{data}">\n'
+
+
+def _dot(axes, x, ends, y, base) -> None:
+  if ends:
+    axes.plot(ends, (y, y), '-', color='0.15', linewidth=1.4)
+  face = 'white' if base else '0.15'
+  axes.plot([x], [y], 'o', color='0.15', markerfacecolor=face, markersize=5)
+
+
+def _label(arm: str, width: int = 34) -> str:
+  """Breaks a long name at its underscores; a $ would start mathematics."""
+  lines = ['']
+  for word in arm.replace('$', r'\$').split('_'):
+    longer = f'{lines[-1]}_{word}' if lines[-1] else word
+    if len(longer) > width and lines[-1]:
+      lines.append(word)
+    else:
+      lines[-1] = longer
+  return '\n'.join(lines)

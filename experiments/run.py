@@ -1,0 +1,304 @@
+r"""Runs a grid: `python -m experiments.run --grid=csdnet:components`.
+
+  python -m experiments.run --grid=csdnet:components \
+    --config.data.root=my_leaves --workdir=runs/components
+
+Each point is a process of its own, `python -m csdnet_jax.main ...`, in a folder
+of the workdir. What is finished is skipped, what was stopped or killed goes on,
+a failure is recorded and the rest is done. Each finished point appends one line
+to experiments/results/GRID.jsonl. --dry_run prints one command for each point,
+for a scheduler's array or a colleague, and needs no data.
+"""
+
+import argparse
+import contextlib
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import rich.live
+import rich.table
+
+from csdnet_jax import writers
+from csdnet_jax.errors import UserError
+from csdnet_jax.terminal import console, say
+from experiments import grid as grid_lib, results
+from experiments.grid import Point
+
+DONE, FAILED, RUNNING, STOPPED = 'done', 'failed', 'running', 'stopped'
+
+
+def local(
+  points: Iterable[Point], workdir: pathlib.Path, stop: Callable[[], bool]
+) -> Iterator[tuple[Point, str]]:
+  """Runs points one after the other on this computer.
+
+  Args:
+    points: to be run, taken one at a time.
+    workdir: of the grid.
+    stop: whether to end now; a running point is told to save first.
+
+  Yields:
+    (point, RUNNING) when it starts and, when it ends, what `outcome` says.
+  """
+  for point in points:
+    yield point, RUNNING
+    yield point, execute(point, workdir, stop)
+
+
+def execute(
+  point: Point, workdir: pathlib.Path, stop: Callable[[], bool]
+) -> str:
+  """Runs a point in a process of its own and returns DONE, FAILED or STOPPED.
+
+  What it prints goes to `log.txt` in its workdir.
+  """
+  folder = workdir / point.name
+  folder.mkdir(parents=True, exist_ok=True)
+  command = point.command(workdir, sys.executable)
+  with open(folder / 'log.txt', 'a', encoding='utf-8') as log:
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    told = False
+    try:
+      while process.poll() is None:
+        if stop() and not told:
+          process.terminate()
+          told = True
+        time.sleep(0.1)
+    finally:
+      if process.poll() is None:
+        process.terminate()
+        process.wait()
+  if (folder / 'summary.json').exists():
+    return DONE
+  return STOPPED if told or process.returncode == 0 else FAILED
+
+
+def prepare(point: Point, workdir: pathlib.Path) -> dict[str, str]:
+  """Notes the code that a point starts with; returns its digests.
+
+  Raises:
+    UserError: if it was begun by other code, whose figures these would not be.
+  """
+  code = results.code_of(grid_lib.resolve(point.arguments))
+  folder = workdir / point.name
+  path = folder / 'code.json'
+  if path.exists():
+    begun = results.load(path)
+    changed = [name for name in code if begun.get(name) != code[name]]
+    if changed:
+      raise UserError(
+        f'{folder} was begun by other code ({changed[0]}.py has changed); '
+        'remove it, or choose another --workdir.'
+      )
+  folder.mkdir(parents=True, exist_ok=True)
+  writers.write_json(path, code)
+  return code
+
+
+def last_words(folder: pathlib.Path) -> str:
+  """Returns the line that says why a run failed."""
+  path = folder / 'log.txt'
+  lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+  lines = [line.strip() for line in lines if line.strip()]
+  errors = [line for line in lines if line.startswith('error:')]
+  return (errors or lines or ['it printed nothing'])[-1]
+
+
+class Board:
+  """The live table: an arm a row, a seed a column."""
+
+  def __init__(self, points: list[Point]):
+    self._cells = dict.fromkeys(points, '')
+    self._rows = list(dict.fromkeys(self._row(point) for point in points))
+    self._seeds = sorted({point.seed for point in points})
+    self._clock = time.monotonic()
+
+  @staticmethod
+  def _row(point: Point) -> str:
+    return f'{point.set} {point.arm}'.strip()
+
+  def show(self, point: Point, text: str) -> None:
+    """Changes a cell; without a terminal it is a line instead."""
+    self._cells[point] = text
+    if not console.is_terminal:
+      say(f'{point.name}: {text}')
+
+  def __rich__(self) -> rich.table.Table:
+    minutes = (time.monotonic() - self._clock) / 60
+    ended = sum(x not in ('', RUNNING) for x in self._cells.values())
+    table = rich.table.Table(
+      title=f'{ended} of {len(self._cells)} points, {minutes:.0f} minutes',
+      title_justify='left',
+    )
+    table.add_column('top-1, percent')
+    for seed in self._seeds:
+      table.add_column(f'seed {seed}', justify='right')
+    at = {(self._row(p), p.seed): text for p, text in self._cells.items()}
+    for row in self._rows:
+      table.add_row(row, *(at.get((row, seed), '') for seed in self._seeds))
+    return table
+
+
+def run(
+  points: list[Point],
+  workdir: pathlib.Path,
+  path: pathlib.Path,
+  *,
+  launch: Callable = local,
+  budget_minutes: float | None = None,
+  stop: Callable[[], bool] = lambda: False,
+) -> dict[Point, str]:
+  """Runs what of a grid is not finished yet.
+
+  Args:
+    points: of the grid.
+    workdir: holds a folder for each, and `failures.json`.
+    path: of the results, to which finished points are appended.
+    launch: `local`, or `launch_ray.launch`.
+    budget_minutes: after which no point is started.
+    stop: whether to end now.
+
+  Returns:
+    What became of each point: DONE, FAILED, STOPPED, or '' if not started.
+  """
+  clock, code = time.monotonic(), {}
+  kept = {row['hash']: row for row in results.read(path)}
+  became, failures = dict.fromkeys(points, ''), {}
+  board = Board(points)
+
+  def finish(point):
+    row = results.record(point, workdir / point.name, code[point])
+    results.append(path, row)
+    became[point] = DONE
+    board.show(point, f'{row["summary"]["top1"]:.1f}')
+
+  def fail(point, why):
+    became[point], failures[point.name] = FAILED, why
+    board.show(point, f'{FAILED}: {why}')
+
+  def waiting():
+    """Yields what is to be run, as long as there is time."""
+    for point in points:
+      if became[point]:
+        continue
+      late = budget_minutes is not None and (
+        time.monotonic() - clock > 60 * budget_minutes
+      )
+      if late or stop():
+        return
+      try:
+        code[point] = prepare(point, workdir)
+      except UserError as error:
+        fail(point, str(error))
+        continue
+      if (workdir / point.name / 'summary.json').exists():
+        # It ended, but was not recorded any more.
+        finish(point)
+        continue
+      yield point
+
+  with contextlib.ExitStack() as stack:
+    if console.is_terminal:
+      stack.enter_context(rich.live.Live(board, console=console))
+    for point in points:
+      row = kept.get(point.hash)
+      now = results.code_of(grid_lib.resolve(point.arguments))
+      if row and row['code'] == now:
+        became[point] = DONE
+        board.show(point, f'{row["summary"]["top1"]:.1f}')
+    for point, state in launch(waiting(), workdir, stop):
+      if state == DONE:
+        finish(point)
+      elif state == FAILED:
+        fail(point, last_words(workdir / point.name))
+      else:
+        became[point] = state
+        board.show(point, state)
+  if failures:
+    writers.write_json(workdir / 'failures.json', failures)
+  else:
+    (workdir / 'failures.json').unlink(missing_ok=True)
+  return became
+
+
+@contextlib.contextmanager
+def signals():
+  """Yields `() -> whether SIGINT or SIGTERM has come`."""
+  came = []
+  numbers = (signal.SIGINT, signal.SIGTERM)
+  old = [signal.signal(n, lambda number, _: came.append(number))
+         for n in numbers]  # fmt: skip
+  try:
+    yield lambda: bool(came)
+  finally:
+    for number, handler in zip(numbers, old, strict=True):
+      signal.signal(number, handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m experiments.run',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+    epilog='--config=FILE and --config.key=value are as in csdnet_jax.main.',
+  )
+  parser.add_argument('--grid', required=True, metavar='FILE:NAME')
+  parser.add_argument('--workdir', type=pathlib.Path, metavar='DIR')
+  parser.add_argument('--results', type=pathlib.Path, metavar='FILE')
+  parser.add_argument(
+    '--seeds', type=int, metavar='N', help='0 to N - 1, not as many as the grid'
+  )
+  parser.add_argument('--dry_run', action='store_true')
+  parser.add_argument('--budget_minutes', type=float, metavar='N')
+  parser.add_argument('--launcher', choices=('local', 'ray'), default='local')
+  return parser
+
+
+def main(argv: Sequence[str]) -> int:
+  """Expands the grid, runs it, and says how it went.
+
+  Returns:
+    The exit status: 0 if all is done or was stopped, 1 if points failed.
+  """
+  args, rest = _parser().parse_known_args(argv)
+  name, grid = grid_lib.find(args.grid)
+  points = grid_lib.expand(name, grid, rest, seeds_of_each=args.seeds)
+  workdir = args.workdir or pathlib.Path('runs') / name
+  if args.dry_run:
+    for point in points:
+      print(shlex.join(point.command(workdir)))
+    return 0
+  path = args.results or results.RESULTS / f'{name}.jsonl'
+  launch = local
+  if args.launcher == 'ray':
+    from experiments import launch_ray
+
+    launch = launch_ray.launch
+  with signals() as stop:
+    became = run(
+      points, workdir, path, launch=launch,
+      budget_minutes=args.budget_minutes, stop=stop,
+    )  # fmt: skip
+  states = list(became.values())
+  say(
+    f'{states.count(DONE)} of {len(points)} points are done, '
+    f'{states.count(FAILED)} failed; the results are in {path}.'
+  )
+  if states.count(FAILED):
+    say(f'Why they failed is in {workdir / "failures.json"}.')
+  if states.count(DONE) < len(points):
+    say('The same command continues.')
+  return 1 if states.count(FAILED) else 0
+
+
+if __name__ == '__main__':
+  try:
+    sys.exit(main(sys.argv[1:]))
+  except UserError as error:
+    sys.exit(f'error: {error}')

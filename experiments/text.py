@@ -1,0 +1,110 @@
+"""Tables of finished grids as text: Markdown, CSV, and the README's table."""
+
+import csv
+import pathlib
+import statistics
+
+COLUMNS = ('arm', 'n', 'mean', 'sd', 'diff', 'low', 'high')
+
+
+def number(value: float | None, sign: str = '') -> str:
+  """Percent with one digit, '' for None.
+
+  >>> number(61.84), number(2.5, '+'), number(None)
+  ('61.8', '+2.5', '')
+  """
+  return '' if value is None else f'{value:{sign}.1f}'
+
+
+def spread(mean: float, sd: float | None) -> str:
+  """The mean with its standard deviation over seeds, where there is one."""
+  return number(mean) + (f' ± {number(sd)}' if sd is not None else '')
+
+
+def markdown(table) -> str:
+  """Returns a heading and the table of a set."""
+  lines = [
+    f'### {table.set}', '', describe(table), '',
+    '| arm | n | top-1 | 95 % | difference | 95 % |',
+    '|---|---:|---:|---:|---:|---:|',
+  ]  # fmt: skip
+  for arm in table.arms:
+    base = ' (baseline)' if arm.name == table.baseline else ''
+    lines.append(
+      f'| {arm.name}{base} | {len(arm.seeds)} | {spread(arm.mean, arm.sd)} | '
+      f'{between(arm.spread)} | {number(arm.diff, "+")} | '
+      f'{between(arm.low is not None and (arm.low, arm.high), "+")} |'
+    )
+  return '\n'.join(lines) + '\n'
+
+
+def between(ends, sign: str = '') -> str:
+  """An interval, '' where there is none."""
+  if not ends:
+    return ''
+  return f'{number(ends[0], sign)} to {number(ends[1], sign)}'
+
+
+def describe(table) -> str:
+  """Returns what the figures of a table are, in sentences."""
+  part = {'test': 'test', 'val': 'validation'}[table.part]
+  text = f'Top-1 in percent on {table.images} {part} images, last epoch'
+  if table.stages > 1:
+    text += f', the mean of {table.stages} sets'
+  text += '; mean ± standard deviation over n seeds.'
+  fewer = [a.name for a in table.arms if a.diff is not None
+           and a.shared < len(a.seeds)]  # fmt: skip
+  if fewer:
+    text += (
+      ' Differences are over the seeds that the baseline has too, fewer for '
+      f'{", ".join(fewer)}.'
+    )
+  if any(a.spread and len(a.seeds) < 2 for a in table.arms):
+    text += ' With one seed the interval is over the images alone.'
+  if table.unfinished:
+    text += f' Not finished: {", ".join(table.unfinished)}.'
+  return text
+
+
+def write_csv(path: pathlib.Path, table) -> None:
+  """Writes the arms; an absent figure is an empty field."""
+  with open(path, 'w', newline='', encoding='utf-8') as file:
+    lines = csv.writer(file)
+    lines.writerow(COLUMNS)
+    for arm in table.arms:
+      figures = (arm.mean, arm.sd, arm.diff, arm.low, arm.high)
+      exact = ['' if x is None else f'{x:.4f}' for x in figures]
+      lines.writerow([arm.name, len(arm.seeds), *exact])
+
+
+def readme_table(tables) -> str:
+  """Returns the README's table: a row for each set and arm."""
+  lines = [
+    '| set | arm | epochs | images through the network, per training image '
+    '| seeds | top-1 | difference (95 %) | mean per class | kNN, linear probe '
+    'at start | minutes |',
+    '|---|---|---|---|---|---|---|---|---|---|',
+  ]
+  for table in tables:
+    for arm in table.arms:
+      config = arm.rows[0]['config']
+      start = arm.rows[0]['summary']['start']
+      per_class = [row['summary']['mean_per_class'] for row in arm.rows]
+      sd = statistics.stdev(per_class) if len(per_class) > 1 else None
+      minutes = statistics.median(row['seconds'] for row in arm.rows) / 60
+      ends = between(arm.low is not None and (arm.low, arm.high), '+')
+      lines.append(
+        f'| {table.set} | {arm.name} | {config["epochs"]:g} | '
+        f'{config["epochs"] * forwards(config):g} | {len(arm.seeds)} | '
+        f'{spread(arm.mean, arm.sd)} | {number(arm.diff, "+")}'
+        f'{f" ({ends})" if ends else ""} | '
+        f'{spread(statistics.mean(per_class), sd)} | {start["knn"]:.1f}, '
+        f'{start["linear_probe"]:.1f} | {minutes:.0f} |'
+      )
+  return '\n'.join(lines) + '\n'
+
+
+def forwards(config: dict) -> int:
+  """Images through the network for each training image of an epoch."""
+  one = config['method.name'] == 'supervised'
+  return config['method.supervised.views'] if one else 2

@@ -1,0 +1,14 @@
+"""A Ray cluster of two workers on this computer, until stdin is closed."""
+
+import sys
+
+from ray.cluster_utils import Cluster
+
+if __name__ == '__main__':
+  store = {'num_cpus': 1, 'object_store_memory': 80 * 2**20}
+  cluster = Cluster(initialize_head=True, head_node_args=store)
+  cluster.add_node(**store)
+  cluster.wait_for_nodes()
+  print(f'address {cluster.address}', flush=True)
+  sys.stdin.read()
+  cluster.shutdown()

@@ -1,0 +1,195 @@
+"""A grid is run point by point: skipped, resumed, recorded, stopped."""
+
+import importlib.util
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import grid as grid_lib, results, run as run_lib
+
+import command
+
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:the load_module:DeprecationWarning'
+)
+GRID = '--grid=csdnet:leaves'
+
+
+@pytest.fixture
+def points():
+  name, grid = grid_lib.find('csdnet:leaves')
+  return grid_lib.expand(name, grid, command.flags(), seeds_of_each=1)
+
+
+def _finish(point, workdir, top1=50.0):
+  """Leaves what a finished run leaves, as far as a line of results needs it."""
+  folder = workdir / point.name
+  start = {'seconds': 1.0, 'command': 'python -m x', 'devices': 'cpu'}
+  texts = {
+    'environment.json': json.dumps({'starts': [start | {'packages': {}}]}),
+    'predictions.csv': 'image,label,prediction,top5\na,0,0,1\nb,1,0,1\n',
+    'summary.json': json.dumps({'top1': top1}),
+  }
+  for name, content in texts.items():
+    (folder / name).write_text(content)
+
+
+def _launch(outcomes):
+  """A launcher that trains nothing."""
+
+  def launch(points, workdir, stop):
+    for point in points:
+      outcome = outcomes.pop(0)
+      (workdir / point.name / 'log.txt').write_text('x\nerror: It broke.\ny\n')
+      if outcome == run_lib.DONE:
+        _finish(point, workdir)
+      yield point, outcome
+
+  return launch
+
+
+def test_a_failure_is_recorded_and_the_rest_is_done(points, tmp_path):
+  path = tmp_path / 'r.jsonl'
+  launch = _launch([run_lib.FAILED, run_lib.DONE])
+  became = run_lib.run(points, tmp_path, path, launch=launch)
+  assert list(became.values()) == [run_lib.FAILED, run_lib.DONE]
+  failures = json.loads((tmp_path / 'failures.json').read_text())
+  assert failures == {points[0].name: 'error: It broke.'}
+  # The same command tries it again, and that one alone.
+  became = run_lib.run(points, tmp_path, path, launch=_launch([run_lib.DONE]))
+  assert set(became.values()) == {run_lib.DONE}
+  assert not (tmp_path / 'failures.json').exists()
+  rows = results.read(path)
+  assert [row['arm'] for row in rows] == [p.arm for p in reversed(points)]
+  assert results.bits(rows[0]['test']).tolist() == [True, False]
+  assert not any('root' in key for key in rows[0]['config'])
+
+
+def test_what_ended_without_its_line_is_recorded(points, tmp_path):
+  run_lib.prepare(points[0], tmp_path)
+  _finish(points[0], tmp_path)
+  path = tmp_path / 'r.jsonl'
+  run_lib.run(points, tmp_path, path, launch=_launch([run_lib.DONE]))
+  assert len(results.read(path)) == 2
+
+
+def test_no_point_starts_after_the_budget_or_a_signal(points, tmp_path):
+  for ended in ({'budget_minutes': -1.0}, {'stop': lambda: True}):
+    became = run_lib.run(
+      points, tmp_path, tmp_path / 'r.jsonl', launch=_launch([]), **ended
+    )
+    assert set(became.values()) == {''}
+
+
+def test_a_point_begun_by_other_code_is_refused(points, tmp_path):
+  code = run_lib.prepare(points[0], tmp_path)
+  path = tmp_path / points[0].name / 'code.json'
+  path.write_text(json.dumps(code | {'step': 'other'}))
+  launch = _launch([run_lib.DONE])
+  became = run_lib.run(points, tmp_path, tmp_path / 'r.jsonl', launch=launch)
+  assert became[points[0]] == run_lib.FAILED
+  assert 'step.py has changed' in (tmp_path / 'failures.json').read_text()
+
+
+def test_a_dry_run_prints_commands_that_make_the_same_config(points, capsys):
+  args = [GRID, *command.flags(), '--seeds=1', '--dry_run', '--workdir=w']
+  assert run_lib.main(args) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == len(points)
+  for line, point in zip(lines, points, strict=True):
+    python, m, module, *arguments, workdir = shlex.split(line)
+    assert (python, m, module) == ('python', '-m', 'csdnet_jax.main')
+    assert workdir == f'--workdir=w/{point.name}'
+    config = grid_lib.resolve(arguments)
+    found = grid_lib.hash_of(grid_lib.set_of(config), grid_lib.identity(config))
+    assert found == point.hash
+
+
+def _start(tmp_path, *args, env=None, **fields):
+  fields = {'data.cache': tmp_path / 'cache', 'log_every': 1} | fields
+  flags = [*command.flags(**fields), '--seeds=1', f'--workdir={tmp_path / "w"}']
+  return subprocess.Popen(
+    [sys.executable, '-m', 'experiments.run', GRID, *flags,
+     f'--results={tmp_path / "r.jsonl"}', *args],
+    cwd=command.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    text=True, start_new_session=True,
+    env=os.environ | {'JAX_NUM_CPU_DEVICES': '1', 'COLUMNS': '500'}
+    | (env or {}),
+  )  # fmt: skip
+
+
+def _training(tmp_path, process):
+  """Waits until a point has trained a step."""
+  deadline = time.monotonic() + 300
+  while not any(
+    path.stat().st_size for path in tmp_path.glob('w/*/metrics.jsonl')
+  ):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_a_grid_stopped_in_the_middle_goes_on(number, tmp_path):
+  process = _start(tmp_path)
+  _training(tmp_path, process)
+  if number == signal.SIGKILL:
+    os.killpg(process.pid, number)
+    process.communicate()
+  else:
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert 'The same command continues.' in output
+  assert len(results.read(tmp_path / 'r.jsonl')) < 2
+  process = _start(tmp_path)
+  output, _ = process.communicate(timeout=600)
+  assert process.returncode == 0, output
+  assert '2 of 2 points are done' in output
+  rows = results.read(tmp_path / 'r.jsonl')
+  assert len(rows) == 2
+  for row in rows:
+    right = results.bits(row['test']).mean()
+    assert 100 * right == pytest.approx(row['summary']['top1'])
+
+
+@pytest.mark.slow
+def test_a_point_that_cannot_run_fails_by_its_own_sentence(tmp_path):
+  process = _start(tmp_path, **{'model.name': 'no_such_net', 'epochs': 1.0})
+  output, _ = process.communicate(timeout=600)
+  assert process.returncode == 1, output
+  assert 'no model called' in (tmp_path / 'w' / 'failures.json').read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec('ray') is None, reason='ray is not installed'
+)
+def test_two_workers_of_a_ray_cluster(tmp_path):
+  script = command.ROOT / 'tests' / 'ray_cluster.py'
+  cluster = subprocess.Popen(
+    [sys.executable, str(script)], stdin=subprocess.PIPE, text=True,
+    stdout=subprocess.PIPE,
+    # Its workers' environment is the points'.
+    env=os.environ
+    | {'JAX_NUM_CPU_DEVICES': '1', 'RAY_USAGE_STATS_ENABLED': '0'},
+  )  # fmt: skip
+  try:
+    lines = iter(cluster.stdout.readline, '')
+    address = next(x.split()[1] for x in lines if x.startswith('address'))
+    env = {'RAY_ADDRESS': address}
+    process = _start(tmp_path, '--launcher=ray', env=env, epochs=1.0)
+    output, _ = process.communicate(timeout=600)
+  finally:
+    cluster.communicate()
+  assert process.returncode == 0, output
+  # The second starts before the first has ended.
+  events = [x for x in output.splitlines() if '_seed-0-' in x]
+  assert [x.endswith('running') for x in events] == [True] * 2 + [False] * 2
+  assert len(results.read(tmp_path / 'r.jsonl')) == 2

@@ -1,0 +1,174 @@
+"""Every grid expands, and each of its points can be trained."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from csdnet_jax import build as build_lib, models
+from csdnet_jax.errors import UserError
+from experiments import csdnet, grid as grid_lib
+from experiments.grid import chain, product, seeds, slug, zip_
+
+# ml_collections reads config files with it.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:the load_module:DeprecationWarning'
+)
+
+QUESTIONS = (
+  'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
+  'ssdp_mode', 'saliency', 'kernel', 'hidden_area', 'direction', 'averaging',
+  'backbone', 'soy_ageing', 'baselines', 'tuning', 'leaves',
+)  # fmt: skip
+
+
+def _expand(name, *arguments, n=1):
+  grid = csdnet.GRIDS[name]
+  return grid_lib.expand(name, grid, arguments, seeds_of_each=n)
+
+
+@pytest.fixture(scope='module')
+def abstract_models():
+  """Traces each network once, for all the grids."""
+  build = models.build
+
+  @functools.cache
+  def shapes(name, classes, size):
+    model = build(name, classes=classes, drop_rate=0.0, drop_path=0.0)
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), size))
+
+  def cached(name, *, classes, **rest):
+    def init(key, size):
+      del key
+      return jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), shapes(name, classes, size)
+      )
+
+    return build(name, classes=classes, **rest)._replace(init=init)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(build_lib.models, 'build', cached)
+    yield
+
+
+@pytest.mark.parametrize('name', QUESTIONS)
+def test_each_point_makes_its_train_state(name, abstract_models):
+  for point in _expand(name):
+    config = grid_lib.resolve(point.arguments)
+    run = build_lib.build(
+      config, classes=20, n_train=3000, devices=jax.devices()[:1]
+    )
+    state = jax.eval_shape(run.init)
+    assert state.params['head']['kernel'].shape[1] == 20
+    assert run.steps > 0
+
+
+def test_there_is_no_other_grid():
+  assert set(csdnet.GRIDS) == set(QUESTIONS)
+
+
+@pytest.mark.parametrize('name', QUESTIONS)
+def test_points_differ_and_the_baseline_is_one_of_them(name):
+  points = _expand(name, n=2)
+  assert len({p.name for p in points}) == len({p.hash for p in points})
+  assert len({p.name for p in points}) == len(points)
+  assert points[0].baseline in {p.arm for p in points}
+  # A budget that ends early leaves whole seeds.
+  assert [p.seed for p in points] == sorted(p.seed for p in points)
+  assert all(len(p.name) < 200 and '/' not in p.name for p in points)
+
+
+def test_components_are_all_eight():
+  configs = [grid_lib.resolve(p.arguments) for p in _expand('components')]
+  ours = [c.method.csdnet for c in configs if c.method.name == 'csdnet']
+  on = {(c.mode != 'none', c.alpha > 0, c.beta > 0) for c in ours}
+  assert on == set(itertools.product((False, True), repeat=3))
+  assert len(ours) == 8 and len(configs) == 11
+  assert all((c.queue > 0) == (c.alpha > 0) for c in ours)
+
+
+def test_equal_compute_is_twice_the_epochs_with_one_view():
+  arguments = '--config=configs/folder.py', '--config.epochs=10'
+  twice, once, two, *_ = (
+    grid_lib.resolve(p.arguments) for p in _expand('components', *arguments)
+  )
+  assert (twice.epochs, twice.optim.warmup) == (20.0, 2 * once.optim.warmup)
+  assert once.epochs == two.epochs == 10.0
+  assert [c.method.supervised.views for c in (twice, once, two)] == [1, 1, 2]
+
+
+def test_soy_ageing_has_five_stages_of_the_same_arms():
+  points = _expand('soy_ageing')
+  assert len({p.set for p in points}) == 5 and len(points) == 10
+  assert len({p.arm for p in points}) == 2
+
+
+def test_tuning_is_the_same_for_each_arm_and_never_on_test():
+  rates = {}
+  for point in _expand('tuning'):
+    config = grid_lib.resolve(point.arguments)
+    assert config.data.val_fraction == 0.34
+    rates.setdefault(point.arm.partition('_lr-')[0], set()).add(config.optim.lr)
+  assert len(rates) == 5
+  assert all(r == {1e-3, 3e-4, 3e-3} for r in map(_rounded, rates.values()))
+
+
+def _rounded(rates):
+  return {round(rate, 9) for rate in rates}
+
+
+def test_combinators():
+  a, b = [{'x': 1}, {'x': 2}], [{'y': 3}, {'y': 4}]
+  assert list(product(a, b))[1] == {'x': 1, 'y': 4}
+  assert list(product(a, [{'x': 9}])) == [{'x': 9}] * 2
+  assert list(zip_(a, b)) == [{'x': 1, 'y': 3}, {'x': 2, 'y': 4}]
+  assert list(chain(a, b)) == a + b
+  assert list(seeds(2)) == [{'seed': 0}, {'seed': 1}]
+  with pytest.raises(ValueError, match='longer|shorter'):
+    list(zip_(a, b[:1]))
+
+
+def test_a_slug_is_a_file_name():
+  assert slug({'a.rate': 1e-4, 'data.name': 'soy/R1'}) == 'rate-0.0001_soy-r1'
+
+
+def test_the_hash_forgets_paths_and_logging_but_not_the_set():
+  def point(*arguments):
+    return _expand('leaves', *arguments)[0].hash
+
+  one = point('--config.data.root=/a/grape58')
+  assert one == point('--config.data.root=/b/grape58')
+  assert one == point('--config.data.root=/a/grape58', '--config.log_every=3')
+  assert one != point('--config.data.root=/a/leaf99')
+  assert one != point('--config.data.root=/a/grape58', '--config.optim.lr=0.1')
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['--config.optim.lrr=1'], r"no field 'optim.lrr'.*optim.lr"),
+    (['--config.optim.lr=big'], '--config'),
+    (['--config=configs/none.py'], 'no config file configs/none.py'),
+    (['--config.optim.lr=-1'], 'config.optim.lr is -1'),
+    (['extra'], "Cannot use the argument 'extra'"),
+  ],
+)
+def test_mistakes_end_in_a_sentence(arguments, words):
+  with pytest.raises(UserError, match=words):
+    _expand('leaves', *arguments)
+
+
+@pytest.mark.parametrize(
+  ('name', 'words'),
+  [
+    ('csdnet:component', 'no grid .component..*Did you mean "components"'),
+    ('nothing:x', 'experiments/nothing.py holds no grids'),
+    ('csdnet', 'its grids are'),
+    ('collect:x', 'holds no grids'),
+  ],
+)
+def test_an_unknown_grid_is_refused(name, words):
+  with pytest.raises(UserError, match=words):
+    grid_lib.find(name)
