@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from csdnet_jax import models
@@ -182,3 +183,17 @@ def test_tables_of_one_size_are_unchanged_and_others_keep_a_constant():
   np.testing.assert_allclose(
     swin.resample_biases(jnp.ones((169, 3)), 529), np.ones((529, 3)), rtol=1e-6
   )
+
+
+def test_a_picture_of_the_mean_colour_has_a_finite_gradient():
+  """As SSDP makes it: random weights, and patches that are exactly zero."""
+  model = models.build('swin_micro', classes=3, drop_rate=0.0, drop_path=0.0)
+  params, state = model.init(jax.random.key(0), 48)
+  image = jnp.broadcast_to(jnp.asarray(model.mean), (1, 48, 48, 3))
+
+  def loss(params):
+    outputs, _ = model.apply(params, state, image, train=True)
+    return jnp.sum(outputs.embedding[:, 0])
+
+  gradient = jax.jit(jax.grad(loss))(params)
+  assert float(optax.tree.norm(gradient)) < 1e3

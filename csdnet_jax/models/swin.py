@@ -217,9 +217,12 @@ class Net(nn.Module):
   def __call__(self, x, *, train, keys, axis):
     del axis  # Nothing here looks across the batch.
     x = split_patches(x, PATCH)
+    # A patch of the mean colour is zero: without a bias and positions it would
+    # stay so, and each LayerNorm would multiply its gradient by 300.
     embed = Linear(
-      x.shape[3:], (self.width,), dtype=self.dtype, name='embedding'
-    )
+      x.shape[3:], (self.width,), bias_deviation=0.1, dtype=self.dtype,
+      name='embedding',
+    )  # fmt: skip
     norm = functools.partial(nn.LayerNorm, 1e-5)
     x = norm(dtype=self.dtype, name='embedding_norm')(embed(x))
     paths = [None] * sum(self.depths)

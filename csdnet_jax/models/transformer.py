@@ -25,6 +25,7 @@ class Linear(nn.Module):
   inputs: tuple[int, ...]
   outputs: tuple[int, ...]
   bias: bool = True
+  bias_deviation: float = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -38,7 +39,8 @@ class Linear(nn.Module):
     x = x.reshape(*x.shape[: x.ndim - len(self.inputs)], fan_in)
     y = x.astype(self.dtype) @ kernel
     if self.bias:
-      bias = self.param('bias', nn.initializers.zeros, self.outputs)
+      deviation = nn.initializers.constant(self.bias_deviation)
+      bias = self.param('bias', deviation, self.outputs)
       y = y + bias.astype(self.dtype).reshape(fan_out)
     return y.reshape(*y.shape[:-1], *self.outputs)
 
