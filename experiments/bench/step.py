@@ -1,0 +1,265 @@
+r"""The compiled train step, timed: one JSON line.
+
+  python -m experiments.bench.step --backbone=vit_b16 --size=448 --batch=32 \
+    --method=csdnet --dtype=bfloat16 --peer=torch
+
+A step is what training runs: two views drawn from uint8 canvases on the device,
+both forwards, SSDP, DDL, SSDT, the gradient, AdamW with clipping, the queue.
+Its state is donated; the batch lies on the device. Dropout and drop path are
+off, here and in the peer, so that both do the same products. Contenders take
+turns in one process, and a ratio is the median over neighbouring turns.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from csdnet_jax import (
+  build as build_lib,
+  command,
+  config as config_lib,
+  sharding,
+)
+from csdnet_jax.errors import UserError
+from experiments.bench import flops, measure
+
+# SoyAgeing's, the setting of the paper.
+CLASSES = 198
+N_TRAIN = 990
+
+METHODS = {
+  'csdnet': {'method.name': 'csdnet'},
+  'supervised': {'method.name': 'supervised', 'method.supervised.views': 1},
+  'supervised2': {'method.name': 'supervised', 'method.supervised.views': 2},
+}
+
+
+class Program(NamedTuple):
+  """A compiled step with what it runs on.
+
+  Attributes:
+    config: of the run.
+    compiled: `(state, batch, frozen) -> (state, metrics)`, the state donated.
+    state: on the device.
+    batch: on the device.
+    flops: of one step; see `flops.count`.
+    trace_s: seconds until the program was lowered.
+    compile_s: seconds that XLA took after it.
+  """
+
+  config: Any
+  compiled: Callable
+  state: Any
+  batch: Any
+  flops: int
+  trace_s: float
+  compile_s: float
+
+
+def make_config(
+  *,
+  backbone: str,
+  size: int,
+  batch: int,
+  method: str,
+  dtype: str = 'float32',
+  accumulate: int = 1,
+  queue: int = 1024,
+):
+  """Returns the config of a run that is timed.
+
+  Args:
+    backbone: a key of `models.MODELS`.
+    size: pixels a side.
+    batch: images a step.
+    method: 'csdnet', or 'supervised' or 'supervised2': cross-entropy on one
+      view or two.
+    dtype: of the matrix products and activations.
+    accumulate: micro-batches a step.
+    queue: K, CSDNet's.
+
+  Raises:
+    UserError: a field is out of its range.
+  """
+  config = config_lib.default()
+  config.batch_size, config.accumulate = batch, accumulate
+  config.model.update(
+    name=backbone, size=size, dtype=dtype, drop_rate=0.0, drop_path=0.0
+  )
+  # As the configs of the paper have it: canvases of 640 for views of 448.
+  config.data.update(canvas=size * 10 // 7, test_resize=size)
+  config.method.csdnet.queue = queue
+  config.update_from_flattened_dict(METHODS[method])
+  config_lib.validate(config)
+  return config
+
+
+def synthetic_batch(config) -> dict[str, np.ndarray]:
+  """Random canvases and labels: a step takes as long on them as on leaves."""
+  rng = np.random.default_rng(0)
+  rows, side = config.batch_size, config.data.canvas
+  return {
+    'image': rng.integers(0, 256, (rows, side, side, 3), np.uint8),
+    'extent': np.full((rows, 2), side, np.int32),
+    'label': rng.integers(0, CLASSES, rows).astype(np.int32),
+    'id': np.arange(rows, dtype=np.int32),
+  }
+
+
+def compile_program(config) -> Program:
+  """Builds and compiles the step of a config for the first device."""
+  n_train = max(N_TRAIN, config.batch_size, config.method.csdnet.queue)
+  run = build_lib.build(
+    config, classes=CLASSES, n_train=n_train, devices=jax.devices()[:1]
+  )
+  state = sharding.replicate(jax.jit(run.init)(), run.mesh)
+  batch = sharding.shard_batch(synthetic_batch(config), run.mesh)
+  start = time.perf_counter()
+  traced = run.train_step.trace(state, batch, ())
+  lowered = traced.lower()
+  middle = time.perf_counter()
+  compiled = lowered.compile()
+  end = time.perf_counter()
+  return Program(
+    config, compiled, state, batch, flops.count(traced.jaxpr),
+    round(middle - start, 2), round(end - middle, 2),
+  )  # fmt: skip
+
+
+def runner(program: Program) -> Callable[[int], None]:
+  """Returns `run(n)`, n steps from where the last call stopped, then a wait."""
+  state = program.state
+
+  def run(steps):
+    nonlocal state
+    for _ in range(steps):
+      state, _ = program.compiled(state, program.batch, ())
+    jax.block_until_ready(state)
+
+  return run
+
+
+def _compile_again(arguments: list[str]) -> float:
+  """Seconds that XLA takes for the same step in a fresh process."""
+  command = [sys.executable, '-m', 'experiments.bench.step', '--compile_only']
+  # This process holds most of a GPU's memory; compiling needs little.
+  environment = os.environ | {
+    'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir,
+    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+  }
+  done = subprocess.run(
+    [*command, *arguments], env=environment, stdout=subprocess.PIPE,
+    text=True, check=True,
+  )  # fmt: skip
+  return json.loads(done.stdout.splitlines()[-1])['compile_s']
+
+
+def _run_benchmark(fields: dict, pairs: int, steps: int, peer, against) -> dict:
+  program = compile_program(make_config(**fields))
+  contenders = {'ours': runner(program)}
+  if peer:
+    from experiments.bench import torch_peer
+
+    contenders['peer'] = torch_peer.contender(program)
+  if against:
+    other = compile_program(make_config(**fields | {'method': against}))
+    contenders['against'] = runner(other)
+  contenders['ours'](2)
+  memory = measure.peak_memory(program.compiled)
+  timed = measure.turns(contenders, pairs=pairs, steps=steps)
+  speed = measure.speed(timed['ours'], program.config.batch_size)
+  peak = measure.matmul_flops_per_s(fields['dtype'])
+  reached = program.flops * 1e3 / speed['ms_per_step']
+  result = fields | speed
+  result |= {
+    'pairs': pairs,
+    'flops_per_step': program.flops,
+    'xla_flops_per_step': (program.compiled.cost_analysis() or {}).get('flops'),
+    'matmul_flops_per_s': peak,
+    'mfu': round(reached / peak, 3),
+    **memory,
+    'trace_s': program.trace_s,
+    'compile_s': program.compile_s,
+  }
+  if peer:
+    result['peer'] = torch_peer.describe() | measure.speed(
+      timed['peer'], program.config.batch_size
+    )
+    result['ratio'] = measure.ratio(timed['peer'], timed['ours'])
+  if against:
+    result['against'] = {'method': against} | measure.speed(
+      timed['against'], program.config.batch_size
+    )
+    result['time_ratio'] = measure.ratio(timed['ours'], timed['against'])
+  return result
+
+
+FLAGS = flags.FLAGS
+FIELDS = (
+  'backbone', 'size', 'batch', 'method', 'dtype', 'accumulate', 'queue',
+)  # fmt: skip
+
+
+def define_flags() -> None:
+  """The flags of this command."""
+  flags.DEFINE_string('backbone', 'vit_b16', 'The backbone.')
+  flags.DEFINE_integer('size', 448, 'Pixels a side.')
+  flags.DEFINE_integer('batch', 32, 'Images a step.')
+  flags.DEFINE_enum('method', 'csdnet', list(METHODS), 'What is trained.')
+  flags.DEFINE_enum(
+    'dtype', 'float32', ['float32', 'bfloat16'], 'Of products and activations.'
+  )
+  flags.DEFINE_integer('accumulate', 1, 'Micro-batches a step.')
+  flags.DEFINE_integer('queue', 1024, "K, CSDNet's.")
+  flags.DEFINE_integer('pairs', 5, 'Turns of each contender.')
+  flags.DEFINE_integer('steps', 0, 'Steps a turn; 0 for about two seconds.')
+  flags.DEFINE_enum('peer', None, ['torch'], 'Adds the same in PyTorch.')
+  flags.DEFINE_enum('against', None, list(METHODS), 'Adds another method.')
+  flags.DEFINE_string(
+    'results', str(measure.RESULTS), 'Where the JSON is kept; empty for none.'
+  )
+  flags.DEFINE_bool(
+    'compile_only', False, 'Print the seconds of the compiler, and stop.'
+  )
+
+
+def main(argv) -> None:
+  """Measures and prints."""
+  del argv
+  command.quiet()
+  fields = {name: FLAGS[name].value for name in FIELDS}
+  if FLAGS.compile_only:
+    program = compile_program(make_config(**fields))
+    print(json.dumps({'compile_s': program.compile_s}))
+    return
+  # An empty cache first: what it takes to fill it, and to read it, is measured.
+  with tempfile.TemporaryDirectory() as cache:
+    jax.config.update('jax_compilation_cache_dir', cache)
+    try:
+      result = _run_benchmark(
+        fields, FLAGS.pairs, FLAGS.steps, FLAGS.peer, FLAGS.against
+      )
+    except UserError as error:
+      sys.exit(f'error: {error}')
+    result['compile_cached_s'] = _compile_again(sys.argv[1:])
+  names = [str(fields[name]) for name in ('backbone', 'size', 'batch')]
+  names += [fields['method'], fields['dtype'], f'queue {fields["queue"]}']
+  names += [f'accumulate {fields["accumulate"]}'] * (fields['accumulate'] > 1)
+  names += ['torch'] * bool(FLAGS.peer)
+  names += [f'against {FLAGS.against}'] * bool(FLAGS.against)
+  result = measure.record('step', result)
+  measure.publish(result, ' '.join(['step', *names]), FLAGS.results)
+
+
+if __name__ == '__main__':
+  define_flags()
+  app.run(main)

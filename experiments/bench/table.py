@@ -1,0 +1,128 @@
+"""The README's table of speed, generated from the results that are kept.
+
+python -m experiments.bench.table
+
+A goal has a row for each device that it was measured on, and 'not measured'
+where there is no result. The goals of an H100 take results of an H100 alone.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from experiments.bench import measure
+
+README = pathlib.Path(__file__).parent.parent.parent / 'README.md'
+BEGIN, END = '<!-- bench: begin -->\n', '<!-- bench: end -->\n'
+
+
+class Goal(NamedTuple):
+  """A row of the table.
+
+  Attributes:
+    what: is measured.
+    goal: in words.
+    fields: that a result must have; for `device` a part of the name is enough.
+    figure: `result -> number`.
+    unit: printed after the number.
+    reached: `number -> bool`.
+  """
+
+  what: str
+  goal: str
+  fields: dict
+  figure: Callable[[dict], float | None]
+  unit: str
+  reached: Callable[[float], bool]
+
+
+def _compiled_again(result):
+  return 100 * result['compile_cached_s'] / result['compile_s']
+
+
+_STEP = {'bench': 'step', 'method': 'csdnet'}
+_H100 = _STEP | {'size': 448, 'dtype': 'bfloat16', 'device': 'H100'}
+
+GOALS = (
+  Goal('CSDNet step over the two-view cross-entropy step, same backbone',
+       '≤ 1.03', _STEP | {'against.method': 'supervised2'},
+       lambda r: r['time_ratio'], 'x time', lambda x: x <= 1.03),
+  Goal('step with a queue of 65,536 over the step without', '≤ 1.05',
+       {'bench': 'queue_step', 'queue': 65536},
+       lambda r: r['time_ratio'], 'x time', lambda x: x <= 1.05),
+  Goal('copies of that queue in memory beside its own', '0',
+       {'bench': 'queue_step', 'queue': 65536},
+       lambda r: r['copies'], '', lambda x: x == 0),
+  Goal('one H100, ViT-B/16 448 px, bf16, of a large matrix product', '≥ 50 %',
+       _H100 | {'backbone': 'vit_b16'},
+       lambda r: 100 * r['mfu'], ' %', lambda x: x >= 50),
+  Goal('one H100, ViT-B/16 448 px, bf16, over PyTorch with torch.compile',
+       '≥ 1.1', _H100 | {'backbone': 'vit_b16'},
+       lambda r: r.get('ratio'), 'x', lambda x: x >= 1.1),
+  Goal('one H100, Swin-B 448 px, bf16, over PyTorch with torch.compile',
+       '≥ 1.3', _H100 | {'backbone': 'swin_b'},
+       lambda r: r.get('ratio'), 'x', lambda x: x >= 1.3),
+  Goal('2-core CPU, ViT-S/16 224 px, over PyTorch', '≥ 1.15',
+       _STEP | {'backbone': 'vit_s16', 'size': 224, 'device': '2-core CPU'},
+       lambda r: r.get('ratio'), 'x', lambda x: x >= 1.15),
+  Goal('2-core CPU, EfficientNet-Lite0 128 px, over PyTorch channels-last',
+       '≥ 0.7', _STEP | {'backbone': 'efficientnet_lite0', 'size': 128,
+                         'device': '2-core CPU'},
+       lambda r: r.get('ratio'), 'x', lambda x: x >= 0.7),
+  Goal('host pipeline from the cache over what one H100 step eats, 448 px',
+       '≥ 2', {'bench': 'pipeline', 'size': 448, 'device': 'H100'},
+       lambda r: r.get('ratio'), 'x', lambda x: x >= 2),
+  Goal('compile seconds of a second start with the cache, of the first',
+       '≤ 15 %', {'bench': 'step'}, _compiled_again, ' %',
+       lambda x: x <= 15),
+)  # fmt: skip
+
+
+def _has(result: dict, fields: dict) -> bool:
+  for name, wanted in fields.items():
+    value = result
+    for part in name.split('.'):
+      value = value.get(part, {}) if isinstance(value, dict) else {}
+    if wanted not in value if name == 'device' else value != wanted:
+      return False
+  return True
+
+
+def _setting(result: dict) -> str:
+  names = ('backbone', 'size', 'batch', 'dtype')
+  return ', '.join(str(result[name]) for name in names if name in result)
+
+
+def table(results: list[dict]) -> str:
+  """Returns the Markdown table of all goals."""
+  lines = [
+    '| what | goal | measured | reached | setting | device |',
+    '|---|---|---|---|---|---|',
+  ]
+  for goal in GOALS:
+    found = [r for r in results if _has(r, goal.fields)]
+    found = [(r, goal.figure(r)) for r in found]
+    found = [(r, x) for r, x in found if x is not None]
+    for result, x in found:
+      lines.append(
+        f'| {goal.what} | {goal.goal} | {x:.3g}{goal.unit} | '
+        f'{"yes" if goal.reached(x) else "no"} | {_setting(result)} | '
+        f'{result["device"]}, JAX {result["jax"]} |'
+      )
+    if not found:
+      lines.append(f'| {goal.what} | {goal.goal} | not measured | | | |')
+  return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+  """Writes the table between its marks in the README."""
+  files = sorted(measure.RESULTS.glob('*.json'))
+  results = [json.loads(file.read_text()) for file in files]
+  head, rest = README.read_text().split(BEGIN)
+  _, tail = rest.split(END)
+  README.write_text(head + BEGIN + table(results) + END + tail)
+
+
+if __name__ == '__main__':
+  main()
