@@ -82,8 +82,9 @@ def fill(model, arrays, size):
 
 
 # PyTorch in float64. Where the input of a ReLU is nearly zero, rounding decides
-# its side: PyTorch's own float32 gradient is then up to 1e-3 off its float64
-# one in a few pixels. So the ReLU of the largest case is smooth on both sides.
+# its side, and the gradient of a few pixels is off by a hundredth of the
+# largest, PyTorch's own float32 gradient as well. So the largest case is also
+# run with a smooth activation on both sides.
 @pytest.mark.parametrize(
   ('name', 'size', 'activation'),
   [
@@ -113,7 +114,7 @@ def test_features_logits_and_input_gradient(
   mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
   features = net.resnet(((x - mean) / std).permute(0, 3, 1, 2))[0]
   logits = net.classifier(features.mean((2, 3)))
-  (logits * torch.from_numpy(weights)).sum().backward()
+  (logits * torch.from_numpy(weights)).mean().backward()
   wanted = {
     'features': features.detach().numpy().transpose(0, 2, 3, 1),
     'logits': logits.detach().numpy(),
@@ -125,17 +126,16 @@ def test_features_logits_and_input_gradient(
   @functools.partial(jax.grad, has_aux=True)
   def run(x):
     outputs, _ = model.apply(params, state, x, train=False)
-    return (outputs.logits * weights).sum(), outputs
+    return (outputs.logits * weights).mean(), outputs
 
   gradient, outputs = run(pixels)
   ours = outputs._asdict() | {'gradient': gradient}
-  off = {key: np.abs(ours[key] - x) for key, x in wanted.items()}
-  found = {key: x.max() for key, x in off.items()}
+  found = {key: np.abs(ours[key] - x).max() for key, x in wanted.items()}
   with capsys.disabled():
     row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
-    print(f'\nparity | {name}, {activation} | {size} px | {row}')
-  if (size, activation) == (448, 'relu'):
-    found['gradient'] = np.quantile(off['gradient'], 0.99)
+    print(
+      f'\nparity | {name}, {activation} | {size} px | {row} | largest {np.abs(wanted["gradient"]).max():.1e}'
+    )
   assert max(found.values()) < LIMIT, found
 
 

@@ -146,7 +146,7 @@ def test_a_run_in_a_bucket_stops_continues_and_predicts(
   assert {
     'config.json', 'split.json', 'metrics.jsonl', 'summary.json', 'start.json',
     'environment.json', 'confusion.csv', 'weights.json', 'data_report.json',
-    'class_names.json', 'views_000000.png',
+    'class_names.json', 'pictures',
   } <= names  # fmt: skip
   assert '.lock' not in names
   assert train.train(config(), workdir, devices=devices) == summary

@@ -102,11 +102,13 @@ def loss(
     # Two products, never one over a concatenation, which would copy the queue.
     filled = memory.count
     slots = valid(memory)
-    # Whatever lies in an empty slot, even a NaN, stays out of the gradients.
-    keys = normalise(jnp.where(slots[:, None], memory.keys, 0.0))
-    keys = jax.lax.stop_gradient(keys)
+    # The columns of the product are scaled, not the keys, whose normalised
+    # copy would be as large as the queue. Empty slots hold zeros.
+    keys = jax.lax.stop_gradient(memory.keys)
+    scale = jax.lax.rsqrt(jnp.maximum(jnp.sum(keys * keys, axis=1), 1e-12))
     same, other = kinds(memory.labels, memory.ids, slots)
-    queued, queued_pairs = _sums(_cosines(anchors, keys), same, other, margin)
+    cosines = _cosines(anchors, keys) * scale
+    queued, queued_pairs = _sums(cosines, same, other, margin)
     sums, pairs = sums + queued, pairs + queued_pairs
 
   devices = 1 if axis is None else jax.lax.axis_size(axis)
