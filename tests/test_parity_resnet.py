@@ -133,8 +133,10 @@ def test_features_logits_and_input_gradient(
   found = {key: np.abs(ours[key] - x).max() for key, x in wanted.items()}
   with capsys.disabled():
     row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
+    largest = np.abs(wanted['gradient']).max()
     print(
-      f'\nparity | {name}, {activation} | {size} px | {row} | largest {np.abs(wanted["gradient"]).max():.1e}'
+      f'\nparity | {name}, {activation} | {size} px | {row} '
+      f'| largest gradient {largest:.1e}'
     )
   assert max(found.values()) < LIMIT, found
 
