@@ -5,8 +5,6 @@ The order in which a run finds its state: its own workdir, then
 """
 
 import contextlib
-import errno
-import fcntl
 import json
 import time
 
@@ -23,6 +21,7 @@ from csdnet_jax import (
   pictures,
   processes,
   sharding,
+  workdir as workdir_lib,
   writers,
 )
 from csdnet_jax.data import pipeline, sources, splits
@@ -39,80 +38,6 @@ from csdnet_jax.terminal import (
 
 # What is said of each image at the last evaluation of a part.
 PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
-
-
-@contextlib.contextmanager
-def open_workdir(config, workdir: paths.Path):
-  """Makes the workdir, or checks that it holds the same run, and locks it.
-
-  Args:
-    config: of the run, as given.
-    workdir: what a start that saved nothing has left in it is removed.
-
-  Raises:
-    UserError: if it cannot be written, holds another config, or is in use.
-  """
-  with contextlib.ExitStack() as stack:
-    with processes.together():
-      if jax.process_index() == 0:
-        stack.enter_context(_lock(workdir))
-        _claim(config, workdir)
-    processes.require_shared(workdir)
-    yield
-
-
-def _lock(workdir: paths.Path):
-  """Makes the workdir and keeps other runs out of it until it is closed."""
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    if paths.is_remote(workdir):
-      # A lock there would outlive a kill, and the run could not continue.
-      say(f'Nothing locks {workdir}: start no second run in it.')
-      return contextlib.nullcontext()
-    lock = open(workdir / '.lock', 'w')  # noqa: SIM115
-  except OSError as error:
-    if error.errno == errno.ENOSPC:
-      raise
-    raise UserError(
-      f'The workdir {workdir} cannot be written ({error.strerror or error}); '
-      'choose another with --workdir.'
-    ) from error
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
-    lock.close()
-    raise UserError(
-      f'Another process is training in {workdir}; wait for it, or choose '
-      'another --workdir.'
-    ) from error
-  return lock
-
-
-def _claim(config, workdir: paths.Path) -> None:
-  """Checks that the workdir holds the same run, or clears it for a new one."""
-  saved = workdir / 'checkpoints'
-  started = saved.is_dir() and any(saved.iterdir())
-  if started or (workdir / 'summary.json').exists():
-    known, split = build_lib.read_run(workdir)
-    given = config.copy_and_resolve_references()
-    build_lib.fit(given, len(split['train']))
-    changed = config_lib.differences(known, given)
-    if changed:
-      raise UserError(
-        f'{workdir} holds a run of another config ({"; ".join(changed)}); '
-        'choose another --workdir, or go back to those values.'
-      )
-  else:
-    for name in ('split.json', 'start.json', 'metrics.jsonl'):
-      (workdir / name).unlink(missing_ok=True)
-
-
-def write_inputs(config, dataset, workdir: paths.Path) -> None:
-  """Writes the config, the split and the class names of a run."""
-  if jax.process_index() == 0:
-    writers.write_text(workdir / 'config.json', config_lib.to_json(config))
-    writers.write_json(workdir / 'split.json', splits.split_to_json(dataset))
-    writers.write_json(workdir / 'class_names.json', dataset.class_names)
 
 
 def train(
@@ -136,7 +61,7 @@ def train(
   config_lib.validate(config)
   if profile and paths.is_remote(workdir):
     raise UserError('--profile needs a --workdir on a disk.')
-  with open_workdir(config, workdir):
+  with workdir_lib.hold(config, workdir):
     if (workdir / 'summary.json').exists():
       say(f'{workdir} is finished; nothing to do.')
       summary = json.loads((workdir / 'summary.json').read_text())
@@ -161,7 +86,7 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
   )
   with processes.together():
     data, figures = build_lib.prepare_data(config, dataset)
-  write_inputs(config, dataset, workdir)
+  workdir_lib.write_inputs(config, dataset, workdir)
   if jax.process_index() == 0:
     writers.write_json(workdir / 'data_report.json', figures)
   with contextlib.ExitStack() as stack:

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from csdnet_jax import models, sharding
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import dropout, efficientnet
+from csdnet_jax.models import dropout, efficientnet, kernels
 
 CLASSES, SIZE = 5, 32
 
@@ -57,7 +57,7 @@ def test_depthwise_is_the_convolution_in_value_and_gradients(
     )
 
   def ours(x, kernel):
-    return efficientnet.shifted_depthwise(x, kernel, stride)
+    return kernels.shifted_depthwise(x, kernel, stride)
 
   @functools.partial(jax.jit, static_argnums=0)
   def both(f, x, kernel):
@@ -94,7 +94,7 @@ def test_batch_norm_gradient_is_the_derived_one(relu6):
     return (weight * (jnp.clip(y, 0, 6) if relu6 else y)).sum()
 
   def ours(x, scale, bias):
-    y, _, _ = efficientnet.batch_norm(x, scale, bias, relu6, None)
+    y, _, _ = kernels.batch_norm(x, scale, bias, relu6, None)
     return (weight * y).sum()
 
   arguments = (x, scale, bias)
@@ -108,7 +108,7 @@ def test_batch_norm_gradient_is_the_derived_one(relu6):
 def test_batch_norm_of_a_constant_is_finite():
   x = jnp.full((2, 3, 3, 4), 1e3)
   one = jnp.ones(4)
-  y, m, v = efficientnet.batch_norm(x, one, one, False, None)
+  y, m, v = kernels.batch_norm(x, one, one, False, None)
   chex.assert_trees_all_close((y, m, v), (jnp.ones_like(y), m * 0 + 1e3, 0 * v))
 
 

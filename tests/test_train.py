@@ -11,7 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import build as build_lib, terminal, train
+from csdnet_jax import (
+  build as build_lib,
+  terminal,
+  train,
+  workdir as workdir_lib,
+)
 from csdnet_jax.errors import UserError
 
 import runs
@@ -268,16 +273,16 @@ def test_a_mistake_ends_in_a_sentence_before_anything_is_trained(
   with pytest.raises(UserError, match=words):
     train.train(runs.config(cache, **fields), tmp_path, devices=DEVICE)
   # Corrected, the same workdir is used.
-  with train.open_workdir(runs.config(cache), tmp_path):
+  with workdir_lib.hold(runs.config(cache), tmp_path):
     pass
 
 
 def test_a_workdir_in_use_is_refused(cache, tmp_path):
   config = runs.config(cache)
   with (
-    train.open_workdir(config, tmp_path),
+    workdir_lib.hold(config, tmp_path),
     pytest.raises(UserError, match='Another process'),
-    train.open_workdir(config, tmp_path),
+    workdir_lib.hold(config, tmp_path),
   ):
     pass
 

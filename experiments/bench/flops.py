@@ -2,7 +2,7 @@
 
 Matrix products and convolutions alone are counted, as is usual where a share
 of a chip's peak is told. A convolution that is written as shifted multiply-adds
-(`efficientnet.shifted_depthwise`, on a CPU) counts nothing.
+(`kernels.shifted_depthwise`, on a CPU) counts nothing.
 """
 
 import math

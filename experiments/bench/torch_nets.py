@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from csdnet_jax import models
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import efficientnet, swin
+from csdnet_jax.models import efficientnet, kernels, swin
 
 
 class Attention(nn.Module):
@@ -213,8 +213,8 @@ class Convolution(nn.Conv2d):
 
   def forward(self, x):
     kernel, stride = self.kernel_size[0], self.stride[0]
-    top, bottom = efficientnet.same_padding(x.shape[2], kernel, stride)
-    left, right = efficientnet.same_padding(x.shape[3], kernel, stride)
+    top, bottom = kernels.same_padding(x.shape[2], kernel, stride)
+    left, right = kernels.same_padding(x.shape[3], kernel, stride)
     if top == bottom and left == right:
       return F.conv2d(
         x, self.weight, None, stride, (top, left), groups=self.groups
@@ -226,7 +226,7 @@ class Norm(nn.BatchNorm2d):
   """Moments of the batch; `moves` says whether the averages follow."""
 
   def __init__(self, channels):
-    super().__init__(channels, eps=efficientnet.EPSILON)
+    super().__init__(channels, eps=kernels.EPSILON)
 
   def forward(self, x, moves):
     averages = (self.running_mean, self.running_var) if moves else (None, None)

@@ -1,0 +1,216 @@
+"""EfficientNet-Lite's costly operations, written for XLA's CPU backend.
+
+That backend is slow at every convolution of the network, so a 1x1 is written
+as a matrix product and the depthwise convolution as a sum of k * k shifted
+images; BatchNorm and ReLU6 keep one array for the backward pass.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+EPSILON = 1e-3
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+  """TensorFlow's SAME padding of one side: what is odd goes to the end."""
+  total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+  return total // 2, total - total // 2
+
+
+def pad(x: jax.Array, kernel: int, stride: int) -> jax.Array:
+  rows = same_padding(x.shape[1], kernel, stride)
+  columns = same_padding(x.shape[2], kernel, stride)
+  return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+
+
+def window(
+  x: jax.Array, i: int, j: int, size: tuple[int, int], stride: int
+) -> jax.Array:
+  """Every `stride`-th pixel of x from (i, j) on, `size` = (h, w) of them."""
+  (batch, _, _, channels), (h, w) = x.shape, size
+  stop = (batch, i + (h - 1) * stride + 1, j + (w - 1) * stride + 1, channels)
+  return lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
+
+
+def output_size(x: jax.Array, stride: int) -> tuple[int, int]:
+  return -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def shifted_depthwise(
+  x: jax.Array, kernel: jax.Array, stride: int
+) -> jax.Array:
+  """Depthwise convolution, SAME padding, as k * k shifted multiply-adds.
+
+  `y[b, u, v, c] = sum_ij kernel[i, j, c] x[b, s u + i - p, s v + j - p, c]`
+
+  Args:
+    x: [B, H, W, C] float32 or bfloat16.
+    kernel: [k, k, C] float32.
+    stride: s, in both directions.
+
+  Returns:
+    [B, ceil(H / s), ceil(W / s), C] of x's dtype, summed in float32.
+  """
+  return _depthwise_forward(x, kernel, stride)[0]
+
+
+def _depthwise_forward(x, kernel, stride):
+  k = kernel.shape[0]
+  size = output_size(x, stride)
+  # Behind a barrier here and below: XLA would otherwise fuse the neighbouring
+  # BatchNorm into the loops over the taps, which makes them slower.
+  padded = lax.optimization_barrier(pad(x, k, stride))
+  y = sum(
+    window(padded, i, j, size, stride) * kernel[i, j]
+    for i in range(k)
+    for j in range(k)
+  )
+  # Only the shape of x is needed; XLA drops the array itself.
+  return y.astype(x.dtype), (x, padded, kernel)
+
+
+def _depthwise_backward(stride, residuals, dy):
+  x, padded, kernel = residuals
+  # Both gradients read the padded array: it is one that XLA keeps in memory.
+  k, size = kernel.shape[0], dy.shape[1:3]
+  around = jnp.pad(dy, ((0, 0), (k, k), (k, k), (0, 0)))
+  around = lax.optimization_barrier(around)
+  dy = window(around, k, k, size, 1)
+  dx = _depthwise_input_gradient(x, kernel, stride, around)
+  dkernel = _depthwise_kernel_gradient(padded, kernel, stride, dy)
+  return dx.astype(x.dtype), dkernel
+
+
+def _depthwise_input_gradient(x, kernel, stride, around):
+  # Each phase of the input, u = stride * q + r, meets only the taps i with
+  # stride * o = u + p - i for a whole o: no products with zeros between.
+  k = kernel.shape[0]
+  height, width = x.shape[1:3]
+  top = same_padding(height, k, stride)[0]
+  left = same_padding(width, k, stride)[0]
+  size = output_size(x, stride)
+  phases = [
+    [
+      sum(
+        window(
+          around,
+          (r + top - i) // stride + k,
+          (t + left - j) // stride + k,
+          size,
+          1,
+        )
+        * kernel[i, j]
+        for i in range((r + top) % stride, k, stride)
+        for j in range((t + left) % stride, k, stride)
+      )
+      for t in range(stride)
+    ]
+    for r in range(stride)
+  ]
+  if stride == 1:
+    return phases[0][0]
+  rows = [jnp.stack(columns, axis=3) for columns in phases]
+  dx = jnp.stack(rows, axis=2)
+  h, w = size
+  dx = dx.reshape(x.shape[0], h * stride, w * stride, x.shape[3])
+  return dx[:, :height, :width]
+
+
+def _depthwise_kernel_gradient(padded, kernel, stride, dy):
+  # One pass for all the taps. Summed over pixels first, so that the images
+  # of a batch go to different cores.
+  k = kernel.shape[0]
+  products = [
+    window(padded, i, j, dy.shape[1:3], stride) * dy.astype(kernel.dtype)
+    for i in range(k)
+    for j in range(k)
+  ]
+  zeros = [jnp.zeros((), kernel.dtype)] * len(products)
+  per_image = lax.reduce(
+    products, zeros, lambda a, b: jax.tree.map(jnp.add, a, b), (1, 2)
+  )
+  return jnp.stack(per_image).sum(1).reshape(kernel.shape)
+
+
+shifted_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """`x @ kernel` along the last axis of x, [B, H, W, C], in x's dtype."""
+  # As matrices: from four axes XLA transposes x in memory for the gradient
+  # of the kernel, a quarter of the whole training step.
+  y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+  return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(
+  x: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  relu6: bool,
+  axis: str | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Normalises x by the moments of the batch, over all devices of `axis`.
+
+  `y = (x - m) / sqrt(v + 1e-3) * scale + bias`, then `min(max(y, 0), 6)`.
+  The moments returned carry no gradient: they feed running averages. The
+  gradient is written by hand since XLA compiles it in two thirds of the time
+  that it needs for the derived one.
+
+  Args:
+    x: [B, H, W, C] float32 or bfloat16; all sums are float32.
+    scale: [C] float32.
+    bias: [C] float32.
+    relu6: whether the clipping follows.
+    axis: the name of the mapped device axis, None on one device.
+
+  Returns:
+    y [B, H, W, C] of x's dtype, m [C] and the biased v [C], both float32.
+  """
+  return _batch_norm_forward(x, scale, bias, relu6, axis)[0]
+
+
+def _means(a: jax.Array, b: jax.Array, axis: str | None):
+  means = jnp.mean(a, (0, 1, 2)), jnp.mean(b, (0, 1, 2))
+  return means if axis is None else lax.pmean(means, axis)
+
+
+def _batch_norm_forward(x, scale, bias, relu6, axis):
+  wide = x.astype(scale.dtype)
+  m, square = _means(wide, wide * wide, axis)
+  v = jnp.maximum(square - m * m, 0)
+  inverse = lax.rsqrt(v + EPSILON)
+  slope = scale * inverse
+  y = wide * slope + (bias - m * slope)
+  y = (jnp.clip(y, 0, 6) if relu6 else y).astype(x.dtype)
+  return (y, m, v), (x, scale, bias, m, inverse)
+
+
+def _batch_norm_backward(relu6, axis, residuals, cotangents):
+  x, scale, bias, m, inverse = residuals
+  dtype, x = x.dtype, x.astype(scale.dtype)
+  dy = cotangents[0].astype(scale.dtype)
+  slope = scale * inverse
+  if relu6:
+    y = x * slope + (bias - m * slope)
+    dy = jnp.where((y > 0) & (y < 6), dy, 0)
+  # Each device returns the gradient of its own rows, as for any parameter;
+  # the moments, which all the devices share, need the means over all.
+  pixels = x.size // x.shape[-1]
+  local = _means(dy, dy * x, None)
+  mean_dy, mean_dyx = local if axis is None else lax.pmean(local, axis)
+  tilt = (mean_dyx - m * mean_dy) * inverse * inverse
+  dx = slope * (dy - mean_dy - (x - m) * tilt)
+  return (
+    dx.astype(dtype),
+    (local[1] - m * local[0]) * inverse * pixels,
+    local[0] * pixels,
+  )
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
