@@ -178,20 +178,23 @@ def view_poses(
   return jax.vmap(one)(keys, extents)
 
 
-def carry(maps: jax.Array, poses: jax.Array, others: jax.Array) -> jax.Array:
+def carry(
+  maps: jax.Array, poses: jax.Array, others: jax.Array, *, size: int
+) -> jax.Array:
   """Resamples maps over some views for other views of the same images.
 
   Args:
-    maps: [B, S, S], one value for each pixel of a view.
+    maps: [B, S, S], over the whole of a view.
     poses: [B, 2, 3] of these views, from `view_poses`.
     others: [B, 2, 3] of the other views.
+    size: pixels a side of the views, as `view_poses` was given it.
 
   Returns:
     [B, S, S], bilinear; what the first view does not show takes the value of
     its nearest edge.
   """
-  size = maps.shape[1]
-  line = jnp.arange(size) - (size - 1) / 2
+  side = maps.shape[1]
+  line = (jnp.arange(side) - (side - 1) / 2) * (size / side)
   grid = jnp.stack(jnp.meshgrid(line, line, indexing='ij'), axis=-1)
 
   def one(values, pose, other):
@@ -200,8 +203,8 @@ def carry(maps: jax.Array, poses: jax.Array, others: jax.Array) -> jax.Array:
     matrix = jnp.matmul(inverse, other[:, :2], precision='highest')
     shift = jnp.matmul(inverse, other[:, 2] - pose[:, 2], precision='highest')
     at = jnp.matmul(grid, matrix.T, precision='highest') + shift
-    at = at + (size - 1) / 2
-    whole = jnp.array([size, size])
+    at = at * (side / size) + (side - 1) / 2
+    whole = jnp.array([side, side])
     return _bilinear(values[..., None], at[..., 0], at[..., 1], whole)[..., 0]
 
   return jax.vmap(one)(maps, poses, others)

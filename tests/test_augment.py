@@ -85,7 +85,7 @@ def test_maps_are_carried_to_where_another_view_shows_the_same():
     augment.view_poses(keys(N, i), extents, size=size, **POSE) for i in range(2)
   ]
   for channel in range(2):
-    carried = augment.carry(one[..., channel], *poses)
+    carried = augment.carry(one[..., channel], *poses, size=size)
     # Where the first view shows it: beyond, the nearest edge is repeated.
     line = np.arange(size) - (size - 1) / 2
     grid = np.stack(np.meshgrid(line, line, indexing='ij'), axis=-1)
@@ -108,7 +108,7 @@ def test_a_map_is_carried_to_its_own_view_unchanged():
     keys(N), np.full((N, 2), S, np.int32), size=24, **POSE
   )
   np.testing.assert_allclose(
-    augment.carry(values, poses, poses), values, atol=1e-4
+    augment.carry(values, poses, poses, size=24), values, atol=1e-4
   )
 
 

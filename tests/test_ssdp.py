@@ -250,3 +250,11 @@ def test_unknown_options_are_refused(option):
     ssdp.saliency_map(*args, np.array([0]), **{option: 'nonsense'})
   with pytest.raises(ValueError, match='nonsense'):
     ssdp.rank_mask(keys(1), args[0][..., 0], jnp.ones(1), keep='nonsense')
+
+
+@pytest.mark.parametrize('side', [16, 64])
+def test_an_enlarged_mask_hides_the_same_share(side):
+  shares = np.float32([0.2, 0.4])
+  mask = rank_mask(keys(2), normal(2, 16, 16), shares)
+  large = ssdp.enlarge(mask, side, side)
+  np.testing.assert_allclose(large.mean((1, 2)), 1 - shares, atol=1e-3)

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from csdnet_jax import models
+from csdnet_jax.methods.csdnet import ssdp
 from experiments.bench import torch_nets
 
 
@@ -118,21 +119,23 @@ def spotlight(features, z, hidden, angle, size: int) -> torch.Tensor:
   # In 2^16 steps, as ours: what differs by a rounding error is to be a tie.
   low = saliency.amin((1, 2), keepdim=True)
   steps = (saliency.amax((1, 2), keepdim=True) - low) / 2**16
-  saliency = F.interpolate(saliency[:, None], (size, size), mode='bilinear')
+  side = min(size, ssdp.GRID)
+  saliency = F.interpolate(saliency[:, None], (side, side), mode='bilinear')
   saliency = (saliency[:, 0] - low) / steps.clamp(min=1e-20)
 
   values = saliency.round().reshape(b, -1)
-  line = torch.linspace(-1, 1, size, device=z.device)
+  line = torch.linspace(-1, 1, side, device=z.device)
   ramp = angle.cos()[:, None, None] * line + (
     angle.sin()[:, None, None] * line[:, None]
   )
   order = ramp.reshape(b, -1).argsort(1)
   order = order.gather(1, values.gather(1, order).argsort(dim=1, stable=True))
-  n = size * size
+  n = side * side
   ranks = (torch.arange(n, device=z.device) + 0.5) / n
   rank = torch.empty_like(values).scatter_(1, order, ranks.expand(b, -1))
   mask = ((rank - hidden[:, None]) / 0.05 + 0.5).clamp(0, 1)
-  return mask.view(b, size, size)
+  mask = mask.view(b, 1, side, side)
+  return F.interpolate(mask, (size, size), mode='bilinear')[:, 0]
 
 
 class Queue:

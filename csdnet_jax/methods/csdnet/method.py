@@ -49,7 +49,7 @@ def make(config, model: Model) -> base.Method:
   def mask(
     params, outputs, labels, size, keys, carry=lambda saliency: saliency
   ):
-    """SSDP's map and mask of a raw view, at the resolution of the image.
+    """SSDP's map [B, g, g] and mask [B, size, size] of a raw view.
 
     `carry` takes the map to the view that the mask is for.
     """
@@ -58,14 +58,16 @@ def make(config, model: Model) -> base.Method:
       outputs.logits, labels, saliency=c.saliency, kernel=c.kernel,
       size=c.kernel_size,
     )  # fmt: skip
-    saliency = carry(ssdp.upsample(saliency, size, size))
+    side = min(size, ssdp.GRID)
+    saliency = carry(ssdp.upsample(saliency, side, side))
     low, high = c.hidden
     draws, ties = base.fold_rows(keys, 0), base.fold_rows(keys, 1)
     hidden = jax.vmap(
       lambda key: jax.random.uniform(key, minval=low, maxval=high)
     )(draws)
     keep = 'high' if c.mode == 'spotlight' else 'low'
-    return saliency, ssdp.rank_mask(ties, saliency, hidden, keep=keep)
+    shown = ssdp.rank_mask(ties, saliency, hidden, keep=keep)
+    return saliency, ssdp.enlarge(shown, size, size)
 
   def loss(params, context, batch, key):
     raw, labels, axis = batch['raw'], batch['label'], context.axis
@@ -73,11 +75,15 @@ def make(config, model: Model) -> base.Method:
 
     def spotlight(outputs):
       keys = sharding.row_keys(jax.random.fold_in(key, 2), b, axis)
-      args = params, outputs, labels, raw.shape[1], keys
+      size = raw.shape[1]
+      args = params, outputs, labels, size, keys
       if not c.redraw:
         return ssdp.apply_mask(raw, mask(*args)[1], model.mean)
       _, shown = mask(
-        *args, lambda s: augment.carry(s, batch['pose_0'], batch['pose_1'])
+        *args,
+        lambda maps: augment.carry(
+          maps, batch['pose_0'], batch['pose_1'], size=size
+        ),
       )
       return ssdp.apply_mask(batch['aug'], shown, model.mean)
 
@@ -137,6 +143,7 @@ def make(config, model: Model) -> base.Method:
     low = jnp.min(saliency, axis=(1, 2), keepdims=True)
     high = jnp.max(saliency, axis=(1, 2), keepdims=True)
     heat = (saliency - low) / jnp.maximum(high - low, 1e-12)
+    heat = ssdp.enlarge(heat, *images.shape[1:3])
     return {
       'raw view': images,
       'SSDP map over it': images * (0.15 + 0.85 * heat[..., None]),

@@ -13,6 +13,10 @@ import jax.numpy as jnp
 
 from csdnet_jax.methods.cosine import normalise
 
+# Ranks are taken on at most so many places a side: a map of 4 to 32 places is
+# smooth, and sorting every pixel would cost a sixth of a step on a CPU.
+GRID = 64
+
 
 def similarity_map(features: jax.Array, embedding: jax.Array) -> jax.Array:
   """Saliency S = cos(F, z): how close each place is to the pooled embedding.
@@ -168,6 +172,12 @@ def upsample(saliency: jax.Array, height: int, width: int) -> jax.Array:
   low = jnp.min(saliency, axis=(1, 2), keepdims=True)
   step = (jnp.max(saliency, axis=(1, 2), keepdims=True) - low) / 2**16
   return low + step * jnp.round((large - low) / jnp.maximum(step, 1e-20))
+
+
+def enlarge(mask: jax.Array, height: int, width: int) -> jax.Array:
+  """[B, h, w] -> [B, height, width], bilinear; twice the size keeps the mean."""
+  shape = (mask.shape[0], height, width)
+  return jax.image.resize(mask, shape, 'bilinear')
 
 
 def rank_mask(
