@@ -175,7 +175,7 @@ def upsample(saliency: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def enlarge(mask: jax.Array, height: int, width: int) -> jax.Array:
-  """[B, h, w] -> [B, height, width], bilinear; twice the size keeps the mean."""
+  """[B, h, w] -> [B, height, width], bilinear; whole factors keep the mean."""
   shape = (mask.shape[0], height, width)
   return jax.image.resize(mask, shape, 'bilinear')
 
