@@ -17,8 +17,8 @@ be reached. Measured here: not yet; data and weights must be fetched by hand
 Memory, as XLA estimates it for one device and this batch of 12 (compiled for a
 CPU, which keeps more than a GPU does; --dry_run prints it): Swin-B 40.5 GiB in
 float32 and 35.0 in bfloat16, ViT-B/16 41.7 and 42.6, of which 1.0 is the state.
-Either fits one GPU of 80 GB. A TPU v4 core (32 GiB) wants
---config.accumulate=2: 21.1 and 21.7 GiB in float32.
+Either fits one GPU of 80 GB. A TPU v4 core (32 GiB) wants two micro-batches,
+config.accumulate of 2: 21.1 and 21.7 GiB in float32.
 """
 
 from csdnet_jax import config as config_lib
