@@ -112,6 +112,9 @@ GRIDS = {
   'beta': _around(_sweep('beta', 0.0, 0.1, 0.3, 1.0, 3.0)),
   'temperature': _around(_sweep('temperature', 1.0, 2.0, 4.0, 8.0)),
   'ssdp_mode': _around(_sweep('mode', 'spotlight', 'erase', 'views', 'none')),
+  'redraw': _around(
+    _sweep('mode', 'spotlight', 'erase'), _sweep('redraw', False, True)
+  ),
   'saliency': _around(_sweep('saliency', 'similarity', 'margin')),
   'kernel': _around(
     _sweep('kernel', 'content', 'box'), _sweep('kernel_size', 3, 5)

@@ -84,7 +84,9 @@ def test_bytes_are_counted_by_shape_and_type():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('name', 'width'), [('vit_b16', 768)])
+@pytest.mark.parametrize(
+  ('name', 'width'), [('swin_b', 1024), ('vit_b16', 768)]
+)
 def test_the_papers_step_on_8_and_256_devices(name, width):
   """At 448 px, two images a device; the bytes are those of the global batch."""
   for devices in (8, 256):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
-  'ssdp_mode', 'saliency', 'kernel', 'hidden_area', 'direction', 'averaging',
+  'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction', 'averaging',
   'backbone', 'soy_ageing', 'baselines', 'tuning', 'leaves',
 )  # fmt: skip
 
