@@ -19,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
-  'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction', 'averaging',
-  'backbone', 'soy_ageing', 'baselines', 'tuning', 'leaves',
+  'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction',
+  'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning', 'leaves',
 )  # fmt: skip
 
 
