@@ -13,56 +13,20 @@ from csdnet_jax import (
   memory,
   methods,
   metrics,
-  optim,
   sharding,
 )
 from csdnet_jax.methods.base import Context
 from csdnet_jax.methods.csdnet import ddl
-from csdnet_jax.state import TrainState
-from csdnet_jax.step import make_eval_step, make_train_step
+from csdnet_jax.step import make_eval_step
 
 import tiny
 
 MODES = ('spotlight', 'erase', 'views', 'none')
 
 
-def _setup(config, *, devices=1, has_batch_norm=False):
-  model = tiny.model(has_batch_norm=has_batch_norm)
-  method = methods.make(config, model)
-  mesh = sharding.make_mesh(jax.devices()[:devices])
-  params, model_state = model.init(jax.random.key(0), tiny.SIZE)
-  tx = optim.make(config.optim, params, steps=50, warmup_steps=0)
-  state = TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=params,
-    model_state=model_state,
-    opt_state=tx.init(params),
-    memory=method.init_memory(tiny.WIDTH),
-    ema=(params, model_state) if config.ema else (),
-  )
-  step = make_train_step(
-    method, tx, seed=3, ema=config.ema, accumulate=config.accumulate,
-    axis=sharding.axis_of(mesh),
-  )  # fmt: skip
-  return step, sharding.replicate(state, mesh), mesh
-
-
-def _run(config, steps, **kwargs):
-  step, state, mesh = _setup(config, **kwargs)
-  compiled = sharding.compile_step(
-    step, mesh, donate=True, parallel=config.parallel
-  )
-  order = sharding.row_order(8, mesh.size, config.accumulate)
-  for i in range(steps):
-    rows = {name: x[order] for name, x in tiny.batch(i).items()}
-    batch = sharding.shard_batch(rows, mesh)
-    state, figures = compiled(state, batch, ())
-  return jax.device_get(state), jax.device_get(figures)
-
-
 @pytest.mark.parametrize('mode', MODES)
 def test_one_trace_one_program_no_callback_and_donation(mode):
-  step, state, mesh = _setup(tiny.config(mode=mode))
+  step, state, mesh = tiny.setup(tiny.config(mode=mode))
   chex.clear_trace_counter()
   compiled = sharding.compile_step(
     chex.assert_max_traces(step, n=1), mesh, donate=True
@@ -96,8 +60,8 @@ def test_any_number_of_devices_trains_the_same(
 ):
   config = tiny.config(mode=mode, saliency='margin')
   config.accumulate = accumulate
-  one, figures1 = _run(config, 6, has_batch_norm=has_batch_norm)
-  many, figures = _run(
+  one, figures1 = tiny.run(config, 6, has_batch_norm=has_batch_norm)
+  many, figures = tiny.run(
     config, 6, devices=devices, has_batch_norm=has_batch_norm
   )
   for name in ('labels', 'ids', 'ptr', 'count'):
@@ -114,9 +78,9 @@ def test_any_number_of_devices_trains_the_same(
 def test_pmap_and_shard_map_are_equal_bit_for_bit(mode):
   config = tiny.config(mode=mode)
   config.ema = 0.9
-  one, figures1 = _run(config, 6, devices=4, has_batch_norm=True)
+  one, figures1 = tiny.run(config, 6, devices=4, has_batch_norm=True)
   config.parallel = 'pmap'
-  two, figures2 = _run(config, 6, devices=4, has_batch_norm=True)
+  two, figures2 = tiny.run(config, 6, devices=4, has_batch_norm=True)
   chex.assert_trees_all_equal((one, figures1), (two, figures2))
 
 
@@ -127,9 +91,9 @@ def test_accumulation_is_the_mean_gradient_of_its_micro_batches():
   config.views.update(
     area=(1.0, 1.0), ratio=(1.0, 1.0), flip=False, rotate=0.0, brightness=0.0
   )
-  whole, figures1 = _run(config, 3)
+  whole, figures1 = tiny.run(config, 3)
   config.accumulate = 4
-  parts, figures2 = _run(config, 3)
+  parts, figures2 = tiny.run(config, 3)
   chex.assert_trees_all_close(whole.params, parts.params, atol=1e-5)
   chex.assert_trees_all_close(figures1, figures2, rtol=1e-4)
 
@@ -137,7 +101,7 @@ def test_accumulation_is_the_mean_gradient_of_its_micro_batches():
 def test_accumulation_contrasts_each_micro_batch_and_pushes_once():
   config = tiny.config(alpha=1.0)
   config.accumulate = 2
-  state, figures = _run(config, 1)
+  state, figures = tiny.run(config, 1)
   rows = tiny.batch(0)
   m = state.memory
   # 16 keys of 8 images, in the order of the rows.
@@ -155,7 +119,7 @@ def test_accumulation_contrasts_each_micro_batch_and_pushes_once():
 def test_an_accumulated_step_is_one_program():
   config = tiny.config()
   config.accumulate = 2
-  step, state, mesh = _setup(config)
+  step, state, mesh = tiny.setup(config)
   compiled = sharding.compile_step(step, mesh, donate=True)
   batch = sharding.shard_batch(tiny.batch(0), mesh)
   program = compiled.lower(state, batch, ()).compile().as_text()
@@ -165,14 +129,14 @@ def test_an_accumulated_step_is_one_program():
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
   config = tiny.config(aug_weight=0.75, alpha=0.5, beta=2.0)
-  _, f = _run(config, 3)
+  _, f = tiny.run(config, 3)
   total = f['ce'] + 0.75 * f['ce_aug'] + 0.5 * f['ddl'] + 2.0 * f['ssdt']
   assert f['loss'] == pytest.approx(total, rel=1e-5)
   assert f['ssdt'] > 0 and f['ddl'] > 0
 
 
 def test_the_queue_holds_both_views_of_the_last_batches_in_order():
-  state, _ = _run(tiny.config(), 4)  # 64 keys pushed into 24 slots.
+  state, _ = tiny.run(tiny.config(), 4)  # 64 keys pushed into 24 slots.
   m = state.memory
   labels = np.concatenate(
     [np.repeat(tiny.batch(i)['label'], 2) for i in range(4)]
@@ -190,17 +154,17 @@ def test_a_redrawn_view_is_masked_by_the_map_of_the_raw_one():
   config.views.update(
     area=(1.0, 1.0), ratio=(1.0, 1.0), flip=False, rotate=0.0, brightness=0.0
   )
-  _, raw = _run(config, 2)
+  _, raw = tiny.run(config, 2)
   config.method.csdnet.redraw = True
-  _, redrawn = _run(config, 2)
+  _, redrawn = tiny.run(config, 2)
   chex.assert_trees_all_close(raw, redrawn, rtol=1e-3)
   config.views.flip = True
-  _, redrawn = _run(config, 2)
+  _, redrawn = tiny.run(config, 2)
   assert abs(float(raw['ce_aug'] - redrawn['ce_aug'])) > 1e-4
 
 
 def test_without_a_queue_the_memory_is_empty():
-  state, _ = _run(tiny.config(queue=0, beta=0.0, averaging='joint'), 2)
+  state, _ = tiny.run(tiny.config(queue=0, beta=0.0, averaging='joint'), 2)
   assert state.memory == ()
 
 
@@ -209,7 +173,7 @@ def test_only_the_raw_view_moves_the_running_averages():
   config.views.update(
     area=(1.0, 1.0), ratio=(1.0, 1.0), flip=False, rotate=0.0, brightness=0.0
   )
-  state, _ = _run(config, 1, has_batch_norm=True)
+  state, _ = tiny.run(config, 1, has_batch_norm=True)
   model = tiny.model(has_batch_norm=True)
   params, start = model.init(jax.random.key(0), tiny.SIZE)
   method = methods.make(config, model)
@@ -222,7 +186,7 @@ def test_only_the_raw_view_moves_the_running_averages():
 def test_ema_averages_parameters_and_model_state_and_is_evaluated():
   config = tiny.config()
   config.ema = 0.9
-  step, state, mesh = _setup(config, has_batch_norm=True)
+  step, state, mesh = tiny.setup(config, has_batch_norm=True)
   first = jax.device_get((state.params, state.model_state))
   state, _ = sharding.compile_step(step, mesh, donate=True)(
     state, sharding.shard_batch(tiny.batch(0), mesh), ()
@@ -252,7 +216,7 @@ def test_evaluation_is_exact_whatever_the_padding(devices):
   model = tiny.model()
   method = methods.make(config, model)
   mesh = sharding.make_mesh(jax.devices()[:devices])
-  _, state, _ = _setup(config, devices=devices)
+  _, state, _ = tiny.setup(config, devices=devices)
   step = sharding.compile_step(
     make_eval_step(method, classes=tiny.CLASSES, axis=sharding.axis_of(mesh)),
     mesh,
@@ -277,10 +241,10 @@ def test_evaluation_is_exact_whatever_the_padding(devices):
 
 def test_two_supervised_views_are_csdnet_with_its_modules_off():
   config = tiny.config(mode='none', alpha=0.0, beta=0.0, queue=0)
-  csdnet, figures1 = _run(config, 3)
+  csdnet, figures1 = tiny.run(config, 3)
   config.method.name = 'supervised'
   config.method.supervised.views = 2
-  plain, figures = _run(config, 3)
+  plain, figures = tiny.run(config, 3)
   assert figures['loss'] == pytest.approx(figures['ce'] + figures['ce_aug'])
   assert figures['loss'] == pytest.approx(figures1['loss'], rel=1e-5)
   chex.assert_trees_all_close(csdnet.params, plain.params, atol=1e-5)
@@ -320,7 +284,7 @@ def test_clevit_is_its_cross_entropies_and_the_peers_contrast():
 def test_one_supervised_view():
   config = tiny.config()
   config.method.name = 'supervised'
-  state, figures = _run(config, 3)
+  state, figures = tiny.run(config, 3)
   assert state.memory == ()
   assert figures['loss'] == figures['ce']
 
@@ -328,14 +292,14 @@ def test_one_supervised_view():
 def test_the_queue_is_read_before_it_is_written():
   """The first step's contrast is over the batch alone."""
   config = tiny.config()
-  _, with_queue = _run(config, 1)
+  _, with_queue = tiny.run(config, 1)
   config.method.csdnet.queue = 0
-  _, without = _run(config, 1)
+  _, without = tiny.run(config, 1)
   assert with_queue['ddl'] == pytest.approx(without['ddl'], rel=1e-6)
   config.method.csdnet.queue = 24
-  _, second = _run(config, 2)
+  _, second = tiny.run(config, 2)
   config.method.csdnet.queue = 0
-  _, second_without = _run(config, 2)
+  _, second_without = tiny.run(config, 2)
   assert second['ddl'] != pytest.approx(second_without['ddl'], rel=1e-4)
 
 

@@ -6,12 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import config as config_lib, methods, optim, sharding
+from csdnet_jax import config as config_lib, methods, sharding
 from csdnet_jax.errors import UserError
 from csdnet_jax.methods import supcon
 from csdnet_jax.methods.base import Context
-from csdnet_jax.state import TrainState
-from csdnet_jax.step import make_train_step
 
 import reference
 import tiny
@@ -107,34 +105,10 @@ def config(**fields):
   return c
 
 
-def run(config, steps=4, *, devices=1, has_batch_norm=False):
-  """The state and the figures after some steps of the tiny model."""
-  model = tiny.model(has_batch_norm=has_batch_norm)
-  method = methods.make(config, model)
-  mesh = sharding.make_mesh(jax.devices()[:devices])
-  params, model_state = model.init(jax.random.key(0), tiny.SIZE)
-  tx = optim.make(config.optim, params, steps=50, warmup_steps=0)
-  state = TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=params,
-    model_state=model_state,
-    opt_state=tx.init(params),
-    memory=method.init_memory(tiny.WIDTH),
-    ema=(),
-  )
-  step = make_train_step(method, tx, seed=3, axis=sharding.axis_of(mesh))
-  compiled = sharding.compile_step(step, mesh, donate=True)
-  state = sharding.replicate(state, mesh)
-  for i in range(steps):
-    batch = sharding.shard_batch(tiny.batch(i), mesh)
-    state, figures = compiled(state, batch, ())
-  return jax.device_get(state), jax.device_get(figures)
-
-
 @pytest.mark.parametrize(('devices', 'has_batch_norm'), [(4, False), (8, True)])
 def test_any_number_of_devices_trains_the_same(devices, has_batch_norm):
-  one = run(config(), has_batch_norm=has_batch_norm)
-  many = run(config(), devices=devices, has_batch_norm=has_batch_norm)
+  one = tiny.run(config(), 4, has_batch_norm=has_batch_norm)
+  many = tiny.run(config(), 4, devices=devices, has_batch_norm=has_batch_norm)
   chex.assert_trees_all_close(one[0].params, many[0].params, atol=1e-5)
   chex.assert_trees_all_close(
     one[0].model_state, many[0].model_state, atol=1e-5
@@ -166,11 +140,11 @@ def test_the_loss_is_both_cross_entropies_and_the_weighted_contrast():
 
 
 def test_without_its_weight_it_is_two_supervised_views():
-  alone, figures = run(config(weight=0.0))
+  alone, figures = tiny.run(config(weight=0.0), 4)
   c = config()
   c.method.name = 'supervised'
   c.method.supervised.views = 2
-  plain, expected = run(c)
+  plain, expected = tiny.run(c, 4)
   chex.assert_trees_all_close(alone.params, plain.params, atol=1e-6)
   assert figures['loss'] == pytest.approx(expected['loss'], rel=1e-6)
   assert alone.memory == ()

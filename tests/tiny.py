@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import config as config_lib, methods, optim, sharding
 from csdnet_jax.models import Model, Outputs
+from csdnet_jax.state import TrainState
+from csdnet_jax.step import make_train_step
 
 WIDTH, CLASSES, SIZE = 12, 5, 16
 
@@ -75,3 +77,38 @@ def batch(seed: int, rows: int = 8):
     'label': rng.integers(0, CLASSES, rows).astype(np.int32),
     'id': rng.integers(0, 30, rows).astype(np.int32),
   }
+
+
+def setup(config, *, devices=1, has_batch_norm=False):
+  """Returns the step, its first state on some devices, and their mesh."""
+  tiny_model = model(has_batch_norm=has_batch_norm)
+  method = methods.make(config, tiny_model)
+  mesh = sharding.make_mesh(jax.devices()[:devices])
+  params, model_state = tiny_model.init(jax.random.key(0), SIZE)
+  tx = optim.make(config.optim, params, steps=50, warmup_steps=0)
+  state = TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    model_state=model_state,
+    opt_state=tx.init(params),
+    memory=method.init_memory(WIDTH),
+    ema=(params, model_state) if config.ema else (),
+  )
+  step = make_train_step(
+    method, tx, seed=3, ema=config.ema, accumulate=config.accumulate,
+    axis=sharding.axis_of(mesh),
+  )  # fmt: skip
+  return step, sharding.replicate(state, mesh), mesh
+
+
+def run(config, steps, **kwargs):
+  """Returns the state and the figures after some steps."""
+  step, state, mesh = setup(config, **kwargs)
+  compiled = sharding.compile_step(
+    step, mesh, donate=True, parallel=config.parallel
+  )
+  order = sharding.row_order(8, mesh.size, config.accumulate)
+  for i in range(steps):
+    rows = {name: x[order] for name, x in batch(i).items()}
+    state, figures = compiled(state, sharding.shard_batch(rows, mesh), ())
+  return jax.device_get(state), jax.device_get(figures)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from csdnet_jax import augment, sharding
+from csdnet_jax.methods.cosine import normalise
 from csdnet_jax.models import Model, Outputs
 
 
@@ -157,6 +158,34 @@ def forward_two(
   first, state = apply(raw, keys[0])
   second, _ = apply(aug(first) if callable(aug) else aug, keys[1])
   return first, second, state
+
+
+def contrast_rows(
+  raw: Outputs, aug: Outputs, per_image: tuple, axis: str | None
+) -> tuple[tuple, tuple, Any]:
+  """The rows that a contrast over both views compares.
+
+  Image-major, so that the global order is the same on any topology.
+
+  Args:
+    raw: of b images.
+    aug: of the same.
+    per_image: arrays [b] that both views share, such as the labels.
+    axis: the device axis, or None.
+
+  Returns:
+    This device's rows: the normalised embeddings [2b, C] and the arrays [2b];
+    the same of all devices; the first row of this device among them.
+  """
+  b = raw.embedding.shape[0]
+  embeddings = jnp.stack([raw.embedding, aug.embedding], axis=1)
+  own = (
+    normalise(embeddings).reshape(2 * b, -1),
+    *(jnp.repeat(x, 2) for x in per_image),
+  )
+  everyone = tuple(sharding.gather(x, axis) for x in own)
+  offset = 0 if axis is None else jax.lax.axis_index(axis) * 2 * b
+  return own, everyone, offset
 
 
 def predictor(model: Model) -> Callable:

@@ -11,7 +11,6 @@ after it; with few images a class we train both at once on the embedding itself
 import jax
 import jax.numpy as jnp
 
-from csdnet_jax import sharding
 from csdnet_jax.methods import base
 from csdnet_jax.methods.cosine import normalise
 from csdnet_jax.models import Model
@@ -82,23 +81,20 @@ def make(config, model: Model) -> base.Method:
     return batch | {'raw': first, 'aug': second}
 
   def loss(params, context, batch, key):
-    labels, axis = batch['label'], context.axis
-    b = labels.shape[0]
+    labels = batch['label']
     raw, aug, state = base.forward_two(
       model, params, context, batch['raw'], batch['aug'], key
     )
-    # Image-major, so that the global order is the same on any topology.
-    anchors = jnp.stack([raw.embedding, aug.embedding], axis=1)
-    own = normalise(anchors).reshape(2 * b, -1), jnp.repeat(labels, 2)
-    everyone = [sharding.gather(x, axis) for x in own]
+    own, everyone, offset = base.contrast_rows(
+      raw, aug, (labels,), context.axis
+    )
     terms = {
       'ce': base.cross_entropy(raw.logits, labels, smoothing),
       'ce_aug': base.cross_entropy(aug.logits, labels, smoothing),
       'supcon': contrast(
-        *own, *everyone, temperature=c.temperature,
-        self_offset=0 if axis is None else jax.lax.axis_index(axis) * 2 * b,
+        *own, *everyone, temperature=c.temperature, self_offset=offset
       ),
-    }  # fmt: skip
+    }
     total = terms['ce'] + terms['ce_aug'] + c.weight * terms['supcon']
     metrics = terms | {
       'loss': total,

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from csdnet_jax import augment, memory, sharding
 from csdnet_jax.errors import UserError
 from csdnet_jax.methods import base
-from csdnet_jax.methods.cosine import normalise
 from csdnet_jax.methods.csdnet import ddl, ssdp, ssdt
 from csdnet_jax.models import Model
 
@@ -92,15 +91,11 @@ def make(config, model: Model) -> base.Method:
       model, params, context, raw, aug, key
     )
 
-    # Image-major, so that the global order is the same on any topology.
-    embeddings = normalise(
-      jnp.stack([out_r.embedding, out_a.embedding], axis=1)
-    ).reshape(2 * b, -1)
-    labels2, ids2 = jnp.repeat(labels, 2), jnp.repeat(batch['id'], 2)
-    everyone = [sharding.gather(x, axis) for x in (embeddings, labels2, ids2)]
-    offset = 0 if axis is None else jax.lax.axis_index(axis) * 2 * b
+    own, everyone, offset = base.contrast_rows(
+      out_r, out_a, (labels, batch['id']), axis
+    )
     contrast, pairs = ddl.loss(
-      embeddings, labels2, ids2, *everyone, context.memory,
+      *own, *everyone, context.memory,
       margin=c.margin, averaging=c.averaging,
       exclude_same_image=c.exclude_same_image, self_offset=offset, axis=axis,
     )  # fmt: skip
@@ -126,7 +121,7 @@ def make(config, model: Model) -> base.Method:
       'ddl_negative': pairs['negative'],
       'train_top1': base.accuracy(out_r.logits, labels),
     }
-    return total, base.Aux(state, tuple(everyone), metrics)
+    return total, base.Aux(state, everyone, metrics)
 
   def pictures(params, model_state, batch, key):
     """The raw view, SSDP's map over it, its mask, and the augmented view."""

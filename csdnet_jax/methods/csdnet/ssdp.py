@@ -167,8 +167,7 @@ def upsample(saliency: jax.Array, height: int, width: int) -> jax.Array:
   The steps make the flat rim of the result flat: ranks would else tell apart
   what differs by a rounding error.
   """
-  shape = (saliency.shape[0], height, width)
-  large = jax.image.resize(saliency, shape, 'bilinear')
+  large = enlarge(saliency, height, width)
   low = jnp.min(saliency, axis=(1, 2), keepdims=True)
   step = (jnp.max(saliency, axis=(1, 2), keepdims=True) - low) / 2**16
   return low + step * jnp.round((large - low) / jnp.maximum(step, 1e-20))
