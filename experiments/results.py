@@ -15,8 +15,8 @@ import re
 import numpy as np
 
 import csdnet_jax
-from csdnet_jax.tasks.classification import PREDICTIONS
 from csdnet_jax.errors import UserError
+from csdnet_jax.tasks.classification import PREDICTIONS
 from experiments.grid import Point, hash_of, identity, resolve, set_of
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
