@@ -153,7 +153,7 @@ _FOR_TESTS = {
     segmentation,
     {
       'backbone': functools.partial(
-        resnet.Backbone, (1, 1, 1, 1), False, 4, True, 8
+        resnet.Backbone, (1, 1, 1), False, 4, output_stride=8
       ),
       'deeplab': False,
       'width': 16,

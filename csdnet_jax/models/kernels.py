@@ -83,7 +83,7 @@ def _depthwise_forward(x, kernel, stride, dilation):
 def _depthwise_backward(stride, dilation, residuals, dy):
   x, padded, kernel = residuals
   # Both gradients read the padded array: it is one that XLA keeps in memory.
-  edge, size = kernel.shape[0] * dilation, dy.shape[1:3]
+  edge, size = _edge(kernel, dilation), dy.shape[1:3]
   around = jnp.pad(dy, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
   around = lax.optimization_barrier(around)
   dy = window(around, edge, edge, size, 1)
@@ -92,12 +92,18 @@ def _depthwise_backward(stride, dilation, residuals, dy):
   return dx.astype(x.dtype), dkernel
 
 
+def _edge(kernel, dilation):
+  """Zeros around dy, as many as any tap reaches."""
+  half = kernel.shape[0] // 2
+  return dilation * half + kernel.shape[0] - half
+
+
 def _depthwise_input_gradient(x, kernel, stride, dilation, around):
   # Each phase of the input, u = stride * q + r, meets only the taps i with
   # stride * o = u + p - dilation * i for a whole o: no products with zeros
   # between.
   k = kernel.shape[0]
-  edge, span = k * dilation, extent(k, dilation)
+  edge, span = _edge(kernel, dilation), extent(k, dilation)
   height, width = x.shape[1:3]
   top = same_padding(height, span, stride)[0]
   left = same_padding(width, span, stride)[0]

@@ -202,7 +202,6 @@ BACKBONES = {
 }
 
 
-
 def heads(backbones: dict[str, Callable]) -> dict[str, dict]:
   """What `Net` takes beside classes and drop rates, by the model's name.
 
