@@ -54,6 +54,8 @@ def default() -> ml_collections.ConfigDict:
   d.aspect = 'keep'  # 'keep', or 'square': squeeze the whole image.
   d.canvas = 192  # Pixels; the training images are kept at this size.
   d.test_resize = 184  # Short side before the centre crop; aspect 'keep'.
+  # Of segmentation: shrink the shorter side of training pairs to it; 0 is off.
+  d.resize = 0
   d.cache = ''  # Decoded images; '' is ~/.cache/csdnet_jax.
   d.leaves = ml_collections.config_dict.create(
     cultivars=24, train_per_class=4, test_per_class=4, size=192, seed=0
@@ -222,6 +224,39 @@ def clevit(
   return config
 
 
+# What a segmentation config can be asked for.
+ARMS = ('teacher', 'student', 'kd', 'cwd', 'skd', 'apd')
+
+
+def segmentation(arm: str) -> ml_collections.ConfigDict:
+  """Returns what the segmentation configs have in common: APD's release.
+
+  SGD with momentum 0.9, weight decay on all parameters, poly decay of power
+  0.9, everything above the backbone at ten times its rate, no clipping.
+
+  Args:
+    arm: one of ARMS.
+
+  Raises:
+    UserError: for another arm.
+  """
+  if arm not in ARMS:
+    raise UserError(
+      f'There is no arm {arm!r}; the arms are {", ".join(ARMS)}.'
+      f'{nearest(arm, ARMS)}'
+    )
+  c = default()
+  c.method.name = 'apd'
+  c.method.apd.arm = arm
+  c.model.drop_rate = 0.1
+  c.optim.update(
+    name='sgd', lr=0.005, schedule='poly', warmup=0.0, weight_decay=1e-4,
+    clip=0.0, label_smoothing=0.0,
+    groups=(('^(context|head|aux|aux_head|projector)/', 10.0, 1.0),),
+  )  # fmt: skip
+  return c
+
+
 def nearest(word: str, words) -> str:
   """Returns ' Did you mean "x"?' for the closest of words, or ''."""
   close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
@@ -301,7 +336,7 @@ _CHOICES = {
   'method.csdnet.averaging': ('separate', 'joint'),
   'method.csdnet.direction': ('symmetric', 'raw_to_aug', 'aug_to_raw'),
   'method.supervised.views': (1, 2),
-  'method.apd.arm': ('teacher', 'student', 'kd', 'cwd', 'skd', 'apd'),
+  'method.apd.arm': ARMS,
   'method.apd.scope': ('group', 'image', 'global'),
 }  # fmt: skip
 
@@ -316,6 +351,7 @@ _RANGES = {  # key: (lowest, highest), both allowed.
   'keep': (1, None),
   'ema': (0, 0.999999),
   'data.canvas': (8, 4096),
+  'data.resize': (0, None),
   'model.size': (8, 2048),
   'model.drop_rate': (0, 0.99),
   'model.drop_path': (0, 0.99),
@@ -412,8 +448,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
       f'config.method.csdnet.kernel_size is '
       f'{fields["method.csdnet.kernel_size"]}, but must be odd.'
     )
-  if fields['data.aspect'] == 'keep' and (
-    fields['data.test_resize'] < fields['model.size']
+  classifies = fields['method.name'] != 'apd'
+  if (
+    classifies
+    and fields['data.aspect'] == 'keep'
+    and (fields['data.test_resize'] < fields['model.size'])
   ):
     raise UserError(
       f'config.data.test_resize is {fields["data.test_resize"]}, but must be '

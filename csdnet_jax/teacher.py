@@ -19,9 +19,6 @@ from csdnet_jax.errors import UserError
 from csdnet_jax.models import pretrained
 from csdnet_jax.terminal import say
 
-# Only its training needs the auxiliary head, which a file may lack.
-_AUXILIARY = '^aux(_head)?/'
-
 
 def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:
   """Returns what the train step is given as frozen.
@@ -186,8 +183,7 @@ def _of_file(config, run):
   classes = run.model.head(params)[1].shape[0]
   *frozen, report = pretrained.load(
     config.teacher.weights, config.teacher.model, params, model_state,
-    classes=classes, allow=_AUXILIARY, head=True,
-    field='config.teacher.weights',
+    classes=classes, head=True, field='config.teacher.weights',
   )  # fmt: skip
   say(f'Weights of the teacher: {report}')
   return tuple(jax.device_get(frozen)), report.origin

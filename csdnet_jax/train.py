@@ -83,10 +83,11 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
   run = build_lib.build(
     config, classes=classes, n_train=n_train, devices=devices
   )
+  frozen = sharding.replicate(
+    teacher.load(config, run, dataset.class_names, workdir), run.mesh
+  )
   with processes.together():
-    frozen = teacher.load(config, run, dataset.class_names, workdir)
     data, figures = task.prepare(config, dataset)
-  frozen = sharding.replicate(frozen, run.mesh)
   workdir_lib.write_inputs(config, dataset, workdir)
   if jax.process_index() == 0:
     writers.write_json(workdir / 'data_report.json', figures)

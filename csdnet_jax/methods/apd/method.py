@@ -25,7 +25,6 @@ from csdnet_jax.methods import base, distill
 from csdnet_jax.methods.apd import perspective
 from csdnet_jax.models import Model
 
-IGNORE = 255
 # What learns from a teacher.
 DISTILLED = ('kd', 'cwd', 'skd', 'apd')
 
@@ -45,12 +44,16 @@ def make(config, model: Model) -> base.Method:
   def views(keys, batch):
     """A random crop of each image and its mask; weight 0 hides the mask."""
     images, labels = augment.sample_pairs(
-      keys, batch, size=size, scale=config.crops.scale,
-      rotate=config.crops.rotate, blur=config.crops.blur,
-      flip=config.crops.flip, mean=model.mean,
+      keys,
+      *(batch[k] for k in ('image', 'mask', 'extent', 'centre', 'scale')),
+      size=size, rotate=config.crops.rotate, flip=config.crops.flip,
+      blur=config.crops.blur,
     )  # fmt: skip
     unused = (batch['weight'] == 0)[:, None, None]
-    return batch | {'raw': images, 'label': jnp.where(unused, IGNORE, labels)}
+    return batch | {
+      'raw': images,
+      'label': jnp.where(unused, augment.IGNORE, labels),
+    }
 
   def loss(params, context, batch, key):
     images, labels, axis = batch['raw'], batch['label'], context.axis
@@ -59,7 +62,7 @@ def make(config, model: Model) -> base.Method:
       params, context.model_state, images, train=True,
       keys=sharding.row_keys(keys, labels.shape[0], axis), axis=axis,
     )  # fmt: skip
-    labelled = labels != IGNORE
+    labelled = labels != augment.IGNORE
     ours = share(labelled, axis)
     terms = {
       'ce': ours * perspective.cross_entropy(student.logits, labels),
@@ -111,7 +114,7 @@ def make(config, model: Model) -> base.Method:
     )
     if c.scope == 'global':
       terms = of_group(*features, labels, axis)
-      terms['ce_teacher_projector'] *= share(labels != IGNORE, axis)
+      terms['ce_teacher_projector'] *= share(labels != augment.IGNORE, axis)
       return terms
     n = 1 if c.scope == 'image' else c.group
     grouped = (x.reshape(-1, n, *x.shape[1:]) for x in (*features, labels))
@@ -133,24 +136,18 @@ def make(config, model: Model) -> base.Method:
     return {
       'observation': perspective.observation_kl(
         seen, target, present,
-        mask=small != IGNORE if c.mask_ignored else None,
+        mask=small != augment.IGNORE if c.mask_ignored else None,
       ),
       'alignment': perspective.alignment(ours, theirs, present),
       'ce_teacher_projector': perspective.cross_entropy(target, labels),
     }  # fmt: skip
-
-  def predict(params, model_state, batch):
-    images = batch['image'].astype(jnp.float32) / 255.0
-    outputs, _ = model.apply(params, model_state, images, train=False)
-    logits = perspective.upsample(outputs.logits, *images.shape[1:3])
-    return {'logits': logits, 'embedding': outputs.embedding}
 
   return base.Method(
     init_memory=lambda width: (),
     views=views,
     loss=loss,
     update_memory=lambda memory, push: memory,
-    predict=predict,
+    predict=base.predictor(model),
     pictures=lambda params, model_state, batch, key: {},
     forwards=1,
     group=c.group if c.arm == 'apd' and c.scope == 'group' else 1,
