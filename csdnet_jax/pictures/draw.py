@@ -268,6 +268,47 @@ def embedding_map(
   _save(figure, path)
 
 
+def side_by_side(
+  path: paths.Path,
+  panels: Mapping[str, np.ndarray],
+  legend: Sequence[tuple[str, np.ndarray]],
+  *,
+  title: str,
+) -> None:
+  """Writes images in a row over the names of the colours in them.
+
+  Args:
+    path: of the PNG.
+    panels: {heading: image [h, w, 3], float in [0, 1]}, all of one size.
+    legend: (name, colour [3] in [0, 1]) pairs.
+    title: over all.
+  """
+  from matplotlib.patches import Patch
+
+  h, w = next(iter(panels.values())).shape[:2]
+  columns = min(max(len(legend), 1), 8)
+  lines = -(-len(legend) // columns)
+  panel = min(3.6, 5.0 * w / h)
+  figure = _figure(
+    max(panel * len(panels), 8.0), panel * h / w + 0.6 + 0.2 * lines
+  )
+  for axes, (heading, image) in zip(
+    figure.subplots(1, len(panels)), panels.items(), strict=True
+  ):
+    axes.imshow(image, interpolation='nearest')
+    axes.set_title(heading, fontsize=8)
+    axes.set_axis_off()
+  figure.suptitle(title, fontsize=10, parse_math=False)
+  style = {'edgecolor': '0.3', 'linewidth': 0.5}
+  key = figure.legend(
+    handles=[Patch(facecolor=c, label=_short(n), **style) for n, c in legend],
+    loc='outside lower center', ncols=columns, fontsize=7, frameon=False,
+  )  # fmt: skip
+  for text in key.get_texts():
+    text.set_parse_math(False)
+  _save(figure, path)
+
+
 def _sheet(path, rows, names, *, title):
   """Writes rows of (heading, image); a row may be shorter than the others."""
   width = max(map(len, rows))
