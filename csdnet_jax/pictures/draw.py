@@ -24,7 +24,12 @@ _NAMED = 40  # Classes whose names an axis has room for.
 _COUNTED = 24  # Classes for which a cell has room for its count.
 
 # Of a record: no terms of the loss.
-_OTHER = ('step', 'kind', 'images_per_s', 'grad_norm')
+_OTHER = (
+  'step', 'kind', 'images_per_s', 'grad_norm', 'labelled',
+  'crops_without_label',
+)  # fmt: skip
+# Of an evaluation, in percent.
+_PERCENT = ('top1', 'mean_per_class', 'miou', 'macc', 'pixel_accuracy')
 
 
 def contact_sheet(
@@ -201,10 +206,10 @@ def curves(path: paths.Path, records: Sequence[Mapping], *, title: str) -> None:
         group = accuracies if 'top1' in name else losses
         group.setdefault(name, []).append((step, record[name]))
     else:
-      for name, group in (
-        ('loss', losses), ('top1', accuracies), ('mean_per_class', accuracies)
-      ):  # fmt: skip
-        group.setdefault(f'{kind}_{name}', []).append((step, record[name]))
+      for name in ('loss', *_PERCENT):
+        if name in record:
+          group = losses if name == 'loss' else accuracies
+          group.setdefault(f'{kind}_{name}', []).append((step, record[name]))
   figure = _figure(8.0, 4.0)
   left, right = figure.subplots(1, 2)
   for axes, lines in ((left, losses), (right, accuracies)):

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from csdnet_jax import metrics, paths, processes, sharding, writers
 from csdnet_jax.data import pairs, report, segmentation as sets, sources
 from csdnet_jax.evaluators import segmentation
+from csdnet_jax.pictures import draw, overlays
 from csdnet_jax.state import averaged
 from csdnet_jax.terminal import progress_bar, say
 
@@ -20,6 +21,9 @@ FIGURE, NAME = 'miou', 'mIoU'
 # The tables of the classes, and what is kept of each image.
 CLASSES = {'test': 'classes.csv', 'val': 'classes_val.csv'}
 COUNTS = {'test': 'counts.npz', 'val': 'counts_val.npz'}
+
+_SHOWN = 4  # Images that are drawn.
+_DRAWS = 2  # Random crops of each.
 
 
 class Data(NamedTuple):
@@ -130,7 +134,7 @@ def evaluate(config, run, state, data: Data, part: str, last: bool):
       classes=len(data.dataset.class_names), size=config.model.size,
       batch=batch, scales=e.scales if last else e.scales[:1], flip=e.flip,
       base_size=e.base_size, resize=config.data.resize, rows=mine,
-      keep=mine if last and len(mine) <= _SHOWN else mine[_shown(len(mine))],
+      keep=mine[segmentation.spread(len(mine), _SHOWN)],
       progress=progress,
     )  # fmt: skip
   found = _of_all_processes(found, rows)
@@ -140,15 +144,6 @@ def evaluate(config, run, state, data: Data, part: str, last: bool):
 def _on(mesh, weights):
   where = NamedSharding(mesh, sharding.REPLICATED)
   return jax.device_put(weights, where)
-
-
-# Images whose prediction is drawn.
-_SHOWN = 4
-
-
-def _shown(n: int) -> np.ndarray:
-  """A few of n rows, spread evenly."""
-  return np.unique(np.linspace(0, n - 1, _SHOWN).astype(int))
 
 
 def _of_all_processes(found: segmentation.Result, rows) -> segmentation.Result:
@@ -170,7 +165,7 @@ def _of_all_processes(found: segmentation.Result, rows) -> segmentation.Result:
 
 
 def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
-  """Writes the table of the classes, and the counts of each image."""
+  """Writes the table of the classes, the counts of each image, and overlays."""
   segmentation.write_classes(
     workdir / CLASSES[part], data.dataset.class_names, details.counts.sum(0)
   )
@@ -180,6 +175,14 @@ def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
     archive, names=[names[i] for i in details.rows], counts=details.counts
   )
   writers.write_bytes(workdir / COUNTS[part], archive.getvalue())
+  (workdir / 'pictures').mkdir(exist_ok=True)
+  for i, predicted in details.predictions.items():
+    name = names[i].rpartition('/')[2]
+    overlays.write(
+      workdir / 'pictures' / f'overlay_{part}_{i}.png',
+      data.views[part].image(i), data.views[part].mask(i), predicted,
+      data.dataset.class_names, title=f'{data.dataset.name}: {name}',
+    )  # fmt: skip
 
 
 def line(figures: dict[str, float]) -> str:
@@ -225,8 +228,39 @@ def rows(summary: dict) -> dict[str, float]:
 
 
 def write_start(config, run, state, data: Data, workdir: paths.Path) -> None:
-  """Writes a few training crops with their labels."""
+  """Writes random crops of a few images of the first batch, with labels."""
+  del state
+  if jax.process_index():
+    return
+  batch = next(train_batches(config, run.mesh, data, 0, 1))
+  batch = {name: x[:_SHOWN] for name, x in batch.items()}
+  windows = zip(batch['image'], batch['extent'], strict=True)
+  columns = {'window': [image[:h, :w] / 255.0 for image, (h, w) in windows]}
+  n = len(data.dataset.class_names)
+  colours = np.concatenate([overlays.palette(n), [overlays.IGNORED]])
+  views = jax.jit(run.method.views)
+  for i in range(_DRAWS):
+    keys = sharding.row_keys(jax.random.key(i), len(batch['id']), None)
+    seen = jax.device_get(views(keys, batch))
+    columns[f'crop, draw {i + 1}'] = seen['raw']
+    columns[f'labels, draw {i + 1}'] = colours[np.minimum(seen['label'], n)]
+  names = sets.parts_of(data.dataset)['train'].names
+  (workdir / 'pictures').mkdir(exist_ok=True)
+  draw.contact_sheet(
+    workdir / 'pictures' / 'crops.png', columns,
+    [names[i].rpartition('/')[2] for i in batch['id']],
+    title=f'{data.dataset.name}: training crops, step 0',
+  )  # fmt: skip
 
 
 def write_end(config, run, state, data: Data, workdir: paths.Path) -> None:
-  """Writes the curves, and what the network makes of a few test images."""
+  """Writes the curves; the overlays are there since the last evaluation."""
+  del config, run, state
+  if jax.process_index():
+    return
+  (workdir / 'pictures').mkdir(exist_ok=True)
+  draw.curves(
+    workdir / 'pictures' / 'curves.png',
+    writers.read_records(workdir / 'metrics.jsonl'),
+    title=f'{data.dataset.name}: training',
+  )
