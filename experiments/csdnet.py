@@ -6,27 +6,39 @@ arm with one view gets twice the epochs, and twice the warm-up.
 """
 
 from csdnet_jax import config as config_lib
-from experiments.grid import Grid, chain, field, product, zip_
+from experiments.grid import Grid, chain, field, named, product, zip_
 
-CSDNET = {'method.name': 'csdnet'}
-ONE_VIEW = {'method.name': 'supervised', 'method.supervised.views': 1}
-TWO_VIEWS = {'method.name': 'supervised', 'method.supervised.views': 2}
-SUPCON = {'method.name': 'supcon'}
+CSDNET = named('CSDNet', {'method.name': 'csdnet'})
+ONE_VIEW = named(
+  'cross-entropy, one view',
+  {'method.name': 'supervised', 'method.supervised.views': 1},
+)
+TWO_VIEWS = named(
+  'cross-entropy, two views',
+  {'method.name': 'supervised', 'method.supervised.views': 2},
+)
+SUPCON = named('SupCon', {'method.name': 'supcon'})
 # The loss of CLE-ViT's release (`config.clevit`) in this trainer's recipe.
-CLEVIT = CSDNET | {
-  'method.csdnet.mode': 'views',
-  'method.csdnet.hidden': (0.15, 0.45),
-  'method.csdnet.queue': 0,
-  'method.csdnet.margin': 0.4,
-  'method.csdnet.averaging': 'joint',
-  'method.csdnet.aug_weight': 1.0,
-  'method.csdnet.alpha': 1.0,
-  'method.csdnet.beta': 0.0,
-}
+CLEVIT = named(
+  'CLE-ViT',
+  {
+    'method.name': 'csdnet',
+    'method.csdnet.mode': 'views',
+    'method.csdnet.hidden': (0.15, 0.45),
+    'method.csdnet.queue': 0,
+    'method.csdnet.margin': 0.4,
+    'method.csdnet.averaging': 'joint',
+    'method.csdnet.aug_weight': 1.0,
+    'method.csdnet.alpha': 1.0,
+    'method.csdnet.beta': 0.0,
+  },
+)
 
-NO_SSDP = {'method.csdnet.mode': 'none'}
-NO_DDL = {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0}
-NO_SSDT = {'method.csdnet.beta': 0.0}
+NO_SSDP = named('without SSDP', {'method.csdnet.mode': 'none'})
+NO_DDL = named(
+  'without DDL', {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0}
+)
+NO_SSDT = named('without SSDT', {'method.csdnet.beta': 0.0})
 
 STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
 
@@ -34,7 +46,7 @@ STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
 def one_view_twice(base):
   """Cross-entropy on one view, at the compute of the arms with two."""
   twice = {'epochs': 2 * base.epochs, 'optim.warmup': 2 * base.optim.warmup}
-  return ONE_VIEW | twice
+  return named('cross-entropy, one view, equal compute', ONE_VIEW | twice)
 
 
 def components(base):
@@ -86,7 +98,7 @@ def _around(*sweeps):
     others = [
       overrides
       for overrides in product(*(field(key, values) for key, values in sweeps))
-      if any(now[key] != value for key, value in overrides.items())
+      if any(now.get(key, value) != value for key, value in overrides.items())
     ]
     return chain([CSDNET], product([CSDNET], others))
 

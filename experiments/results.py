@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 import csdnet_jax
-from csdnet_jax import train
+from csdnet_jax import build, config as config_lib, models, train
 from csdnet_jax.errors import UserError
 from experiments.grid import Point, hash_of, identity, resolve, set_of
 
@@ -35,18 +35,38 @@ _PATHS = re.compile(r'(--config\.data\.(?:root|cache)|--workdir)=\S+')
 def code_of(config) -> dict[str, str]:
   """Returns {module: digest} of the code that makes a config's figures.
 
-  Other methods do not count, so that writing one leaves these comparable.
+  Other methods and networks do not count, so that writing one leaves these
+  comparable.
   """
   own = _PACKAGE / 'methods' / config.method.name
   paths = [_PACKAGE / f'{name}.py' for name in _MODULES]
   paths += sorted(own.glob('*.py')) or [own.with_suffix('.py')]
-  # Not the list of their names, to which others may be added.
-  networks = (_PACKAGE / 'models').glob('*.py')
-  paths += sorted(path for path in networks if path.stem != '__init__')
+  network = pathlib.Path(models.module_of(config.model.name).__file__)
+  paths += sorted(_built_on(network))
   return {
     path.relative_to(_PACKAGE).with_suffix('').as_posix(): _digest(path)
     for path in paths
   }
+
+
+@functools.cache
+def _built_on(path: pathlib.Path) -> frozenset[pathlib.Path]:
+  """A network's file and those of `models/` that it imports, directly or not.
+
+  Not the list of all networks, to which others may be added.
+  """
+  names = set()
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      names |= {f'{node.module}.{alias.name}' for alias in node.names}
+      names.add(node.module)
+  found = {path}
+  for name in names:
+    head, _, own = name.rpartition('.')
+    other = path.with_name(f'{own}.py')
+    if head == 'csdnet_jax.models' and other.exists():
+      found |= _built_on(other)
+  return frozenset(found)
 
 
 @functools.cache
@@ -98,6 +118,7 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'hash': point.hash,
     'config': fields,
     'code': code,
+    'n_train': len(load(workdir / 'split.json')['train']),
   }
   for part, name in train.PREDICTIONS.items():
     if (workdir / name).exists():
@@ -110,6 +131,43 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'packages': starts[0]['packages'],
   }
   return row
+
+
+def again(point: Point, rows: list[dict], code: dict[str, str]) -> dict | None:
+  """Returns the line of a point that was run already, as part of another.
+
+  Two points are the same run if their configs are, once fitted to the train
+  set: another grid has the same arm, or a queue is longer than what is used.
+
+  Args:
+    point: that is about to be run.
+    rows: of all grids.
+    code: `code_of` the point.
+  """
+  config = resolve(point.arguments)
+  own = identity(config)
+  data = {key: own[key] for key in own if key.startswith('data.')}
+  for row in rows:
+    same = row['set'], row['seed'], row['code']
+    if same != (point.set, point.seed, code) or 'n_train' not in row:
+      continue
+    theirs = config_lib.from_flat(row['config'] | {'seed': row['seed']})
+    theirs = identity(theirs)
+    if data.items() <= theirs.items() and (
+      _fitted(own, row['n_train']) == _fitted(theirs, row['n_train'])
+    ):
+      own.pop('seed')
+      return row | {
+        'grid': point.grid, 'arm': point.arm, 'baseline': point.baseline,
+        'overrides': list(point.overrides), 'hash': point.hash, 'config': own,
+      }  # fmt: skip
+  return None
+
+
+def _fitted(fields: dict, n_train: int) -> dict:
+  config = config_lib.from_flat(fields)
+  build.fit(config, n_train)
+  return identity(config)
 
 
 def correctness(path: pathlib.Path) -> dict:

@@ -6,7 +6,8 @@ r"""Runs a grid: `python -m experiments.run --grid=csdnet:components`.
 Each point is a process of its own, `python -m csdnet_jax.main ...`, in a folder
 of the workdir. What is finished is skipped, what was stopped or killed goes on,
 a failure is recorded and the rest is done. Each finished point appends one line
-to experiments/results/GRID.jsonl. --dry_run prints one command for each point,
+to experiments/results/GRID.jsonl; a point that another grid has run already
+takes its line from there. --dry_run prints one command for each point,
 for a scheduler's array or a colleague, and needs no data.
 """
 
@@ -168,11 +169,13 @@ def run(
   """
   clock, code = time.monotonic(), {}
   kept = {row['hash']: row for row in results.read(path)}
+  others = [row for p in path.parent.glob('*.jsonl') for row in results.read(p)]
   became, failures = dict.fromkeys(points, ''), {}
   board = Board(points)
 
-  def finish(point):
-    row = results.record(point, workdir / point.name, code[point])
+  def finish(point, row=None):
+    row = row or results.record(point, workdir / point.name, code[point])
+    others.append(row)
     results.append(path, row)
     became[point] = DONE
     board.show(point, f'{row["summary"]["top1"]:.1f}')
@@ -191,8 +194,12 @@ def run(
       )
       if late or stop():
         return
+      same = results.again(point, others, code[point])
+      if same:
+        finish(point, same)
+        continue
       try:
-        code[point] = prepare(point, workdir)
+        prepare(point, workdir)
       except UserError as error:
         fail(point, str(error))
         continue
@@ -206,9 +213,13 @@ def run(
     if console.is_terminal:
       stack.enter_context(rich.live.Live(board, console=console))
     for point in points:
+      try:
+        code[point] = results.code_of(grid_lib.resolve(point.arguments))
+      except UserError as error:
+        fail(point, str(error))
+        continue
       row = kept.get(point.hash)
-      now = results.code_of(grid_lib.resolve(point.arguments))
-      if row and row['code'] == now:
+      if row and row['code'] == code[point]:
         became[point] = DONE
         board.show(point, f'{row["summary"]["top1"]:.1f}')
     for point, state in launch(waiting(), workdir, stop):

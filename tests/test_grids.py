@@ -110,7 +110,9 @@ def test_tuning_is_the_same_for_each_arm_and_never_on_test():
   for point in _expand('tuning'):
     config = grid_lib.resolve(point.arguments)
     assert config.data.val_fraction == 0.34
-    rates.setdefault(point.arm.partition('_lr-')[0], set()).add(config.optim.lr)
+    rates.setdefault(point.arm.partition(', lr ')[0], set()).add(
+      config.optim.lr
+    )
   assert len(rates) == 5
   assert all(r == {1e-3, 3e-4, 3e-3} for r in map(_rounded, rates.values()))
 
@@ -128,6 +130,12 @@ def test_combinators():
   assert list(seeds(2)) == [{'seed': 0}, {'seed': 1}]
   with pytest.raises(ValueError, match='longer|shorter'):
     list(zip_(a, b[:1]))
+
+
+def test_names_of_arms_are_joined():
+  arms = product([grid_lib.named('a', {'x': 1})], grid_lib.field('m.y', (2, 3)))
+  assert [arm[grid_lib.ARM] for arm in arms] == ['a, y 2', 'a, y 3']
+  assert not any(grid_lib.ARM in x for x in grid_lib.field('data.name', 'ab'))
 
 
 def test_a_slug_is_a_file_name():
