@@ -3,12 +3,14 @@ r"""Makes a report of finished grids.
   python -m experiments.collect experiments/results/components.jsonl \
     --out=experiments/reports/components
 
-prints a Markdown table for each data set: for each arm the mean, the standard
-deviation and the number of seeds, and the difference from the baseline with a
-95 % interval by a paired bootstrap over seeds and test images. With --out it
-also writes `report.md`, `report.html` and, for each set, a CSV file with the
-columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if nothing differs
-between them but the seed, and compared only if nothing but what the grid sets.
+prints a Markdown table for each grid and data set: for each arm the mean, the
+standard deviation and the number of seeds, and the difference from the baseline
+with a 95 % interval by a paired bootstrap over seeds and test images. With
+--out it also writes `report.md`, `report.html` and, for each table, a CSV file
+with the columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if
+nothing differs between them but the seed, and compared only if nothing but what
+the grid sets. --notes=FILE puts paragraphs of text on top of the page, and
+--pictures=RUN what a run's workdir shows of it at the end.
 
   python -m experiments.collect --readme
 
@@ -63,9 +65,10 @@ class Arm(NamedTuple):
 
 
 class Table(NamedTuple):
-  """The arms on one data set.
+  """The arms of a grid on one data set.
 
   Attributes:
+    grid: its name.
     set: its name, with the images a class where they were limited.
     part: 'test' or 'val'.
     images: test images, over all stages.
@@ -75,6 +78,7 @@ class Table(NamedTuple):
     unfinished: arms without a seed that has all stages.
   """
 
+  grid: str
   set: str
   part: str
   images: int
@@ -87,7 +91,7 @@ class Table(NamedTuple):
 def tables(
   rows: list[dict], *, baseline: str = '', part: str = 'test'
 ) -> list[Table]:
-  """Returns a table for each data set.
+  """Returns a table for each grid and data set.
 
   Args:
     rows: of `results.read`.
@@ -102,8 +106,8 @@ def tables(
     raise UserError('The files hold no results yet; run a grid first.')
   sets = collections.defaultdict(list)
   for row in rows:
-    sets[_set(row)].append(row)
-  return [_table(name, own, baseline, part) for name, own in sets.items()]
+    sets[row['grid'], _set(row)].append(row)
+  return [_table(*key, own, baseline, part) for key, own in sets.items()]
 
 
 def _set(row: dict) -> str:
@@ -113,7 +117,7 @@ def _set(row: dict) -> str:
   return f'{name}, {shots} a class' if shots else name
 
 
-def _table(name, rows, baseline, part) -> Table:
+def _table(grid, name, rows, baseline, part) -> Table:
   check(name, rows)
   baseline = baseline or rows[0]['baseline']
   grouped = collections.defaultdict(list)
@@ -139,7 +143,9 @@ def _table(name, rows, baseline, part) -> Table:
     row[part]['n'] if part in row else row['summary']['n_test']
     for row in stages.values()
   )
-  return Table(name, part, images, len(stages), baseline, arms, unfinished)
+  return Table(
+    grid, name, part, images, len(stages), baseline, arms, unfinished
+  )
 
 
 def check(name: str, rows: list[dict]) -> None:
@@ -271,6 +277,8 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--baseline', default='', metavar='ARM')
   parser.add_argument('--part', default='test', choices=('test', 'val'))
   parser.add_argument('--out', type=pathlib.Path, metavar='DIR')
+  parser.add_argument('--notes', type=pathlib.Path, metavar='FILE')
+  parser.add_argument('--pictures', type=pathlib.Path, metavar='RUN')
   parser.add_argument('--readme', action='store_true')
   args = parser.parse_args(argv)
   if args.readme:
@@ -285,6 +293,13 @@ def main(argv: Sequence[str]) -> None:
   absent = [str(path) for path in args.results if not path.exists()]
   if absent:
     raise UserError(f'There is no file {absent[0]}; run its grid first.')
+  if args.notes and not args.notes.is_file():
+    raise UserError(f'--notes={args.notes}: there is no such file.')
+  if args.pictures and not (args.pictures / 'pictures').is_dir():
+    raise UserError(
+      f'--pictures={args.pictures}: it is not the workdir of a finished run, '
+      'there is no pictures/ in it.'
+    )
   rows = [row for path in args.results for row in results.read(path)]
   made = tables(rows, baseline=args.baseline, part=args.part)
   whole = '\n'.join(text.markdown(table) for table in made)
@@ -292,12 +307,13 @@ def main(argv: Sequence[str]) -> None:
   if args.out:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / 'report.md').write_text(whole, encoding='utf-8')
-    title = ', '.join(sorted({row['grid'] for row in rows}))
+    title = ', '.join(dict.fromkeys(row['grid'] for row in rows))
+    notes = args.notes.read_text(encoding='utf-8') if args.notes else ''
     (args.out / 'report.html').write_text(
-      page.page(title, made), encoding='utf-8'
+      page.page(title, made, notes=notes, run=args.pictures), encoding='utf-8'
     )
     for table in made:
-      name = table.set.replace(', ', '_').replace(' ', '_')
+      name = f'{table.grid}_{table.set}'.replace(', ', '_').replace(' ', '_')
       text.write_csv(args.out / f'{name}.csv', table)
     print(f'Wrote {args.out / "report.html"}')
 

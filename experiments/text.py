@@ -24,7 +24,7 @@ def spread(mean: float, sd: float | None) -> str:
 def markdown(table) -> str:
   """Returns a heading and the table of a set."""
   lines = [
-    f'### {table.set}', '', describe(table), '',
+    f'### {table.grid}: {table.set}', '', describe(table), '',
     '| arm | n | top-1 | 95 % | difference | 95 % |',
     '|---|---:|---:|---:|---:|---:|',
   ]  # fmt: skip
