@@ -14,7 +14,7 @@ the grid sets. --notes=FILE puts paragraphs of text on top of the page, and
 
   python -m experiments.collect --readme
 
-writes the README's table from experiments/results/leaves.jsonl.
+writes the README's table from experiments/results/baselines.jsonl.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from csdnet_jax.errors import UserError
 from experiments import bootstrap, page, results, text
 
 ROOT = pathlib.Path(__file__).parent.parent
-README_RESULTS = results.RESULTS / 'leaves.jsonl'
+README_RESULTS = results.RESULTS / 'baselines.jsonl'
 BEGIN, END = '<!-- results: begin -->\n', '<!-- results: end -->\n'
 
 

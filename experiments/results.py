@@ -198,8 +198,6 @@ def bits(part: dict) -> np.ndarray:
 def read(path: pathlib.Path) -> list[dict]:
   """Returns the lines of a file of results; none if it is absent.
 
-  Lines from before there were grids get an arm, and no bits.
-
   Raises:
     UserError: for a line that is not one of ours.
   """
@@ -209,29 +207,14 @@ def read(path: pathlib.Path) -> list[dict]:
   for i, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
     try:
       row = json.loads(line)
-      rows.append(row if 'arm' in row else row | _old(row))
+      if not {'arm', 'config', 'summary'} <= row.keys():
+        raise KeyError('it lacks an arm, a config or a summary')
+      rows.append(row)
     except (TypeError, ValueError, KeyError) as error:
       raise UserError(
         f'Line {i} of {path} is no result ({error}); remove it.'
       ) from error
   return rows
-
-
-def _old(row: dict) -> dict:
-  """What a line lacks that was written before there were grids."""
-  config = row['config']
-  two_arms = {'supervised': 'supervised_views-1', 'csdnet': 'csdnet'}
-  return {
-    'grid': 'leaves',
-    'arm': two_arms[config['method.name']],
-    'baseline': 'supervised_views-1',
-    'overrides': [
-      'method.name', 'method.csdnet.queue', 'epochs', 'eval_every',
-      'optim.warmup', 'seed',
-    ],
-    'hash': '',
-    'code': {},
-  }  # fmt: skip
 
 
 def load(path: pathlib.Path):

@@ -18,12 +18,12 @@ import command
 pytestmark = pytest.mark.filterwarnings(
   'ignore:the load_module:DeprecationWarning'
 )
-GRID = '--grid=csdnet:leaves'
+GRID = '--grid=csdnet:saliency'
 
 
 @pytest.fixture
 def points():
-  name, grid = grid_lib.find('csdnet:leaves')
+  name, grid = grid_lib.find('csdnet:saliency')
   return grid_lib.expand(name, grid, command.flags(), seeds_of_each=1)
 
 
