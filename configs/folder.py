@@ -16,6 +16,7 @@ def get_config():
   """Returns the config."""
   config = default()
   config.name = 'folder'
+  config.batch_size = 8
   config.epochs = 30.0
   config.eval_every = 10.0
   # Leaves fill their pictures, and some are long and narrow: a centre crop

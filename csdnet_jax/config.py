@@ -295,6 +295,18 @@ def from_json(text: str) -> ml_collections.ConfigDict:
   return config
 
 
+def from_flat(fields: dict) -> ml_collections.ConfigDict:
+  """Reads {'a.b': value} of plain values; absent fields take their defaults."""
+  nested = {}
+  for key, value in fields.items():
+    *path, last = key.split('.')
+    part = nested
+    for name in path:
+      part = part.setdefault(name, {})
+    part[last] = value
+  return from_json(json.dumps(nested))
+
+
 def get_config(workdir: str) -> ml_collections.ConfigDict:
   """Returns the config of a workdir: this file is its config file too.
 

@@ -3,16 +3,18 @@ r"""Makes a report of finished grids.
   python -m experiments.collect experiments/results/components.jsonl \
     --out=experiments/reports/components
 
-prints a Markdown table for each data set: for each arm the mean, the standard
-deviation and the number of seeds, and the difference from the baseline with a
-95 % interval by a paired bootstrap over seeds and test images. With --out it
-also writes `report.md`, `report.html` and, for each set, a CSV file with the
-columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if nothing differs
-between them but the seed, and compared only if nothing but what the grid sets.
+prints a Markdown table for each grid and data set: for each arm the mean, the
+standard deviation and the number of seeds, and the difference from the baseline
+with a 95 % interval by a paired bootstrap over seeds and test images. With
+--out it also writes `report.md`, `report.html` and, for each table, a CSV file
+with the columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if
+nothing differs between them but the seed, and compared only if nothing but what
+the grid sets. --notes=FILE puts paragraphs of text on top of the page, and
+--pictures=RUN what a run's workdir shows of it at the end.
 
   python -m experiments.collect --readme
 
-writes the README's table from experiments/results/leaves.jsonl.
+writes the README's table from experiments/results/baselines.jsonl.
 """
 
 import argparse
@@ -28,10 +30,10 @@ import numpy as np
 
 from csdnet_jax import config as config_lib
 from csdnet_jax.errors import UserError
-from experiments import bootstrap, page, results, text
+from experiments import bootstrap, page, pixels, results, text
 
 ROOT = pathlib.Path(__file__).parent.parent
-README_RESULTS = results.RESULTS / 'leaves.jsonl'
+README_RESULTS = results.RESULTS / 'baselines.jsonl'
 BEGIN, END = '<!-- results: begin -->\n', '<!-- results: end -->\n'
 
 
@@ -40,7 +42,7 @@ class Arm(NamedTuple):
 
   Attributes:
     name: its slug.
-    seeds: the top-1 of each seed, over all stages where the set has several.
+    seeds: the figure of each seed, over all stages where the set has several.
     mean, sd: of those; sd is None for one seed.
     spread: the 95 % interval of the mean, or None without predictions.
     diff: the difference from the baseline over the `shared` seeds that both
@@ -63,11 +65,13 @@ class Arm(NamedTuple):
 
 
 class Table(NamedTuple):
-  """The arms on one data set.
+  """The arms of a grid on one data set.
 
   Attributes:
+    grid: its name.
     set: its name, with the images a class where they were limited.
     part: 'test' or 'val'.
+    figure: what the arms are measured by, 'top-1' or 'mIoU'.
     images: test images, over all stages.
     stages: how many sets each figure is the mean of.
     baseline: the arm that the others are compared with.
@@ -75,8 +79,10 @@ class Table(NamedTuple):
     unfinished: arms without a seed that has all stages.
   """
 
+  grid: str
   set: str
   part: str
+  figure: str
   images: int
   stages: int
   baseline: str
@@ -87,7 +93,7 @@ class Table(NamedTuple):
 def tables(
   rows: list[dict], *, baseline: str = '', part: str = 'test'
 ) -> list[Table]:
-  """Returns a table for each data set.
+  """Returns a table for each grid and data set.
 
   Args:
     rows: of `results.read`.
@@ -102,8 +108,8 @@ def tables(
     raise UserError('The files hold no results yet; run a grid first.')
   sets = collections.defaultdict(list)
   for row in rows:
-    sets[_set(row)].append(row)
-  return [_table(name, own, baseline, part) for name, own in sets.items()]
+    sets[row['grid'], _set(row)].append(row)
+  return [_table(*key, own, baseline, part) for key, own in sets.items()]
 
 
 def _set(row: dict) -> str:
@@ -113,7 +119,7 @@ def _set(row: dict) -> str:
   return f'{name}, {shots} a class' if shots else name
 
 
-def _table(name, rows, baseline, part) -> Table:
+def _table(grid, name, rows, baseline, part) -> Table:
   check(name, rows)
   baseline = baseline or rows[0]['baseline']
   grouped = collections.defaultdict(list)
@@ -123,7 +129,7 @@ def _table(name, rows, baseline, part) -> Table:
   measured = {
     arm: _measure(own, sorted(stages), part) for arm, own in grouped.items()
   }
-  unfinished = [arm for arm, (top1, _) in measured.items() if not top1]
+  unfinished = [arm for arm, (known, _) in measured.items() if not known]
   if baseline not in measured or baseline in unfinished:
     raise UserError(
       f'There is no arm {baseline} on {name} to compare with; finish it, or '
@@ -139,7 +145,10 @@ def _table(name, rows, baseline, part) -> Table:
     row[part]['n'] if part in row else row['summary']['n_test']
     for row in stages.values()
   )
-  return Table(name, part, images, len(stages), baseline, arms, unfinished)
+  figure, _ = results.headline(rows[0]['summary'])
+  return Table(
+    grid, name, part, figure, images, len(stages), baseline, arms, unfinished
+  )
 
 
 def check(name: str, rows: list[dict]) -> None:
@@ -179,6 +188,13 @@ def check(name: str, rows: list[dict]) -> None:
           f'code ({module}.py has changed); run the older ones again, or '
           'collect them apart.'
         )
+  taught = [row for row in rows if 'teacher' in row]
+  for row in taught:
+    if row['teacher'] != taught[0]['teacher']:
+      raise UserError(
+        f'On {name} {_run(taught[0])} and {_run(row)} learnt from different '
+        'teachers; collect them apart.'
+      )
   for part in ('test', 'val'):
     images = {}
     for row in rows:
@@ -197,7 +213,7 @@ def _run(row: dict) -> str:
 
 
 def _measure(rows, stages, part):
-  """Returns {seed: top-1} and {seed: [correct [images] of each stage]}.
+  """Returns {seed: figure} and {seed: [what is known of images, by stage]}.
 
   A line added later replaces what is known of its seed; a seed counts once
   all its stages are there.
@@ -205,45 +221,60 @@ def _measure(rows, stages, part):
   runs = {(row['seed'], row['set']): row for row in rows}
   seeds = sorted({seed for seed, _ in runs})
   whole = [s for s in seeds if all((s, stage) in runs for stage in stages)]
-  top1, correct = {}, {}
+  figures, known = {}, {}
   for seed in whole:
     own = [runs[seed, stage] for stage in stages]
-    if all(part in row for row in own):
-      correct[seed] = [results.bits(row[part]) for row in own]
-      top1[seed] = 100 * float(np.mean([x.mean() for x in correct[seed]]))
+    images = [results.of_images(row, part) for row in own]
+    if all(x is not None for x in images):
+      known[seed] = images
+      figures[seed] = statistics.mean(
+        float(_figure(x)(x.sum(0), len(x))) for x in images
+      )
     elif part == 'test':
-      top1[seed] = statistics.mean(row['summary']['top1'] for row in own)
+      figures[seed] = statistics.mean(
+        results.headline(row['summary'])[1] for row in own
+      )
     else:
       raise UserError(
         f'{_run(own[0])} has no validation part; train with '
         '--config.data.val_fraction=0.34.'
       )
-  return top1, correct
+  return figures, known
 
 
-def _arm(name, rows, top1, correct, top1_base, correct_base):
-  values = list(top1.values())
+def _figure(images):
+  """`(sums over n images, n) -> figure`, of what is known of an image."""
+  if images.ndim > 1:
+    return pixels.miou
+  return lambda sums, n: sums / n
+
+
+def _arm(name, rows, figures, known, figures_base, known_base):
+  values = list(figures.values())
   spread = diff = low = high = None
-  if len(correct) == len(top1):
-    spread = bootstrap.interval(_stacked(correct, correct))
-  shared = sorted(top1.keys() & top1_base.keys())
+  if known and len(known) == len(figures):
+    figure = _figure(next(iter(known.values()))[0])
+    spread = bootstrap.interval(_stacked(known, known), figure=figure)
+  shared = sorted(figures.keys() & figures_base.keys())
   if shared:
-    diff = statistics.mean(top1[s] - top1_base[s] for s in shared)
-    if all(s in correct and s in correct_base for s in shared):
-      ours, theirs = _stacked(correct, shared), _stacked(correct_base, shared)
-      pairs = zip(ours, theirs, strict=True)
-      low, high = bootstrap.interval([a - b for a, b in pairs])
+    diff = statistics.mean(figures[s] - figures_base[s] for s in shared)
+    if all(s in known and s in known_base for s in shared):
+      low, high = bootstrap.interval(
+        _stacked(known, shared),
+        _stacked(known_base, shared),
+        figure=_figure(known[shared[0]][0]),
+      )
   return Arm(
-    name, top1, statistics.mean(values),
+    name, figures, statistics.mean(values),
     statistics.stdev(values) if len(values) > 1 else None,
     spread, diff, low, high, len(shared), rows,
   )  # fmt: skip
 
 
-def _stacked(correct, seeds) -> list[np.ndarray]:
-  """[seeds, images] of each stage, in percent."""
-  by_stage = zip(*(correct[seed] for seed in seeds), strict=True)
-  return [100.0 * np.stack(stage) for stage in by_stage]
+def _stacked(known, seeds) -> list[np.ndarray]:
+  """[seeds, images, ...] of each stage."""
+  by_stage = zip(*(known[seed] for seed in seeds), strict=True)
+  return [np.stack(stage) for stage in by_stage]
 
 
 def readme() -> str:
@@ -271,6 +302,8 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--baseline', default='', metavar='ARM')
   parser.add_argument('--part', default='test', choices=('test', 'val'))
   parser.add_argument('--out', type=pathlib.Path, metavar='DIR')
+  parser.add_argument('--notes', type=pathlib.Path, metavar='FILE')
+  parser.add_argument('--pictures', type=pathlib.Path, metavar='RUN')
   parser.add_argument('--readme', action='store_true')
   args = parser.parse_args(argv)
   if args.readme:
@@ -285,6 +318,13 @@ def main(argv: Sequence[str]) -> None:
   absent = [str(path) for path in args.results if not path.exists()]
   if absent:
     raise UserError(f'There is no file {absent[0]}; run its grid first.')
+  if args.notes and not args.notes.is_file():
+    raise UserError(f'--notes={args.notes}: there is no such file.')
+  if args.pictures and not (args.pictures / 'pictures').is_dir():
+    raise UserError(
+      f'--pictures={args.pictures}: it is not the workdir of a finished run, '
+      'there is no pictures/ in it.'
+    )
   rows = [row for path in args.results for row in results.read(path)]
   made = tables(rows, baseline=args.baseline, part=args.part)
   whole = '\n'.join(text.markdown(table) for table in made)
@@ -292,12 +332,13 @@ def main(argv: Sequence[str]) -> None:
   if args.out:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / 'report.md').write_text(whole, encoding='utf-8')
-    title = ', '.join(sorted({row['grid'] for row in rows}))
+    title = ', '.join(dict.fromkeys(row['grid'] for row in rows))
+    notes = args.notes.read_text(encoding='utf-8') if args.notes else ''
     (args.out / 'report.html').write_text(
-      page.page(title, made), encoding='utf-8'
+      page.page(title, made, notes=notes, run=args.pictures), encoding='utf-8'
     )
     for table in made:
-      name = table.set.replace(', ', '_').replace(' ', '_')
+      name = f'{table.grid}_{table.set}'.replace(', ', '_').replace(' ', '_')
       text.write_csv(args.out / f'{name}.csv', table)
     print(f'Wrote {args.out / "report.html"}')
 

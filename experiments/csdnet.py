@@ -2,57 +2,73 @@
 
 Equal epochs is how the papers compare; but CSDNet sends two images through the
 network for each training image, and plain fine-tuning one. At equal compute an
-arm with one view gets twice the epochs, and twice the warm-up.
+arm with one view gets twice the epochs and warm-up in batches twice as large:
+equally many steps, each with equally many images through the network.
 """
 
 from csdnet_jax import config as config_lib
-from experiments.grid import Grid, chain, field, product, zip_
+from experiments.grid import Grid, chain, field, named, product, zip_
 
-CSDNET = {'method.name': 'csdnet'}
-ONE_VIEW = {'method.name': 'supervised', 'method.supervised.views': 1}
-TWO_VIEWS = {'method.name': 'supervised', 'method.supervised.views': 2}
-SUPCON = {'method.name': 'supcon'}
+CSDNET = named('CSDNet', {'method.name': 'csdnet'})
+ONE_VIEW = named(
+  'cross-entropy, one view',
+  {'method.name': 'supervised', 'method.supervised.views': 1},
+)
+TWO_VIEWS = named(
+  'cross-entropy, two views',
+  {'method.name': 'supervised', 'method.supervised.views': 2},
+)
+SUPCON = named('SupCon', {'method.name': 'supcon'})
 # The loss of CLE-ViT's release (`config.clevit`) in this trainer's recipe.
-CLEVIT = CSDNET | {
-  'method.csdnet.mode': 'views',
-  'method.csdnet.hidden': (0.15, 0.45),
-  'method.csdnet.queue': 0,
-  'method.csdnet.margin': 0.4,
-  'method.csdnet.averaging': 'joint',
-  'method.csdnet.aug_weight': 1.0,
-  'method.csdnet.alpha': 1.0,
-  'method.csdnet.beta': 0.0,
-}
+CLEVIT = named(
+  'CLE-ViT',
+  {
+    'method.name': 'csdnet',
+    'method.csdnet.mode': 'views',
+    'method.csdnet.hidden': (0.15, 0.45),
+    'method.csdnet.queue': 0,
+    'method.csdnet.margin': 0.4,
+    'method.csdnet.averaging': 'joint',
+    'method.csdnet.aug_weight': 1.0,
+    'method.csdnet.alpha': 1.0,
+    'method.csdnet.beta': 0.0,
+  },
+)
 
-NO_SSDP = {'method.csdnet.mode': 'none'}
-NO_DDL = {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0}
-NO_SSDT = {'method.csdnet.beta': 0.0}
+NO_SSDP = named('without SSDP', {'method.csdnet.mode': 'none'})
+NO_DDL = named(
+  'without DDL', {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0}
+)
+NO_SSDT = named('without SSDT', {'method.csdnet.beta': 0.0})
 
 STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
 
 
 def one_view_twice(base):
-  """Cross-entropy on one view, at the compute of the arms with two."""
-  twice = {'epochs': 2 * base.epochs, 'optim.warmup': 2 * base.optim.warmup}
-  return ONE_VIEW | twice
+  """Cross-entropy on one view, at the compute and steps of two views."""
+  twice = {
+    'batch_size': 2 * base.batch_size,
+    'epochs': 2 * base.epochs,
+    'optim.warmup': 2 * base.optim.warmup,
+  }
+  return named('cross-entropy, one view, equal compute', ONE_VIEW | twice)
 
 
 def components(base):
-  """Each module on and off, beside cross-entropy."""
+  """Each module on and off, beside cross-entropy on one view.
+
+  With all three off it is cross-entropy on two views.
+  """
   modules = product([{}, NO_SSDP], [{}, NO_DDL], [{}, NO_SSDT])
-  cross_entropy = [one_view_twice(base), ONE_VIEW, TWO_VIEWS]
-  return chain(cross_entropy, product([CSDNET], modules))
-
-
-def leaves(base):
-  """CSDNet against cross-entropy at equal compute: the README's table."""
-  return [one_view_twice(base), CSDNET]
+  return chain([one_view_twice(base)], product([CSDNET], modules))
 
 
 def baselines(base):
-  """What CSDNet has to beat, at equal epochs and at equal compute."""
-  rest = [ONE_VIEW, TWO_VIEWS, CLEVIT, SUPCON, CSDNET]
-  return chain([one_view_twice(base)], rest)
+  """What CSDNet has to beat, at equal epochs and at equal compute.
+
+  The README's table.
+  """
+  return [one_view_twice(base), CSDNET, ONE_VIEW, TWO_VIEWS, CLEVIT, SUPCON]
 
 
 def tuning(base):
@@ -86,7 +102,7 @@ def _around(*sweeps):
     others = [
       overrides
       for overrides in product(*(field(key, values) for key, values in sweeps))
-      if any(now[key] != value for key, value in overrides.items())
+      if any(now.get(key, value) != value for key, value in overrides.items())
     ]
     return chain([CSDNET], product([CSDNET], others))
 
@@ -98,7 +114,6 @@ def _sweep(name, *values):
 
 
 GRIDS = {
-  'leaves': Grid(leaves),
   'components': Grid(components),
   'baselines': Grid(baselines),
   'tuning': Grid(tuning, seeds=2),

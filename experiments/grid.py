@@ -1,7 +1,8 @@
 """What a grid is made of: override dicts, and what joins them.
 
 A grid is a function of the config that its points start from. It yields one
-dict for each arm, `{'method.csdnet.queue': 0}`; the first is its baseline.
+dict for each arm, `{'method.csdnet.queue': 0}`; the first is its baseline. What
+a reader calls an arm goes along under ARM (`named`), and products join it.
 
 >>> queues = [{'queue': 0}, {'queue': 64}]
 >>> list(product(queues, seeds(2)))[1]
@@ -10,6 +11,9 @@ dict for each arm, `{'method.csdnet.queue': 0}`; the first is its baseline.
 {'queue': 64, 'margin': 0.4}
 >>> list(chain(queues, [{'queue': 256}]))[2]
 {'queue': 256}
+>>> no_ddl = named('without DDL', {'alpha': 0.0})
+>>> list(product([named('CSDNet', {'name': 'csdnet'})], [no_ddl]))
+[{'name': 'csdnet', 'arm': 'CSDNet, without DDL', 'alpha': 0.0}]
 """
 
 import hashlib
@@ -29,6 +33,7 @@ from csdnet_jax import config as config_lib
 from csdnet_jax.errors import UserError
 
 Overrides = dict[str, Any]
+ARM = 'arm'  # The key of an arm's name: no field of a config.
 
 
 class Grid(NamedTuple):
@@ -50,7 +55,7 @@ class Point(NamedTuple):
 
   Attributes:
     grid: the grid's name, such as 'components'.
-    arm: the slug of what is done, without the seed and the data.
+    arm: what is done, in words, without the seed and the data.
     baseline: the arm that the others are compared with.
     overrides: the fields that the grid sets in this point.
     seed: of the run.
@@ -97,12 +102,31 @@ def seeds(n: int) -> Iterator[Overrides]:
 
 
 def field(key: str, values: Iterable[Any]) -> Iterator[Overrides]:
-  """One field over its values."""
-  return ({key: value} for value in values)
+  """One field over its values; the values of `data` fields name no arm."""
+  for value in values:
+    overrides = {key: value}
+    words = f'{key.rpartition(".")[2]} {_text(value, " to ")}'
+    yield overrides if key.startswith('data.') else named(words, overrides)
+
+
+def named(words: str, overrides: Overrides) -> Overrides:
+  """Overrides with what a reader calls them."""
+  return overrides | {ARM: words}
 
 
 def _merge(parts: Iterable[Overrides]) -> Overrides:
-  return {key: value for part in parts for key, value in part.items()}
+  parts = list(parts)
+  merged = {key: value for part in parts for key, value in part.items()}
+  words = [part[ARM] for part in parts if ARM in part]
+  return merged | {ARM: ', '.join(words)} if words else merged
+
+
+def _text(value, between: str) -> str:
+  """A value of a field: numbers as short as they are, pairs joined."""
+  values = value if isinstance(value, tuple) else (value,)
+  return between.join(
+    f'{v:g}' if isinstance(v, float) else str(v) for v in values
+  )
 
 
 def slug(overrides: Overrides) -> str:
@@ -113,25 +137,10 @@ def slug(overrides: Overrides) -> str:
   """
   words = []
   for key, value in overrides.items():
-    values = value if isinstance(value, tuple) else (value,)
-    text = '-'.join(
-      f'{v:g}' if isinstance(v, float) else str(v).replace('/', '-').lower()
-      for v in values
-    )
+    text = _text(value, '-').replace('/', '-').lower()
     last = key.rpartition('.')[2]
     words.append(text if last == 'name' else f'{last}-{text}')
   return '_'.join(words)
-
-
-def arm_of(overrides: Overrides) -> str:
-  """What is done, whatever the seed and on whatever data."""
-  return slug(
-    {
-      key: value
-      for key, value in overrides.items()
-      if key != 'seed' and not key.startswith('data.')
-    }
-  )
 
 
 def find(name: str) -> tuple[str, Grid]:
@@ -185,11 +194,11 @@ def expand(
     arguments = [f'--config={grid.config}', *arguments]
   base = resolve(arguments)
   arms = list(grid.arms(base))
-  baseline = arm_of(arms[0])
   points = []
   n = grid.seeds if seeds_of_each is None else seeds_of_each
   for overrides in product(seeds(n), arms):
     overrides['seed'] = overrides.pop('seed')  # Last in the name.
+    arm = overrides.pop(ARM)
     flags_ = [f'--config.{key}={value}' for key, value in overrides.items()]
     whole = (*arguments, *flags_)
     config = resolve(whole)
@@ -197,7 +206,7 @@ def expand(
     digest = hash_of(set_of(config), identity(config))
     points.append(
       Point(
-        name, arm_of(overrides), baseline, tuple(overrides), config.seed,
+        name, arm, arms[0][ARM], tuple(overrides), config.seed,
         set_of(config), digest, f'{slug(overrides)}-{digest}', whole,
       )
     )  # fmt: skip
@@ -246,11 +255,14 @@ def set_of(config) -> str:
 
 
 def identity(config) -> dict[str, Any]:
-  """The flat config without what changes no figure: paths, logging."""
+  """The flat config without what changes no figure: paths, logging.
+
+  Which teacher was learnt from is told by the digest of its weights.
+  """
   return {
     key: value
     for key, value in config_lib.flat(config.to_dict()).items()
-    if key != 'data.root'
+    if key not in ('data.root', 'teacher.run', 'teacher.weights')
     and not any(
       key == k or key.startswith(k + '.') for k in config_lib.LOGGING_KEYS
     )

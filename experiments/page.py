@@ -4,6 +4,8 @@ import base64
 import html
 import io
 import json
+import pathlib
+import textwrap
 
 import matplotlib
 import matplotlib.figure
@@ -18,6 +20,8 @@ h1 { font-weight: 600; font-size: 1.6rem; margin-bottom: .2rem; }
 h2 { font-weight: 600; font-size: 1.15rem; margin: 2.5rem 0 .2rem;
   border-top: 1px solid #ddd; padding-top: 1.2rem; }
 p { color: #555; max-width: 46rem; }
+p.note { color: #222; white-space: pre-line; }
+figure { margin: 1.5rem 0; } figcaption { color: #555; font-size: .9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0;
   font-variant-numeric: tabular-nums; }
@@ -41,14 +45,43 @@ _METHOD = (
 )
 
 
-def page(title: str, tables) -> str:
+# The pictures of a workdir in the order in which a run makes them.
+_PICTURES = {
+  'views': 'The augmented views of training images, as the network sees them.',
+  'early_late': "SSDP's map and mask on test images, before and after "
+  'training.',
+  'curves': 'The terms of the loss and the accuracies over the steps.',
+  'queue': "The memory queue's classes and the age of its keys.",
+  'crops': 'Random crops of training images, with their labels.',
+  'confusion': 'The confusion matrix of the test images.',
+  'confused': 'The pairs of classes that are confused most, side by side.',
+  'embedding': 'A t-SNE map of the test embeddings.',
+}
+
+
+def page(
+  title: str,
+  tables,
+  *,
+  notes: str = '',
+  run: pathlib.Path | None = None,
+) -> str:
   """Returns the page.
 
   Args:
     title: of the grids.
     tables: of `collect.tables`.
+    notes: what was found, in paragraphs with an empty line between them.
+    run: the workdir of a run whose pictures are shown at the end.
   """
-  body = ''.join(_section(table) for table in tables)
+  paragraphs = ''.join(
+    f'<p class="note">{html.escape(paragraph)}</p>\n'
+    for paragraph in notes.split('\n\n')
+    if paragraph.strip()
+  )
+  body = paragraphs + ''.join(_section(table) for table in tables)
+  if run:
+    body += _gallery(run)
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -70,14 +103,31 @@ def _section(table) -> str:
     )  # fmt: skip
     cells = ''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)
     rows.append(f'<tr{" class=baseline" * base}>{cells}</tr>\n')
-  heads = ('arm', 'n', 'top-1', '95 %', 'difference', '95 %')
+  heads = ('arm', 'n', table.figure, '95 %', 'difference', '95 %')
   head = ''.join(f'<th>{name}</th>' for name in heads)
   return (
-    f'<h2>{html.escape(table.set)}</h2>\n'
+    f'<h2>{html.escape(f"{table.grid}: {table.set}")}</h2>\n'
     f'<p>{html.escape(describe(table))}</p>\n{_picture(table)}'
     f'<div class="wide"><table><tr>{head}</tr>\n{"".join(rows)}</table></div>\n'
     f'{_runs(table)}'
   )
+
+
+def _gallery(run: pathlib.Path) -> str:
+  """What the workdir of a run shows of it."""
+  config = json.loads((run / 'config.json').read_text(encoding='utf-8'))
+  what = f'{config["method"]["name"]}, seed {config["seed"]}'
+  parts = [f'<h2>Pictures of one run</h2>\n<p>{html.escape(what)}</p>\n']
+  for name, caption in _PICTURES.items():
+    path = run / 'pictures' / f'{name}.png'
+    if path.exists():
+      data = base64.b64encode(path.read_bytes()).decode()
+      parts.append(
+        f'<figure><img alt="{html.escape(caption)}" '
+        f'src="data:image/png;base64,{data}">'
+        f'<figcaption>{html.escape(caption)}</figcaption></figure>\n'
+      )
+  return ''.join(parts)
 
 
 def _runs(table) -> str:
@@ -123,7 +173,7 @@ def _picture(table) -> str:
     right.axvline(0, color='0.5', linewidth=0.8, linestyle='--')
     left.set_yticks(range(rows), [_label(arm.name) for arm in table.arms])
     left.set_ylim(rows - 0.5, -0.5)
-    left.set_xlabel('top-1, percent (ticks: single seeds)')
+    left.set_xlabel(f'{table.figure}, percent (ticks: single seeds)')
     right.set_xlabel('difference from the baseline, points')
     for axes in (left, right):
       axes.spines[['top', 'right', 'left']].set_visible(False)
@@ -134,8 +184,10 @@ def _picture(table) -> str:
     figure.savefig(file, format='svg', metadata={'Date': None})
   # An image of its own: the identifiers of two inline SVGs would collide.
   data = base64.b64encode(file.getvalue()).decode()
-  text = html.escape(f'Top-1 and differences of the arms on {table.set}')
-  return f'<img alt="{text}" src="data:image/svg+xml;base64,{data}">\n'
+  text = f'{table.figure} and differences, {table.grid} on {table.set}'
+  return (
+    f'<img alt="{html.escape(text)}" src="data:image/svg+xml;base64,{data}">\n'
+  )
 
 
 def _dot(axes, x, ends, y, base) -> None:
@@ -146,12 +198,5 @@ def _dot(axes, x, ends, y, base) -> None:
 
 
 def _label(arm: str, width: int = 34) -> str:
-  """Breaks a long name at its underscores; a $ would start mathematics."""
-  lines = ['']
-  for word in arm.replace('$', r'\$').split('_'):
-    longer = f'{lines[-1]}_{word}' if lines[-1] else word
-    if len(longer) > width and lines[-1]:
-      lines.append(word)
-    else:
-      lines[-1] = longer
-  return '\n'.join(lines)
+  """Breaks a long name at its words; a $ would start mathematics."""
+  return textwrap.fill(arm.replace('$', r'\$'), width)

@@ -2,7 +2,8 @@
 
 Beside the config and the summary a line holds what makes averaging honest: a
 digest of each module that makes figures, and for each evaluated image whether
-it was right, as bits in the order of the images' names.
+it was right, as bits in the order of the images' names, or its pixels (see
+`pixels`).
 """
 
 import ast
@@ -15,8 +16,10 @@ import re
 import numpy as np
 
 import csdnet_jax
+from csdnet_jax import build, config as config_lib, methods, models
 from csdnet_jax.errors import UserError
-from csdnet_jax.tasks.classification import PREDICTIONS
+from csdnet_jax.tasks import classification, segmentation
+from experiments import pixels
 from experiments.grid import Point, hash_of, identity, resolve, set_of
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -28,25 +31,55 @@ _MODULES = (
   'evaluators/classification', 'evaluators/probes', 'methods/base',
   'methods/cosine',
 )  # fmt: skip
+_OF_SEGMENTATION = (
+  'augment', 'metrics', 'optim', 'resample', 'sharding', 'state', 'step',
+  'data/cache', 'data/decode', 'data/pairs', 'data/pipeline',
+  'data/segmentation', 'evaluators/segmentation', 'methods/base',
+  'methods/cosine', 'methods/distill',
+)  # fmt: skip
 # Paths of the machine are nobody else's business.
-_PATHS = re.compile(r'(--config\.data\.(?:root|cache)|--workdir)=\S+')
+_PATHS = re.compile(
+  r'(--config\.(?:data\.(?:root|cache)|teacher\.(?:run|weights))|--workdir)=\S+'
+)
 
 
 def code_of(config) -> dict[str, str]:
   """Returns {module: digest} of the code that makes a config's figures.
 
-  Other methods do not count, so that writing one leaves these comparable.
+  Other methods and networks do not count, so that writing one leaves these
+  comparable.
   """
   own = _PACKAGE / 'methods' / config.method.name
-  paths = [_PACKAGE / f'{name}.py' for name in _MODULES]
+  segments = methods.task(config) == 'segmentation'
+  names = _OF_SEGMENTATION if segments else _MODULES
+  paths = [_PACKAGE / f'{name}.py' for name in names]
   paths += sorted(own.glob('*.py')) or [own.with_suffix('.py')]
-  # Not the list of their names, to which others may be added.
-  networks = (_PACKAGE / 'models').glob('*.py')
-  paths += sorted(path for path in networks if path.stem != '__init__')
+  network = pathlib.Path(models.module_of(config.model.name).__file__)
+  paths += sorted(_built_on(network))
   return {
     path.relative_to(_PACKAGE).with_suffix('').as_posix(): _digest(path)
     for path in paths
   }
+
+
+@functools.cache
+def _built_on(path: pathlib.Path) -> frozenset[pathlib.Path]:
+  """A network's file and those of `models/` that it imports, directly or not.
+
+  Not the list of all networks, to which others may be added.
+  """
+  names = set()
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      names |= {f'{node.module}.{alias.name}' for alias in node.names}
+      names.add(node.module)
+  found = {path}
+  for name in names:
+    head, _, own = name.rpartition('.')
+    other = path.with_name(f'{own}.py')
+    if head == 'csdnet_jax.models' and other.exists():
+      found |= _built_on(other)
+  return frozenset(found)
 
 
 @functools.cache
@@ -98,10 +131,16 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'hash': point.hash,
     'config': fields,
     'code': code,
+    'n_train': len(load(workdir / 'split.json')['train']),
   }
-  for part, name in PREDICTIONS.items():
+  for part, name in classification.PREDICTIONS.items():
     if (workdir / name).exists():
       row[part] = correctness(workdir / name)
+  for part, name in segmentation.COUNTS.items():
+    if (workdir / name).exists():
+      row[part] = pixels.pack(workdir / name)
+  if (workdir / 'teacher.json').exists():
+    row['teacher'] = load(workdir / 'teacher.json')['sha256']
   row |= {
     'summary': summary,
     'seconds': round(sum(start['seconds'] for start in starts), 1),
@@ -110,6 +149,43 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'packages': starts[0]['packages'],
   }
   return row
+
+
+def again(point: Point, rows: list[dict], code: dict[str, str]) -> dict | None:
+  """Returns the line of a point that was run already, as part of another.
+
+  Two points are the same run if their configs are, once fitted to the train
+  set: another grid has the same arm, or a queue is longer than what is used.
+
+  Args:
+    point: that is about to be run.
+    rows: of all grids.
+    code: `code_of` the point.
+  """
+  config = resolve(point.arguments)
+  own = identity(config)
+  data = {key: own[key] for key in own if key.startswith('data.')}
+  for row in rows:
+    same = row['set'], row['seed'], row['code']
+    if same != (point.set, point.seed, code) or 'n_train' not in row:
+      continue
+    theirs = config_lib.from_flat(row['config'] | {'seed': row['seed']})
+    theirs = identity(theirs)
+    if data.items() <= theirs.items() and (
+      _fitted(own, row['n_train']) == _fitted(theirs, row['n_train'])
+    ):
+      own.pop('seed')
+      return row | {
+        'grid': point.grid, 'arm': point.arm, 'baseline': point.baseline,
+        'overrides': list(point.overrides), 'hash': point.hash, 'config': own,
+      }  # fmt: skip
+  return None
+
+
+def _fitted(fields: dict, n_train: int) -> dict:
+  config = config_lib.from_flat(fields)
+  build.fit(config, n_train)
+  return identity(config)
 
 
 def correctness(path: pathlib.Path) -> dict:
@@ -137,10 +213,26 @@ def bits(part: dict) -> np.ndarray:
   return np.unpackbits(packed, count=part['n']).astype(bool)
 
 
+def of_images(row: dict, part: str) -> np.ndarray | None:
+  """What a line holds of the images of a part, or None.
+
+  Returns:
+    float64 [n], 100 where an image is right; or `pixels.unpack`'s.
+  """
+  if part not in row:
+    return None
+  kept = row[part]
+  return pixels.unpack(kept) if 'counts' in kept else 100.0 * bits(kept)
+
+
+def headline(summary: dict) -> tuple[str, float]:
+  """Returns what a run is judged by, and its value in percent."""
+  task = segmentation if segmentation.FIGURE in summary else classification
+  return task.NAME, summary[task.FIGURE]
+
+
 def read(path: pathlib.Path) -> list[dict]:
   """Returns the lines of a file of results; none if it is absent.
-
-  Lines from before there were grids get an arm, and no bits.
 
   Raises:
     UserError: for a line that is not one of ours.
@@ -151,29 +243,14 @@ def read(path: pathlib.Path) -> list[dict]:
   for i, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
     try:
       row = json.loads(line)
-      rows.append(row if 'arm' in row else row | _old(row))
+      if not {'arm', 'config', 'summary'} <= row.keys():
+        raise KeyError('it lacks an arm, a config or a summary')
+      rows.append(row)
     except (TypeError, ValueError, KeyError) as error:
       raise UserError(
         f'Line {i} of {path} is no result ({error}); remove it.'
       ) from error
   return rows
-
-
-def _old(row: dict) -> dict:
-  """What a line lacks that was written before there were grids."""
-  config = row['config']
-  two_arms = {'supervised': 'supervised_views-1', 'csdnet': 'csdnet'}
-  return {
-    'grid': 'leaves',
-    'arm': two_arms[config['method.name']],
-    'baseline': 'supervised_views-1',
-    'overrides': [
-      'method.name', 'method.csdnet.queue', 'epochs', 'eval_every',
-      'optim.warmup', 'seed',
-    ],
-    'hash': '',
-    'code': {},
-  }  # fmt: skip
 
 
 def load(path: pathlib.Path):

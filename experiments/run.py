@@ -6,7 +6,8 @@ r"""Runs a grid: `python -m experiments.run --grid=csdnet:components`.
 Each point is a process of its own, `python -m csdnet_jax.main ...`, in a folder
 of the workdir. What is finished is skipped, what was stopped or killed goes on,
 a failure is recorded and the rest is done. Each finished point appends one line
-to experiments/results/GRID.jsonl. --dry_run prints one command for each point,
+to experiments/results/GRID.jsonl; a point that another grid has run already
+takes its line from there. --dry_run prints one command for each point,
 for a scheduler's array or a colleague, and needs no data.
 """
 
@@ -135,7 +136,7 @@ class Board:
       title=f'{ended} of {len(self._cells)} points, {minutes:.0f} minutes',
       title_justify='left',
     )
-    table.add_column('top-1, percent')
+    table.add_column('top-1 or mIoU, percent')
     for seed in self._seeds:
       table.add_column(f'seed {seed}', justify='right')
     at = {(self._row(p), p.seed): text for p, text in self._cells.items()}
@@ -168,14 +169,16 @@ def run(
   """
   clock, code = time.monotonic(), {}
   kept = {row['hash']: row for row in results.read(path)}
+  others = [row for p in path.parent.glob('*.jsonl') for row in results.read(p)]
   became, failures = dict.fromkeys(points, ''), {}
   board = Board(points)
 
-  def finish(point):
-    row = results.record(point, workdir / point.name, code[point])
+  def finish(point, row=None):
+    row = row or results.record(point, workdir / point.name, code[point])
+    others.append(row)
     results.append(path, row)
     became[point] = DONE
-    board.show(point, f'{row["summary"]["top1"]:.1f}')
+    board.show(point, f'{results.headline(row["summary"])[1]:.1f}')
 
   def fail(point, why):
     became[point], failures[point.name] = FAILED, why
@@ -191,8 +194,12 @@ def run(
       )
       if late or stop():
         return
+      same = results.again(point, others, code[point])
+      if same:
+        finish(point, same)
+        continue
       try:
-        code[point] = prepare(point, workdir)
+        prepare(point, workdir)
       except UserError as error:
         fail(point, str(error))
         continue
@@ -206,11 +213,15 @@ def run(
     if console.is_terminal:
       stack.enter_context(rich.live.Live(board, console=console))
     for point in points:
+      try:
+        code[point] = results.code_of(grid_lib.resolve(point.arguments))
+      except UserError as error:
+        fail(point, str(error))
+        continue
       row = kept.get(point.hash)
-      now = results.code_of(grid_lib.resolve(point.arguments))
-      if row and row['code'] == now:
+      if row and row['code'] == code[point]:
         became[point] = DONE
-        board.show(point, f'{row["summary"]["top1"]:.1f}')
+        board.show(point, f'{results.headline(row["summary"])[1]:.1f}')
     for point, state in launch(waiting(), workdir, stop):
       if state == DONE:
         finish(point)

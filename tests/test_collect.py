@@ -135,11 +135,35 @@ def test_the_report_is_one_page_that_loads_nothing(tmp_path, capsys):
   html = (tmp_path / 'out' / 'report.html').read_text()
   assert '<b>$x' not in html and '&lt;b&gt;$x' in html
   assert 'http' not in html.replace('data:image', '') and '<script' not in html
-  with open(tmp_path / 'out' / 'grape58.csv') as file:
+  with open(tmp_path / 'out' / 'made_up_grape58.csv') as file:
     header, base, _ = csv.reader(file)
   assert header == ['arm', 'n', 'mean', 'sd', 'diff', 'low', 'high']
   assert base == ['base', '2', '22.5000', '0.0000', '', '', '']
   assert '| base (baseline) | 2 | 22.5 ± 0.0 |' in capsys.readouterr().out
+
+
+def test_the_report_shows_notes_and_the_pictures_of_a_run(tmp_path):
+  results.append(tmp_path / 'r.jsonl', _row('base', 0, _first(9)))
+  run, notes = tmp_path / 'run', tmp_path / 'notes.txt'
+  notes.write_text('It is < 5.\n\nAnd so on.')
+  (run / 'pictures').mkdir(parents=True)
+  (run / 'config.json').write_text(config_lib.to_json(config_lib.default()))
+  (run / 'pictures' / 'curves.png').write_bytes(b'not looked into')
+  out = f'--out={tmp_path}'
+  args = [str(tmp_path / 'r.jsonl'), out, f'--notes={notes}']
+  collect.main([*args, f'--pictures={run}'])
+  html = (tmp_path / 'report.html').read_text()
+  assert html.count('<p class="note">') == 2 and 'It is &lt; 5.' in html
+  assert html.count('data:image/png') == 1 and 'terms of the loss' in html
+  with pytest.raises(UserError, match='no pictures/ in it'):
+    collect.main([*args, f'--pictures={tmp_path}'])
+  with pytest.raises(UserError, match='there is no such file'):
+    collect.main([args[0], f'--notes={run / "x"}'])
+
+
+def test_grids_are_collected_apart():
+  rows = [_row('base', 0, _first(n)) | {'grid': str(n)} for n in (3, 30)]
+  assert [t.arms[0].mean for t in collect.tables(rows)] == [7.5, 75.0]
 
 
 def test_a_line_that_is_no_result_is_named(tmp_path):

@@ -18,12 +18,12 @@ import command
 pytestmark = pytest.mark.filterwarnings(
   'ignore:the load_module:DeprecationWarning'
 )
-GRID = '--grid=csdnet:leaves'
+GRID = '--grid=csdnet:saliency'
 
 
 @pytest.fixture
 def points():
-  name, grid = grid_lib.find('csdnet:leaves')
+  name, grid = grid_lib.find('csdnet:saliency')
   return grid_lib.expand(name, grid, command.flags(), seeds_of_each=1)
 
 
@@ -34,6 +34,7 @@ def _finish(point, workdir, top1=50.0):
   texts = {
     'environment.json': json.dumps({'starts': [start | {'packages': {}}]}),
     'predictions.csv': 'image,label,prediction,top5\na,0,0,1\nb,1,0,1\n',
+    'split.json': json.dumps({'train': {f'{i}.jpg': 0 for i in range(64)}}),
     'summary.json': json.dumps({'top1': top1}),
   }
   for name, content in texts.items():
@@ -77,6 +78,31 @@ def test_what_ended_without_its_line_is_recorded(points, tmp_path):
   path = tmp_path / 'r.jsonl'
   run_lib.run(points, tmp_path, path, launch=_launch([run_lib.DONE]))
   assert len(results.read(path)) == 2
+
+
+def test_what_another_grid_has_run_is_not_run_again(tmp_path):
+  def expand(queue, **fields):
+    arms = [grid_lib.named(f'queue {queue}', {'method.csdnet.queue': queue})]
+    grid = grid_lib.Grid(lambda base: arms)
+    return grid_lib.expand(
+      f'queue{queue}', grid, command.flags(**fields), seeds_of_each=2
+    )
+
+  def run(points, outcomes):
+    path = tmp_path / f'{points[0].grid}.jsonl'
+    run_lib.run(points, tmp_path, path, launch=_launch(outcomes))
+    return results.read(path)
+
+  ran = run(expand(128), [run_lib.DONE] * 2)
+  # Of 64 training images no more than 128 keys are used.
+  took = run(expand(512), [])
+  assert [row['arm'] for row in took] == ['queue 512'] * 2
+  assert [row['config']['method.csdnet.queue'] for row in took] == [512] * 2
+  assert [row['test'] for row in took] == [row['test'] for row in ran]
+  # A shorter queue, or another rate, is another run.
+  assert len(run(expand(96), [run_lib.DONE] * 2)) == 2
+  other = expand(256, **{'optim.lr': 0.5})
+  assert len(run(other, [run_lib.DONE] * 2)) == 2
 
 
 def test_no_point_starts_after_the_budget_or_a_signal(points, tmp_path):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
 QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
   'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction',
-  'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning', 'leaves',
+  'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning',
 )  # fmt: skip
 
 
@@ -85,18 +85,23 @@ def test_components_are_all_eight():
   ours = [c.method.csdnet for c in configs if c.method.name == 'csdnet']
   on = {(c.mode != 'none', c.alpha > 0, c.beta > 0) for c in ours}
   assert on == set(itertools.product((False, True), repeat=3))
-  assert len(ours) == 8 and len(configs) == 11
+  assert len(ours) == 8 and len(configs) == 9
   assert all((c.queue > 0) == (c.alpha > 0) for c in ours)
 
 
-def test_equal_compute_is_twice_the_epochs_with_one_view():
-  arguments = '--config=configs/folder.py', '--config.epochs=10'
-  twice, once, two, *_ = (
-    grid_lib.resolve(p.arguments) for p in _expand('components', *arguments)
-  )
-  assert (twice.epochs, twice.optim.warmup) == (20.0, 2 * once.optim.warmup)
-  assert once.epochs == two.epochs == 10.0
-  assert [c.method.supervised.views for c in (twice, once, two)] == [1, 1, 2]
+def test_equal_compute_is_as_many_steps_and_images():
+  points = _expand('baselines', '--config=configs/folder.py')
+  configs = {p.arm: grid_lib.resolve(p.arguments) for p in points}
+  twice = configs['cross-entropy, one view, equal compute']
+  ours, once = configs['CSDNet'], configs['cross-entropy, one view']
+  assert (ours.epochs, ours.batch_size) == (once.epochs, once.batch_size)
+  assert twice.epochs == 2 * ours.epochs
+  assert twice.optim.warmup == 2 * ours.optim.warmup
+  for n_train in (129, 198):
+    assert build_lib.step_of(twice, twice.epochs, n_train) == build_lib.step_of(
+      ours, ours.epochs, n_train
+    )
+  assert twice.batch_size == 2 * ours.batch_size
 
 
 def test_soy_ageing_has_five_stages_of_the_same_arms():
@@ -110,7 +115,9 @@ def test_tuning_is_the_same_for_each_arm_and_never_on_test():
   for point in _expand('tuning'):
     config = grid_lib.resolve(point.arguments)
     assert config.data.val_fraction == 0.34
-    rates.setdefault(point.arm.partition('_lr-')[0], set()).add(config.optim.lr)
+    rates.setdefault(point.arm.partition(', lr ')[0], set()).add(
+      config.optim.lr
+    )
   assert len(rates) == 5
   assert all(r == {1e-3, 3e-4, 3e-3} for r in map(_rounded, rates.values()))
 
@@ -130,13 +137,19 @@ def test_combinators():
     list(zip_(a, b[:1]))
 
 
+def test_names_of_arms_are_joined():
+  arms = product([grid_lib.named('a', {'x': 1})], grid_lib.field('m.y', (2, 3)))
+  assert [arm[grid_lib.ARM] for arm in arms] == ['a, y 2', 'a, y 3']
+  assert not any(grid_lib.ARM in x for x in grid_lib.field('data.name', 'ab'))
+
+
 def test_a_slug_is_a_file_name():
   assert slug({'a.rate': 1e-4, 'data.name': 'soy/R1'}) == 'rate-0.0001_soy-r1'
 
 
 def test_the_hash_forgets_paths_and_logging_but_not_the_set():
   def point(*arguments):
-    return _expand('leaves', *arguments)[0].hash
+    return _expand('baselines', *arguments)[0].hash
 
   one = point('--config.data.root=/a/grape58')
   assert one == point('--config.data.root=/b/grape58')
@@ -157,7 +170,7 @@ def test_the_hash_forgets_paths_and_logging_but_not_the_set():
 )
 def test_mistakes_end_in_a_sentence(arguments, words):
   with pytest.raises(UserError, match=words):
-    _expand('leaves', *arguments)
+    _expand('baselines', *arguments)
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,16 @@ def from_torch(
   Raises:
     UserError: for a name that is not in MODELS.
   """
-  return _find(name)[0].from_torch(arrays)
+  return module_of(name).from_torch(arrays)
+
+
+def module_of(name: str):
+  """Returns the module that a network is written in.
+
+  Raises:
+    UserError: for a name that is not in MODELS.
+  """
+  return _find(name)[0]
 
 
 def _find(name):
