@@ -15,8 +15,8 @@ import re
 import numpy as np
 
 import csdnet_jax
-from csdnet_jax import train
 from csdnet_jax.errors import UserError
+from csdnet_jax.tasks.classification import PREDICTIONS
 from experiments.grid import Point, hash_of, identity, resolve, set_of
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -99,7 +99,7 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'config': fields,
     'code': code,
   }
-  for part, name in train.PREDICTIONS.items():
+  for part, name in PREDICTIONS.items():
     if (workdir / name).exists():
       row[part] = correctness(workdir / name)
   row |= {

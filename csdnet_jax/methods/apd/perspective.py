@@ -46,6 +46,7 @@ def prototypes(
   classes: int,
   weights: jax.Array | None = None,
   ignore: int = 255,
+  axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """normalise(mean over M_k of f~): one direction per class that is present.
 
@@ -60,6 +61,7 @@ def prototypes(
     classes: C.
     weights: [n], >= 0, of a weighted mean (ours); None: all 1, the release.
     ignore: the label that is left out even if it is less than `classes`.
+    axis: a device axis, over which the means are taken too, or None.
 
   Returns:
     The prototypes [C, D], of length 1 or, where a class is absent, 0; and
@@ -71,8 +73,10 @@ def prototypes(
   if weights is not None:
     masks = masks * weights.astype(masks.dtype)[:, None]
   total = jnp.sum(masks, axis=0)
-  present = total > 0
   sums = jnp.einsum('nc,nd->cd', masks, features, precision='highest')
+  if axis is not None:
+    total, sums = jax.lax.psum((total, sums), axis)
+  present = total > 0
   return normalise(sums / jnp.where(present, total, 1)[:, None]), present
 
 
