@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax import augment, metrics, paths, writers
+from csdnet_jax import augment, metrics, paths, resample, writers
 from csdnet_jax.data import decode, pairs
 from csdnet_jax.errors import UserError
-from csdnet_jax.models.resample import resize_bilinear
 
 _UNDECIDED = 255
 # Rows that are resized at once: of 150 classes no map of a whole image is made.
@@ -207,7 +206,7 @@ def _probabilities(forward, flip, weights, windows):
     windows = jnp.concatenate([windows, windows[:, :, ::-1]])
   logits = forward(weights, windows).astype(jnp.float32)
   if logits.shape[1:3] != (size, size):
-    logits = resize_bilinear(logits, size, size)
+    logits = resample.upsample(logits, size, size)
   probabilities = jax.nn.softmax(logits)
   if not flip:
     return probabilities

@@ -258,14 +258,9 @@ class Backbone(nn.Module):
     [B, h, w, C] of `dtype`; the first is what the release's auxiliary head
     reads, 192 channels in Lite0.
     """
-    stages = layout_by_stage(self.width, self.depth, self.stages)
-    blocks = [
-      (size, 1 if dilation > 1 else stride, expansion, channels, dilation)
-      for stage, dilation in zip(stages, DILATIONS, strict=True)
-      for size, stride, expansion, channels in stage
-    ]
+    blocks, middle = dilated_layout(self.width, self.depth, self.stages)
     maps = _trunk(self, blocks, x, train, keys, axis)
-    return maps[sum(map(len, stages[:5]))], maps[-1]
+    return maps[middle], maps[-1]
 
 
 def _trunk(net, blocks, x, train, keys, axis):
@@ -292,12 +287,31 @@ def layout(
   >>> len(layout(1.0, 1.0, STAGES)), layout(1.1, 1.2, STAGES)[-1]
   (16, (3, 1, 6, 352))
   """
-  return sum(layout_by_stage(width, depth, stages), [])
+  return sum(_by_stage(width, depth, stages), [])
 
 
-def layout_by_stage(
+def dilated_layout(
   width: float, depth: float, stages: tuple
-) -> list[list[tuple[int, int, int, int]]]:
+) -> tuple[list[tuple[int, int, int, int, int]], int]:
+  """`layout` at output stride 8, with each block's dilation behind it.
+
+  Returns:
+    The blocks, and which of them is the first of stage 6.
+
+  >>> blocks, middle = dilated_layout(1.0, 1.0, STAGES)
+  >>> blocks[middle], middle
+  ((5, 1, 6, 192, 4), 11)
+  """
+  by_stage = _by_stage(width, depth, stages)
+  blocks = [
+    (size, 1 if dilation > 1 else stride, expansion, channels, dilation)
+    for stage, dilation in zip(by_stage, DILATIONS, strict=True)
+    for size, stride, expansion, channels in stage
+  ]
+  return blocks, sum(map(len, by_stage[:5]))
+
+
+def _by_stage(width, depth, stages):
   """`layout`, the blocks of each stage in a list of their own."""
   layers = []
   for i, (repeats, size, stride, expansion, channels) in enumerate(stages):

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from csdnet_jax import resample
 from csdnet_jax.errors import UserError
 from csdnet_jax.models import efficientnet, mobilenet, resnet
 from csdnet_jax.models.convolution import BatchNorm, Conv, rename
 from csdnet_jax.models.dropout import dropout
-from csdnet_jax.models.resample import average_pool, resize_bilinear
 
 MEAN, STD = resnet.MEAN, resnet.STD
 HAS_BATCH_NORM = True
@@ -59,7 +59,7 @@ def _branches(x, parts):
     [
       y
       if y.shape[1:3] == (height, width)
-      else resize_bilinear(y, height, width)
+      else resample.upsample(y, height, width).astype(y.dtype)
       for y in parts
     ],
     -1,
@@ -70,7 +70,7 @@ def _pyramid(x, width, layer):
   """PSPNet's pooling: means over 1, 2, 3 and 6 bins a side, then a merge."""
   channels = x.shape[-1] // len(BINS)
   parts = [
-    layer(channels, 1, name=f'bin_{bins}')(average_pool(x, bins))
+    layer(channels, 1, name=f'bin_{bins}')(resample.average_pool(x, bins))
     for bins in BINS
   ]
   return layer(width, 3, name='merge')(_branches(x, [x, *parts]))
@@ -79,7 +79,7 @@ def _pyramid(x, width, layer):
 def _atrous(x, width, layer):
   """DeepLabV3's: the global mean, a 1 x 1 and three dilated 3 x 3, a merge."""
   parts = [
-    layer(width, 1, name='pool')(average_pool(x, 1)),
+    layer(width, 1, name='pool')(resample.average_pool(x, 1)),
     layer(width, 1, name='rate_1')(x),
   ]
   for rate in RATES:

@@ -19,7 +19,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from csdnet_jax import augment, config as config_lib, models, paths, sharding
+from csdnet_jax import (
+  augment,
+  config as config_lib,
+  models,
+  paths,
+  resample,
+  sharding,
+)
 from csdnet_jax.errors import UserError
 from csdnet_jax.methods import base, distill
 from csdnet_jax.methods.apd import perspective
@@ -122,7 +129,7 @@ def make(config, model: Model) -> base.Method:
 
   def of_group(student, teacher, labels, axis=None):
     """The terms of [g, h, w, D] features and [g, H, W] labels."""
-    small = perspective.subsample(labels, *student.shape[1:3])
+    small = resample.subsample(labels, *student.shape[1:3])
     ours, present = perspective.prototypes(
       student.reshape(-1, c.hidden), small.reshape(-1), classes=classes,
       axis=axis,
