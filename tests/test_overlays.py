@@ -9,7 +9,7 @@ from csdnet_jax.pictures import overlays
 import streets
 
 
-@pytest.mark.parametrize('classes,apart', [(11, 0.12), (19, 0.07), (60, 0.03)])
+@pytest.mark.parametrize('classes,apart', [(11, 0.09), (19, 0.06), (60, 0.03)])
 def test_classes_have_colours_that_the_colour_blind_tell_apart(classes, apart):
   colours = overlays.palette(classes)
   assert colours.shape == (classes, 3)

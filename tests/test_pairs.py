@@ -1,12 +1,15 @@
 """Pairs from files to batches: what is kept, and which window a step sees."""
 
+import functools
 import re
 import types
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from csdnet_jax import augment
 from csdnet_jax.data import cache, decode, pairs, report, segmentation
 from csdnet_jax.errors import UserError
 
@@ -237,6 +240,32 @@ def test_a_window_holds_all_that_a_turned_crop_may_see(scale):
   if scale == (1.0, 1.0):
     low, high = np.min(corners, 0), np.max(corners, 0)
     assert (low < 25).all() and (high > [117 - 25, 157 - 25]).all()
+
+
+def test_a_crop_of_a_window_is_that_of_the_whole_image():
+  """Turned, mirrored and smoothed on the device by the same keys."""
+  prepared = big()
+  whole = np.zeros((1, 190, 190, 3), np.uint8)
+  mask = np.full((1, 190, 190), 255, np.uint8)
+  whole[0, :150], mask[0, :150] = prepared.image(0), prepared.mask(0)
+  sample = jax.jit(functools.partial(augment.sample_pairs, size=SIZE))
+  different = []
+  for step, batch in enumerate(batches(prepared, batch=1, stop=30)):
+    keys = jax.random.split(jax.random.key(step), 1)
+    h, w = batch['extent'][0]
+    top = place_of(batch['image'][0, :h, :w], prepared.image(0))
+    window = sample(
+      keys, batch['image'], batch['mask'], batch['extent'], batch['centre'],
+      batch['scale'],
+    )  # fmt: skip
+    full = sample(
+      keys, whole, mask, np.int32([[150, 190]]),
+      np.float32(batch['centre'] + top), batch['scale'],
+    )  # fmt: skip
+    # Rounding: bits of a position, which a pixel's edge may decide.
+    np.testing.assert_allclose(window[0], full[0], atol=0.002)
+    different.append(np.mean(np.asarray(window[1]) != np.asarray(full[1])))
+  assert max(different) < 0.005
 
 
 def test_an_image_smaller_than_the_crop_lies_in_its_middle():
