@@ -43,8 +43,17 @@ def test_cityscapes_takes_the_train_ids_and_no_other_file(tmp_path):
   assert dataset.ids[:19].tolist() == list(range(19))
   assert dataset.ids[255] == 255 and dataset.ids[19] == segmentation.REFUSED
   (tmp_path / dataset.train.masks[0]).unlink()
-  with pytest.raises(UserError, match=r'ulm_0_train.*createTrainIdLabelImgs'):
+  with pytest.raises(UserError, match=r'partner in gtFine/train \(.*ulm_0_tr'):
     load('cityscapes', tmp_path)
+  # The download as it is: its own ids, of which a part has a class.
+  for path in (tmp_path / 'gtFine').rglob('*TrainIds.png'):
+    path.unlink()
+  dataset = load('cityscapes', tmp_path)
+  assert dataset.train.masks[0].endswith('ulm_0_train_gtFine_labelIds.png')
+  named = {n: dataset.class_names[dataset.ids[n]] for n in (7, 26, 33)}
+  assert named == {7: 'road', 26: 'car', 33: 'bicycle'}
+  assert (dataset.ids[:34] < 19).sum() == 19
+  assert dataset.ids[0] == 255 and dataset.ids[34] == segmentation.REFUSED
 
 
 def test_ade20k_leaves_zero_out_and_counts_from_one(tmp_path):
@@ -171,11 +180,11 @@ def test_nothing_is_read_through_a_link_out_of_the_root(tmp_path):
 def test_missing_partners_are_named_on_either_side(tmp_path):
   streets.pairs(tmp_path, {'train': 3, 'test': 1})
   (tmp_path / 'masks/train/1.png').unlink()
-  with pytest.raises(UserError, match=r'images/train/1\.png.*add them'):
+  with pytest.raises(UserError, match=r'images/train/1\.png.*add the partners'):
     load('pairs', tmp_path)
   images.write(tmp_path / 'masks/train/1.png', b'x')
   (tmp_path / 'images/train/2.png').unlink()
-  with pytest.raises(UserError, match=r'masks/train/2\.png.*their images'):
+  with pytest.raises(UserError, match=r'images/train \(masks/train/2\.png'):
     load('pairs', tmp_path)
 
 
