@@ -136,9 +136,7 @@ def test_a_turn_is_that_of_scipy(monkeypatch):
   )()  # fmt: skip
   turned = ndimage.rotate(np.float64(image), 10.0, reshape=False, order=1)
   ours = 255 * np.asarray(view)[0, ..., 0]
-  other = ndimage.rotate(np.float64(image), -10.0, reshape=False, order=1)
-  errors = [np.abs(ours - t[10:30, 10:30]).max() for t in (turned, other)]
-  assert min(errors) < 0.5 and max(errors) > 5
+  np.testing.assert_allclose(ours, turned[10:30, 10:30], atol=1e-3)
 
 
 def test_scale_two_shows_half_as_much():

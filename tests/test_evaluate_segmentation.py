@@ -3,11 +3,13 @@
 import csv
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 
-from csdnet_jax import augment, metrics
+from csdnet_jax import augment, metrics, sharding
 from csdnet_jax.data import pairs
 from csdnet_jax.errors import UserError
 from csdnet_jax.evaluators import segmentation
@@ -163,6 +165,11 @@ def test_the_result_depends_on_no_batch_size_and_on_no_other_image():
   np.testing.assert_array_equal(alone.predictions[2], many.predictions[2])
   np.testing.assert_array_equal(alone.counts[0], many.counts[2])
   assert alone.figures['n'] == 1 and alone.rows.tolist() == [2]
+  none = segmentation.evaluate(
+    forward, weights(), prepared, batch=4, rows=[], **options
+  )
+  assert none.figures == {'n': 0} and none.counts.shape == (0, 3, C)
+  assert none.confusion.sum() == 0
 
 
 def test_coarse_logits_are_enlarged_with_aligned_corners():
@@ -248,3 +255,21 @@ def test_the_table_of_the_classes_is_a_csv_file(tmp_path):
   assert float(rows[0]['iou']) == 75.0 and float(rows[1]['iou']) == 80.0
   assert float(rows[0]['accuracy']) == 75.0 and rows[0]['labelled'] == '8'
   assert rows[1]['predicted'] == '10'
+
+
+def test_several_devices_may_share_the_windows():
+  mesh = sharding.make_mesh(jax.devices()[:4])
+  rows = NamedSharding(mesh, sharding.ROWS)
+
+  def spread_out(weights, images):
+    return forward(weights, jax.lax.with_sharding_constraint(images, rows))
+
+  prepared = part([(40, 53), (20, 30)])
+  options = {'classes': C, 'size': S, 'batch': 4}
+  one = segmentation.evaluate(forward, weights(), prepared, **options)
+  placed = jax.device_put(
+    jax.tree.map(np.float32, weights()),
+    NamedSharding(mesh, sharding.REPLICATED),
+  )
+  many = segmentation.evaluate(spread_out, placed, prepared, **options)
+  np.testing.assert_array_equal(one.counts, many.counts)

@@ -412,3 +412,9 @@ print(int(p.train.images.astype(int).sum()))
   outputs = {run.communicate()[0] for run in runs}
   assert [run.returncode for run in runs] == [0, 0, 0]
   assert len(outputs) == 1 and len(files_in(cache)) == 2
+
+
+def test_a_batch_of_one_is_as_good_as_any(prepared):
+  ids = [int(batch['id'][0]) for batch in train(prepared, stop=20, batch=1)]
+  n = len(prepared.labels)
+  assert sorted(ids[:n]) == list(range(n))

@@ -267,7 +267,7 @@ def train_batches(
 
   A batch depends on the seed and its step alone, as `pipeline.train_batches`
   says. Scale and place of a crop are drawn here, from the seed, the step and
-  the row of `prepared`, so that only the pixels that it may see, turned or not,
+  the row of the batch, so that only the pixels that it may see, turned or not,
   go to the device, where `augment.sample_pairs` draws the rest. Where an image
   is smaller than the crop, it lies in its middle.
 
@@ -301,11 +301,11 @@ def train_batches(
   reach = _reach(size, rotate)
   _require_canvas(prepared, canvas, reach, scale[0], size)
 
-  def take(step, ids):
+  def take(places, ids):
     rows = [
-      _row(prepared, int(i), (seed % 2**32, step, int(i)), canvas, size, scale,
+      _row(prepared, int(i), (seed % 2**32, int(place)), canvas, size, scale,
            reach)
-      for i in ids
+      for place, i in zip(places, ids, strict=True)
     ]  # fmt: skip
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 

@@ -206,14 +206,14 @@ def train_batches(
     UserError: B exceeds n or is no multiple of `hosts`.
   """
   return batches_of(
-    lambda step, ids: _take(prepared, ids), len(prepared.labels),
+    lambda places, ids: _take(prepared, ids), len(prepared.labels),
     batch=batch, seed=seed, start=start, stop=stop, order=order, host=host,
     hosts=hosts,
   )  # fmt: skip
 
 
 def batches_of(
-  take: Callable[[int, np.ndarray], dict[str, np.ndarray]],
+  take: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
   n: int,
   *,
   batch: int,
@@ -224,7 +224,14 @@ def batches_of(
   host: int = 0,
   hosts: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """`train_batches` of whatever `take(step, ids [b])` makes of n rows."""
+  """`train_batches` of whatever `take` makes of a batch's rows.
+
+  Args:
+    take: `(places [b], ids [b]) -> batch`, the rows' places in the endless
+      order of a run, all different, and which of the n rows they are.
+    n: rows of the data.
+    batch: and the other arguments, as for `train_batches`.
+  """
   if batch > n:
     raise UserError(
       f'The batch of {batch} is larger than the training set of {n} images; '
@@ -232,14 +239,19 @@ def batches_of(
     )
   order = np.arange(batch) if order is None else order
   rows = order[_host_rows(batch, host, hosts)]
+
+  def of_step(i, ids):
+    return take((start + i) * batch + rows, np.asarray(ids)[rows])
+
   steps = (
     grain.MapDataset.range(n)
     .seed(seed % 2**32)
     .shuffle()
     .repeat()
-    .batch(batch)
+    # Of an endless order none remains, but Grain counts it and overflows at 1.
+    .batch(batch, drop_remainder=True)
     .slice(slice(start, stop))
-    .map_with_index(lambda i, ids: take(start + i, np.asarray(ids)[rows]))
+    .map_with_index(of_step)
   )
   # Threads, not processes: nearly all that is left to do is copying memory.
   return iter(

@@ -1,7 +1,8 @@
 """Data sets of images and masks: where the pairs lie and what the ids mean.
 
     cityscapes   leftImg8bit/{train,val}/<city>/*_leftImg8bit.png and
-                 gtFine/{train,val}/<city>/*_gtFine_labelTrainIds.png; val tests
+                 gtFine/{train,val}/<city>/*_gtFine_labelTrainIds.png, or where
+                 there are none the download's *_labelIds.png; val tests
     ade20k       images/ and annotations/, {training,validation} in both
     context60    JPEGImages/, ImageSets/*/{train,val}.txt, and the masks in
                  59_context_labels/ (the authors' files) or in
@@ -35,6 +36,10 @@ CITYSCAPES = (
   'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light',
   'traffic sign', 'vegetation', 'terrain', 'sky', 'person', 'rider', 'car',
   'truck', 'bus', 'train', 'motorcycle', 'bicycle',
+)  # fmt: skip
+# Of the 34 in labelIds.png, those with a class; the others are left out.
+_CITYSCAPES_IDS = (
+  7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33,
 )  # fmt: skip
 CAMVID = (
   'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence',
@@ -201,15 +206,18 @@ def _ids(classes: int, stored: Mapping[int, int] | None = None) -> np.ndarray:
 
 
 def _cityscapes(root):
+  suffix, ids = '_gtFine_labelTrainIds', _ids(19)
+  if not any((root / 'gtFine').glob(f'train/*/*{suffix}.png')):
+    suffix = '_gtFine_labelIds'
+    left_out = dict.fromkeys(range(34), IGNORE)
+    ids = _ids(19, left_out | {n: i for i, n in enumerate(_CITYSCAPES_IDS)})
   parts = {
     part: _matched(
-      root, f'leftImg8bit/{part}', f'gtFine/{part}', '_leftImg8bit',
-      '_gtFine_labelTrainIds',
-      'make them with createTrainIdLabelImgs.py of cityscapesScripts',
+      root, f'leftImg8bit/{part}', f'gtFine/{part}', '_leftImg8bit', suffix
     )
     for part in ('train', 'val')
-  }  # fmt: skip
-  return CITYSCAPES, _ids(19), parts
+  }
+  return CITYSCAPES, ids, parts
 
 
 def _ade20k(root):
@@ -318,7 +326,7 @@ _PARTS = ('train', 'val', 'test')
 
 
 def _matched(
-  root, images, masks, image_suffix='', mask_suffix='', advice='add them'
+  root, images, masks, image_suffix='', mask_suffix=''
 ) -> list[tuple[str, str]]:
   """Pairs of equal names, but for suffix and extension, in two folders."""
   found = {
@@ -330,7 +338,7 @@ def _matched(
     if alone:
       raise UserError(
         f'Files of {root} have no partner in {there} ({splits.some(alone)}); '
-        f'{advice if there == masks else "add their images"}, or take them out'
+        'add the partners, or take the files out'
       )
   return [(path, found[masks][stem]) for stem, path in found[images].items()]
 

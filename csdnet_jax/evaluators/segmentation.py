@@ -107,7 +107,8 @@ def evaluate(
     base_size: the longer side of an image at scale 1; 0 is what the training
       images have, its own unless `resize` shrinks it.
     resize: as `pairs.prepare` was given it for the training images.
-    rows: the images to evaluate; all where None.
+    rows: the images to evaluate; all where None. Of none, the share of one
+      process too many, there are no figures but 'n'.
     keep: rows whose predictions are returned.
     progress: called as `(done, total)`, in images.
 
@@ -148,14 +149,15 @@ def evaluate(
       predictions[row] = predicted
     if progress:
       progress(len(counts), len(rows))
-  if not confusion.any():
+  if len(rows) and not confusion.any():
     raise UserError(
       f'None of the {len(rows)} images to evaluate has a labelled pixel; check '
       'their masks.'
     )
-  figures = metrics.segmentation_figures(np.sum(counts, axis=0))
+  counts = np.array(counts, np.int64).reshape(-1, 3, classes)
+  figures = metrics.segmentation_figures(counts.sum(0)) if len(rows) else {}
   return Result(
-    figures | {'n': len(rows)}, confusion, rows, np.stack(counts), predictions
+    figures | {'n': len(rows)}, confusion, rows, counts, predictions
   )
 
 
@@ -257,6 +259,8 @@ def _segment(
   predict, weights, prepared, layouts, classes, size, batch
 ) -> Iterator[tuple[int, jax.Array]]:
   """Yields each row and the classes of its pixels, on a fixed shape."""
+  if not layouts:
+    return
   padded = np.array([[x.padded(size) for x in v] for v in layouts.values()])
   shapes = [(*side.tolist(), classes) for side in padded.max(0)]
   largest = prepared.extents[list(layouts)].max(0)

@@ -74,7 +74,7 @@ def palette(classes: int) -> np.ndarray:
 
   Each is, of a grid of sRGB, the one that is farthest from black, white and
   those before it, for that of three eyes which tells it worst: with all cones,
-  without red and without green ones.
+  which are asked for twice the distance, without red and without green ones.
 
   Args:
     classes: C, at most 500.
@@ -96,7 +96,9 @@ def _seen(colours: np.ndarray) -> np.ndarray:
 
 def _distances(seen: np.ndarray, one: np.ndarray) -> np.ndarray:
   """Of n colours to one [eyes, 1, 3], for the eye that tells it worst: [n]."""
-  return np.linalg.norm(seen - one, axis=-1).min(0)
+  # Eyes with all cones are asked for twice as much, or all would be purple.
+  weights = np.array([0.5, 1.0, 1.0])[:, None]
+  return (weights * np.linalg.norm(seen - one, axis=-1)).min(0)
 
 
 def write(
