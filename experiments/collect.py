@@ -129,7 +129,7 @@ def _table(grid, name, rows, baseline, part) -> Table:
   measured = {
     arm: _measure(own, sorted(stages), part) for arm, own in grouped.items()
   }
-  unfinished = [arm for arm, (known, _) in measured.items() if not known]
+  unfinished = [arm for arm, (figures, _) in measured.items() if not figures]
   if baseline not in measured or baseline in unfinished:
     raise UserError(
       f'There is no arm {baseline} on {name} to compare with; finish it, or '

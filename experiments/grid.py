@@ -257,16 +257,19 @@ def set_of(config) -> str:
 def identity(config) -> dict[str, Any]:
   """The flat config without what changes no figure: paths, logging.
 
-  Which teacher was learnt from is told by the digest of its weights.
+  Of a teacher the name of the folder or file counts, as of a data set.
   """
-  return {
+  fields = {
     key: value
     for key, value in config_lib.flat(config.to_dict()).items()
-    if key not in ('data.root', 'teacher.run', 'teacher.weights')
+    if key != 'data.root'
     and not any(
       key == k or key.startswith(k + '.') for k in config_lib.LOGGING_KEYS
     )
   }
+  for key in ('teacher.run', 'teacher.weights'):
+    fields[key] = pathlib.PurePath(fields[key]).name
+  return fields
 
 
 def hash_of(*parts) -> str:
