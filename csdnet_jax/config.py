@@ -257,6 +257,31 @@ def segmentation(arm: str) -> ml_collections.ConfigDict:
   return c
 
 
+def psp_resnet(arm: str) -> ml_collections.ConfigDict:
+  """Returns what APD's three published settings have in common.
+
+  PSPNet-R18 beside a PSPNet-R101, batch 8; the teacher as semseg trains it,
+  batch 16 at twice the rate.
+
+  Args:
+    arm: one of ARMS.
+  """
+  c = segmentation(arm)
+  c.eval_every = 20.0
+  c.evaluation.images = 100
+  c.teacher.model = 'psp_resnet101'
+  if arm == 'teacher':
+    c.model.name = 'psp_resnet101'
+    c.init_from = 'weights/resnet101_v2.pth'
+    c.batch_size = 16
+  else:
+    c.model.name = 'psp_resnet18'
+    c.init_from = 'weights/resnet18-imagenet.pth'
+    c.batch_size = 8
+  c.optim.lr = 0.01 * c.batch_size / 16
+  return c
+
+
 def nearest(word: str, words) -> str:
   """Returns ' Did you mean "x"?' for the closest of words, or ''."""
   close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)

@@ -158,6 +158,12 @@ def test_exports_hold_no_projector(finished):
   assert 'pixel' in export.describe(run)['outputs']['logits']
 
 
+def test_commands_that_name_a_class_for_an_image_refuse(finished):
+  with pytest.raises(UserError, match='is a run of segmentation'):
+    command_lib.open_run(str(finished))
+  command_lib.open_run(str(finished), segments=True)
+
+
 def test_averaged_weights_hold_no_projector(root, teacher, tmp_path):
   c = config(root, teacher, ema=0.9, epochs=0.5)
   train.train(c, tmp_path, devices=DEVICE)
