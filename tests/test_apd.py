@@ -13,6 +13,7 @@ import streetruns
 
 from csdnet_jax import (
   build as build_lib,
+  command as command_lib,
   export,
   run as run_lib,
   terminal,
