@@ -1,4 +1,4 @@
-"""On-device views: random crops, poses, colours, erasing and shuffling.
+"""On-device views: crops, poses, pairs with masks, erasing and shuffling.
 
 Each function takes one PRNG key per row and draws row i from key i alone, so
 that a row's view depends neither on its batch nor on the number of devices.
@@ -10,6 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.errors import UserError
+
+# Of ImageNet's colours in [0, 1]: what networks that normalise take for zero.
+MEAN = (0.485, 0.456, 0.406)
+IGNORE = 255  # In a mask: a pixel of no class.
 
 
 def _between(draw, low, high):
@@ -142,6 +146,89 @@ def _pose(draws, extent, size, area, aspect, square, flip, rotate):
   mirror = jnp.where(draws[4] < 0.5, -1.0, 1.0) if flip else 1.0
   angle = math.pi / 180 * rotate * _between(draws[5], -1.0, 1.0)
   return centre, box / size, mirror, jnp.sin(angle), jnp.cos(angle)
+
+
+def sample_pairs(
+  keys: jax.Array,
+  images: jax.Array,
+  masks: jax.Array,
+  extents: jax.Array,
+  centres: jax.Array,
+  scales: jax.Array,
+  *,
+  size: int,
+  rotate: float = 10.0,
+  flip: bool = True,
+  blur: float = 0.5,
+) -> tuple[jax.Array, jax.Array]:
+  """Draws one crop of each image and of its mask, by a single resample.
+
+  An output pixel p, counted from the centre of the crop, shows the image at
+  c + R f(p) / s: f mirrors every other crop, R turns every other one (by U(-a,
+  a), in the output's frame), and s and c are given. Image pixels are mixed from
+  their four neighbours, mask pixels taken from the nearest; what lies beyond
+  the image is `MEAN` and 255. A part of the crops is then smoothed by the
+  binomial 5 x 5 kernel [1, 4, 6, 4, 1] / 16 (OpenCV's Gaussian of that size),
+  mirrored at the border.
+
+  The probabilities and the order of scale, turn, mirror are those of APD's
+  release; that it smooths last and turns about the crop's centre, not the
+  image's, is our choice.
+
+  Args:
+    keys: [B] PRNG keys.
+    images: [B, S, S, 3] uint8 canvases, valid in their top left corner.
+    masks: [B, S, S] uint8, classes or 255.
+    extents: [B, 2] int32, each image's valid height and width, in 1..S.
+    centres: [B, 2] float32, where the crop's centre lies on the canvas: y and
+      x in pixels from its top left corner, half-integers at pixel centres.
+    scales: [B] float32, crop pixels for each canvas pixel.
+    size: side of a crop in pixels.
+    rotate: a, the largest angle in degrees.
+    flip: mirrors every other crop, left to right.
+    blur: the share of crops that are smoothed, in [0, 1].
+
+  Returns:
+    The crops, [B, size, size, 3] float32 in [0, 1], and their labels, [B,
+    size, size] int32.
+  """
+
+  def one(key, image, mask, extent, centre, scale):
+    draws = jax.random.uniform(key, (4,))
+    angle = math.pi / 180 * rotate * _between(draws[1], -1.0, 1.0)
+    angle = jnp.where(draws[0] < 0.5, angle, 0.0)
+    mirror = jnp.where(draws[2] < 0.5, -1.0, 1.0) if flip else 1.0
+    sine, cosine = jnp.sin(angle), jnp.cos(angle)
+    line = jnp.arange(size) - (size - 1) / 2
+    v, u = line[:, None], mirror * line[None, :]
+    y = centre[0] - 0.5 + (cosine * v + sine * u) / scale
+    x = centre[1] - 0.5 + (cosine * u - sine * v) / scale
+    row, column = jnp.floor(y + 0.5), jnp.floor(x + 0.5)
+    inside = (row >= 0) & (row < extent[0]) & (column >= 0)
+    inside &= column < extent[1]
+    view = _bilinear(image, y, x, extent) / 255.0
+    view = jnp.where(inside[..., None], view, jnp.array(MEAN))
+    index = row.astype(jnp.int32) * mask.shape[1] + column.astype(jnp.int32)
+    index = jnp.where(inside, index, 0)
+    label = mask.reshape(-1).at[index].get(mode='promise_in_bounds')
+    label = jnp.where(inside, label.astype(jnp.int32), IGNORE)
+    return jnp.where(draws[3] < blur, _smooth(view), view), label
+
+  return jax.vmap(one)(keys, images, masks, extents, centres, scales)
+
+
+def _smooth(view):
+  """The binomial kernel of five, down and across, on [H, W, 3]."""
+  for axis in (0, 1):
+    n = view.shape[axis]
+    margin = [(2, 2) if i == axis else (0, 0) for i in range(3)]
+    wide = jnp.pad(view, margin, mode='reflect')
+    taps = [
+      weight / 16 * jax.lax.slice_in_dim(wide, i, i + n, axis=axis)
+      for i, weight in enumerate((1, 4, 6, 4, 1))
+    ]
+    view = sum(taps[1:], taps[0])
+  return view
 
 
 def view_poses(

@@ -17,25 +17,11 @@ from csdnet_jax import (
   sharding,
   state as state_lib,
   step as step_lib,
+  tasks,
 )
-from csdnet_jax.data import pipeline, report, sources, splits
 from csdnet_jax.errors import UserError
 from csdnet_jax.models import pretrained
-from csdnet_jax.terminal import progress_bar, say
-
-
-class Data(NamedTuple):
-  """A data set made ready: the split, and arrays on the host.
-
-  Attributes:
-    dataset: names, labels and classes of every part.
-    train: canvases for random views.
-    views: {'train', 'val', 'test'}: the finished test views of each part.
-  """
-
-  dataset: splits.Dataset
-  train: pipeline.Prepared
-  views: dict[str, pipeline.Prepared]
+from csdnet_jax.terminal import say
 
 
 class Run(NamedTuple):
@@ -47,36 +33,7 @@ class Run(NamedTuple):
   steps: int  # Of the whole run.
   init: Any  # () -> TrainState on the host, from random values.
   train_step: Any  # (state, batch, frozen) -> (state, metrics)
-  eval_step: Any  # (state, batch) -> (sums, outputs)
-
-
-def prepare_data(config, dataset: splits.Dataset) -> tuple[Data, dict]:
-  """Decodes a data set once into the cache, and reports on it.
-
-  Returns:
-    The arrays, and the figures of the report.
-
-  Raises:
-    UserError: lists every unreadable image; with `config.data.strict`, for
-      what the report finds.
-  """
-  c = config.data
-  digests = {
-    name: pipeline.digests(part)
-    for name, part in splits.parts_of(dataset).items()
-  }
-  with progress_bar('images decoded') as progress:
-    parts = pipeline.prepare(
-      dataset, digests, canvas=c.canvas, size=config.model.size,
-      resize=c.test_resize, square=c.aspect == 'square',
-      cache_dir=sources.cache_dir(c.cache), progress=progress,
-    )  # fmt: skip
-  views = {'train': parts.train_view, 'val': parts.val, 'test': parts.test}
-  views = {name: part for name, part in views.items() if part is not None}
-  sizes = {name: part.sizes for name, part in views.items()}
-  checked = report.data_report(dataset, digests, sizes, strict=c.strict)
-  say(checked.text)
-  return Data(dataset, parts.train, views), checked.figures
+  eval_step: Any  # What the task's `compile_eval` returns.
 
 
 def build(config, *, classes: int, n_train: int, devices=None) -> Run:
@@ -94,13 +51,6 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
   fit(config, n_train)
   steps = step_of(config, config.epochs, n_train)
   mesh = sharding.make_mesh(devices)
-  if config.batch_size % (mesh.size * config.accumulate):
-    raise UserError(
-      f'config.batch_size is {config.batch_size}, which {mesh.size} devices '
-      f'cannot share evenly in {config.accumulate} micro-batches '
-      '(config.accumulate); make it a multiple of '
-      f'{mesh.size * config.accumulate}.'
-    )
   model = models.build(
     config.model.name,
     classes=classes,
@@ -108,45 +58,60 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
     drop_path=config.model.drop_path,
     remat=config.model.remat,
     dtype=config.model.dtype,
+    **({'width': config.model.width} if config.model.width else {}),
   )
   method = methods.make(config, model)
+  least = mesh.size * config.accumulate * method.group
+  if config.batch_size % least:
+    groups = f' in groups of {method.group}' if method.group > 1 else ''
+    raise UserError(
+      f'config.batch_size is {config.batch_size}, which {mesh.size} devices '
+      f'cannot share evenly in {config.accumulate} micro-batches '
+      f'(config.accumulate){groups}; make it a multiple of {least}.'
+    )
   key = jax.random.key(config.seed)
   size = config.model.size
-  params, _ = jax.eval_shape(lambda: model.init(key, size))
+
+  def with_extras(params):
+    """The network's parameters and those of training alone beside them."""
+    width = model.head(params)[0].shape[0]
+    return params | {
+      name: extra.init(jax.random.fold_in(key, i), width)
+      for i, (name, extra) in enumerate(method.extras.items(), 1)
+    }
+
+  shapes = jax.eval_shape(lambda: with_extras(model.init(key, size)[0]))
   tx = optim.make(
-    config.optim, params, steps=steps,
+    config.optim, shapes, steps=steps,
     warmup_steps=step_of(config, config.optim.warmup, n_train)
     if config.optim.warmup else 0,
+    apart={name: extra.tx for name, extra in method.extras.items() if extra.tx},
   )  # fmt: skip
 
   def init(params=None, model_state=None) -> state_lib.TrainState:
     if params is None:
       params, model_state = model.init(key, size)
     width = model.head(params)[0].shape[0]
+    whole = with_extras(params)
     return state_lib.TrainState(
       step=jnp.zeros((), jnp.int32),
-      params=params,
+      params=whole,
       model_state=model_state,
-      opt_state=tx.init(params),
+      opt_state=tx.init(whole),
       memory=method.init_memory(width),
       ema=(params, model_state) if config.ema else (),
     )
 
-  axis = sharding.axis_of(mesh)
   train_step = step_lib.make_train_step(
     method, tx, seed=config.seed, ema=config.ema,
-    accumulate=config.accumulate, axis=axis,
+    accumulate=config.accumulate, axis=sharding.axis_of(mesh),
   )  # fmt: skip
-  eval_step = step_lib.make_eval_step(method, classes=classes, axis=axis)
   return Run(
     mesh, method, model, steps, init,
     sharding.compile_step(
       train_step, mesh, donate=True, parallel=config.parallel
     ),
-    sharding.compile_step(
-      eval_step, mesh, donate=False, parallel=config.parallel,
-      out_specs=(sharding.REPLICATED, sharding.ROWS),
-    ),
+    tasks.of(config).compile_eval(config, method, mesh, classes),
   )  # fmt: skip
 
 
@@ -215,9 +180,9 @@ def _from_run(source: paths.Path, config, params, model_state):
       f'config.init_from={source} is a run of {theirs.model.name}, but '
       f'config.model.name is {config.model.name}; make them the same.'
     )
-  _, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
+  run, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
   return pretrained.transfer(
-    state_lib.averaged(jax.device_get(state)),
+    state_lib.averaged(jax.device_get(state), run.method.extras),
     (params, model_state),
     origin={'source': str(source)},
   )
@@ -276,7 +241,9 @@ def read_run(workdir: paths.Path) -> tuple[Any, dict]:
 
 def describe_run(config, run: Run, params, n_train: int) -> None:
   """Says what is about to be trained, in effective figures."""
-  total = sum(x.size for x in jax.tree.leaves(params))
+  extras = run.method.extras
+  apart = [name for name, extra in extras.items() if extra.tx]
+  total = _count(state_lib.network(params, extras))
   say(
     f'{config.method.name} with {config.model.name} at {config.model.size} px, '
     f'{total:,} parameters, on {run.mesh.size} x '
@@ -290,5 +257,13 @@ def describe_run(config, run: Run, params, n_train: int) -> None:
     f'views each; {n_train / config.batch_size:.1f} steps per epoch, '
     f'{run.steps} steps in {config.epochs:g} epochs, {config.optim.name}:'
   )
-  for line in optim.describe(config.optim, params):
+  for line in optim.describe(config.optim, state_lib.network(params, apart)):
     say(f'  {line}')
+  for name in apart:
+    say(
+      f'  {name}, an optimiser of its own: {_count(params[name]):,} parameters'
+    )
+
+
+def _count(params) -> int:
+  return sum(x.size for x in jax.tree.leaves(params))

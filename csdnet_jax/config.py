@@ -40,7 +40,9 @@ def default() -> ml_collections.ConfigDict:
   c.ema = 0.0  # Decay of the averaged weights; 0 is off.
 
   c.data = d = ml_collections.ConfigDict()
-  # 'folder', 'ufg' (the release), 'tfds' (a prepared set) or 'leaves' (drawn).
+  # 'folder', 'ufg' (the release), 'tfds' (a prepared set) or 'leaves' (drawn);
+  # of images and masks 'cityscapes', 'ade20k', 'context59', 'context60',
+  # 'camvid' or 'pairs' (a folder of yours).
   d.source = 'folder'
   d.root = ''  # The folder; for 'ufg' and 'tfds' the TFDS data_dir.
   d.name = ''  # The UFG set, such as 'soy_ageing/R1', or that of TFDS.
@@ -52,6 +54,8 @@ def default() -> ml_collections.ConfigDict:
   d.aspect = 'keep'  # 'keep', or 'square': squeeze the whole image.
   d.canvas = 192  # Pixels; the training images are kept at this size.
   d.test_resize = 184  # Short side before the centre crop; aspect 'keep'.
+  # Of segmentation: shrink the shorter side of training pairs to it; 0 is off.
+  d.resize = 0
   d.cache = ''  # Decoded images; '' is ~/.cache/csdnet_jax.
   d.leaves = ml_collections.config_dict.create(
     cultivars=24, train_per_class=4, test_per_class=4, size=192, seed=0
@@ -60,6 +64,7 @@ def default() -> ml_collections.ConfigDict:
   c.model = m = ml_collections.ConfigDict()
   m.name = 'efficientnet_lite0'
   m.size = 160  # Pixels a side, at training and at test.
+  m.width = 0  # Channels before the head of a segmentation network; 0: its own.
   m.drop_rate = 0.2  # Dropout before the head.
   m.drop_path = 0.0
   m.remat = False  # Recompute blocks in the backward pass: less memory.
@@ -74,10 +79,24 @@ def default() -> ml_collections.ConfigDict:
   v.contrast = 0.0
   v.saturation = 0.0
 
+  c.crops = ml_collections.ConfigDict()  # Random ones of an image and its mask.
+  c.crops.scale = (0.5, 2.0)
+  c.crops.rotate = 10.0  # Degrees to either side, for every second one.
+  c.crops.blur = 0.5  # The probability.
+  c.crops.flip = True
+
+  # Of segmentation: windows of model.size, each with its mirror image.
+  c.evaluation = e = ml_collections.ConfigDict()
+  e.scales = (1.0,)
+  e.flip = True
+  e.base_size = 0  # Pixels of the long side at scale 1; 0: the image's own.
+  e.images = 0  # At most so many before the last evaluation; 0: all.
+
   c.optim = o = ml_collections.ConfigDict()
   o.name = 'adamw'  # 'adamw' or 'sgd' (momentum 0.9).
   o.lr = 1e-3
-  o.schedule = 'cosine'  # 'cosine' or 'linear' decay to `final` of lr.
+  # 'cosine', 'linear' or 'poly' (power 0.9) decay to `final` of lr.
+  o.schedule = 'cosine'
   o.final = 0.0
   o.warmup = 2.0  # Epochs.
   o.weight_decay = 0.05
@@ -91,7 +110,8 @@ def default() -> ml_collections.ConfigDict:
   )
 
   c.method = ml_collections.ConfigDict()
-  c.method.name = 'csdnet'  # or 'supervised', 'supcon'.
+  # or 'supervised', 'supcon'; of segmentation 'apd'.
+  c.method.name = 'csdnet'
   c.method.supervised = ml_collections.ConfigDict({'views': 1})
   # Of the contrastive loss beside the two cross-entropies.
   c.method.supcon = ml_collections.ConfigDict(
@@ -113,6 +133,27 @@ def default() -> ml_collections.ConfigDict:
   s.exclude_same_image = False
   s.temperature = 4.0  # T.
   s.direction = 'symmetric'  # or 'raw_to_aug', 'aug_to_raw'.
+  c.method.apd = a = ml_collections.ConfigDict()
+  a.arm = 'apd'  # or 'teacher', 'student', 'kd', 'cwd', 'skd'.
+  a.aux_weight = 0.4  # Of the auxiliary head's cross-entropy.
+  a.kd = 10.0  # Weight of plain KD, a mean over pixels and classes.
+  a.observation = 10.0  # Weight of the KL between the adaptive observations.
+  a.alignment = 10.0  # Weight of the distance between the prototypes.
+  a.channel = 3.0  # Weight of CWD, in its arm.
+  a.pair = 10.0  # Weight of SKD's pair-wise term, in its arm.
+  a.scope = 'group'  # What shares prototypes; or 'image', 'global'.
+  a.group = 2  # Images of a group.
+  a.scale = 10.0  # Of the cosines that make an observation.
+  a.hidden = 512  # Channels inside and behind the projectors.
+  a.mask_ignored = False  # Leave ignored pixels out of both KLs.
+
+  # Who is learnt from: a run of ours or a file of weights, never trained.
+  c.teacher = t = ml_collections.ConfigDict()
+  t.run = ''  # Its workdir, which says the next two.
+  t.weights = ''  # or a file.
+  t.model = ''  # The name of its network.
+  t.width = 0  # As model.width.
+  t.dtype = 'bfloat16'
 
   c.wandb = ml_collections.ConfigDict({'project': ''})
   return c
@@ -181,6 +222,39 @@ def clevit(
   _clevit_optimiser(config.optim)
   config.optim.lr = lr * 12 / 512
   return config
+
+
+# What a segmentation config can be asked for.
+ARMS = ('teacher', 'student', 'kd', 'cwd', 'skd', 'apd')
+
+
+def segmentation(arm: str) -> ml_collections.ConfigDict:
+  """Returns what the segmentation configs have in common: APD's release.
+
+  SGD with momentum 0.9, weight decay on all parameters, poly decay of power
+  0.9, everything above the backbone at ten times its rate, no clipping.
+
+  Args:
+    arm: one of ARMS.
+
+  Raises:
+    UserError: for another arm.
+  """
+  if arm not in ARMS:
+    raise UserError(
+      f'There is no arm {arm!r}; the arms are {", ".join(ARMS)}.'
+      f'{nearest(arm, ARMS)}'
+    )
+  c = default()
+  c.method.name = 'apd'
+  c.method.apd.arm = arm
+  c.model.drop_rate = 0.1
+  c.optim.update(
+    name='sgd', lr=0.005, schedule='poly', warmup=0.0, weight_decay=1e-4,
+    clip=0.0, label_smoothing=0.0,
+    groups=(('^(context|head|aux|aux_head|projector)/', 10.0, 1.0),),
+  )  # fmt: skip
+  return c
 
 
 def nearest(word: str, words) -> str:
@@ -259,18 +333,24 @@ def differences(old, new) -> list[str]:
 
 _CHOICES = {
   'parallel': ('shard_map', 'pmap'),
-  'data.source': ('folder', 'ufg', 'tfds', 'leaves'),
+  'data.source': (
+    'folder', 'ufg', 'tfds', 'leaves', 'cityscapes', 'ade20k', 'context59',
+    'context60', 'camvid', 'pairs',
+  ),
   'data.aspect': ('keep', 'square'),
   'model.dtype': ('float32', 'bfloat16'),
   'optim.name': ('adamw', 'sgd'),
-  'optim.schedule': ('cosine', 'linear'),
+  'teacher.dtype': ('float32', 'bfloat16'),
+  'optim.schedule': ('cosine', 'linear', 'poly'),
   'method.csdnet.mode': ('spotlight', 'erase', 'views', 'none'),
   'method.csdnet.saliency': ('similarity', 'margin'),
   'method.csdnet.kernel': ('content', 'box'),
   'method.csdnet.averaging': ('separate', 'joint'),
   'method.csdnet.direction': ('symmetric', 'raw_to_aug', 'aug_to_raw'),
   'method.supervised.views': (1, 2),
-}
+  'method.apd.arm': ARMS,
+  'method.apd.scope': ('group', 'image', 'global'),
+}  # fmt: skip
 
 _RANGES = {  # key: (lowest, highest), both allowed.
   'seed': (0, 2**31 - 1),
@@ -283,9 +363,16 @@ _RANGES = {  # key: (lowest, highest), both allowed.
   'keep': (1, None),
   'ema': (0, 0.999999),
   'data.canvas': (8, 4096),
+  'data.resize': (0, None),
   'model.size': (8, 2048),
   'model.drop_rate': (0, 0.99),
   'model.drop_path': (0, 0.99),
+  'model.width': (0, None),
+  'teacher.width': (0, None),
+  'crops.rotate': (0, 180),
+  'crops.blur': (0, 1),
+  'evaluation.base_size': (0, None),
+  'evaluation.images': (0, None),
   'views.rotate': (0, 180),
   'views.brightness': (0, 1),
   'views.contrast': (0, 1),
@@ -305,11 +392,21 @@ _RANGES = {  # key: (lowest, highest), both allowed.
   'method.csdnet.queue': (0, None),
   'method.csdnet.margin': (-1, 1),
   'method.csdnet.temperature': (1e-3, None),
+  'method.apd.aux_weight': (0, None),
+  'method.apd.kd': (0, None),
+  'method.apd.observation': (0, None),
+  'method.apd.alignment': (0, None),
+  'method.apd.channel': (0, None),
+  'method.apd.pair': (0, None),
+  'method.apd.group': (1, None),
+  'method.apd.scale': (1e-3, None),
+  'method.apd.hidden': (1, None),
 }
 
 _INTERVALS = {  # key: (lowest, highest) of an ordered pair.
   'views.area': (1e-3, 1),
   'views.ratio': (0.1, 10),
+  'crops.scale': (0.1, 10),
   'method.csdnet.hidden': (0.03, 0.97),
 }
 
@@ -363,8 +460,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
       f'config.method.csdnet.kernel_size is '
       f'{fields["method.csdnet.kernel_size"]}, but must be odd.'
     )
-  if fields['data.aspect'] == 'keep' and (
-    fields['data.test_resize'] < fields['model.size']
+  classifies = fields['method.name'] != 'apd'
+  if (
+    classifies
+    and fields['data.aspect'] == 'keep'
+    and (fields['data.test_resize'] < fields['model.size'])
   ):
     raise UserError(
       f'config.data.test_resize is {fields["data.test_resize"]}, but must be '

@@ -27,7 +27,7 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 import csdnet_jax
-from csdnet_jax import command, writers
+from csdnet_jax import command, methods, writers
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import say
 
@@ -43,7 +43,7 @@ def program(run) -> Callable[[jax.Array], dict[str, jax.Array]]:
   Returns:
     A function of B test views, uint8 [B, S, S, 3], to float32 `logits`
     [B, classes], `probabilities` = softmax(logits / T) [B, classes] and
-    `embedding` [B, C].
+    `embedding` [B, C]. Of segmentation the first two are [B, h, w, classes].
   """
   params, model_state = jax.device_get((run.params, run.model_state))
   temperature = run.calibration.temperature
@@ -64,12 +64,30 @@ def describe(run) -> dict[str, Any]:
   """Returns what a stranger must know to use the weights, as plain data."""
   config = json.loads(run.config.to_json())
   # Paths of the machine that trained it are nobody else's business.
-  for key in ('root', 'cache'):
-    del config['data'][key]
-  square = run.config.data.aspect == 'square'
+  for section, key in (
+    ('data', 'root'), ('data', 'cache'), ('teacher', 'run'),
+    ('teacher', 'weights'),
+  ):  # fmt: skip
+    del config[section][key]
+  if methods.task(run.config) == 'segmentation':
+    about = _of_windows(run)
+  else:
+    about = _of_images(run)
   return {
     'made_by': f'csdnet_jax {csdnet_jax.__version__}, jax {jax.__version__}',
     'class_names': list(run.class_names),
+    **about,
+    'temperature': run.calibration.temperature,
+    'calibration': run.calibration.how,
+    'steps': run.step,
+    'config': config,
+  }
+
+
+def _of_images(run):
+  """What goes into a classifier and comes out of it."""
+  square = run.config.data.aspect == 'square'
+  return {
     'preprocessing': {
       'square': square,
       'resize': None if square else run.config.data.test_resize,
@@ -84,10 +102,22 @@ def describe(run) -> dict[str, Any]:
       'probabilities': '[B, classes], softmax(logits / temperature)',
       'embedding': '[B, C], before the head',
     },
-    'temperature': run.calibration.temperature,
-    'calibration': run.calibration.how,
-    'steps': run.step,
-    'config': config,
+  }
+
+
+def _of_windows(run):
+  """What goes into a segmentation network and comes out of it."""
+  return {
+    'preprocessing': {'size': run.config.model.size},
+    'input': 'uint8 [B, size, size, 3], RGB windows of an image as large as '
+    'the training images were. The bytes as they are: normalisation is in the '
+    'program.',
+    'outputs': {
+      'logits': '[B, h, w, classes], of every eighth pixel, the first and the '
+      'last of a window included',
+      'probabilities': '[B, h, w, classes], softmax(logits / temperature)',
+      'embedding': '[B, C], the mean of the map before the head',
+    },
   }
 
 

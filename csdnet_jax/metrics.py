@@ -100,3 +100,85 @@ def classification_figures(sums: dict[str, Any]) -> dict[str, float]:
     'loss': float(sums['loss']) / n,
     'n': n,
   }
+
+
+def segmentation_sums(
+  labels: np.ndarray, predictions: np.ndarray, classes: int
+) -> np.ndarray:
+  """Counts the pixels of one image or more, on the host; sums add up exactly.
+
+  Args:
+    labels: integers of any shape; pixels outside [0, classes), such as 255,
+      are left out.
+    predictions: integers in [0, classes), of the same shape.
+    classes: C.
+
+  Returns:
+    int64 [C, C], pixels by label (row) and prediction.
+
+  >>> segmentation_sums(np.array([0, 1, 255]), np.array([1, 1, 0]), 2)
+  array([[0, 1],
+         [0, 1]])
+  """
+  labels = np.asarray(labels, np.int64).ravel()
+  predictions = np.asarray(predictions, np.int64).ravel()
+  valid = (labels >= 0) & (labels < classes)
+  pairs = classes * labels[valid] + predictions[valid]
+  return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def segmentation_counts(confusion: np.ndarray) -> np.ndarray:
+  """All that the figures need of a confusion matrix, and no more.
+
+  Args:
+    confusion: int64 [..., C, C], of `segmentation_sums`.
+
+  Returns:
+    int64 [..., 3, C]: of each class the pixels that are right, that have its
+    label, and that are predicted.
+  """
+  right = np.diagonal(confusion, axis1=-2, axis2=-1)
+  return np.stack([right, confusion.sum(-1), confusion.sum(-2)], axis=-2)
+
+
+def segmentation_classes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Intersection over union and accuracy of each class, in percent.
+
+  Args:
+    counts: int64 [..., 3, C], of `segmentation_counts`.
+
+  Returns:
+    float64 [..., C] each: right / (labelled + predicted - right + 1e-10), and
+    right / (labelled + 1e-10), so that a class that never occurs has 0.
+  """
+  right, labelled, predicted = np.moveaxis(counts, -2, 0)
+  union = labelled + predicted - right
+  return 100 * right / (union + 1e-10), 100 * right / (labelled + 1e-10)
+
+
+def segmentation_figures(counts: np.ndarray) -> dict[str, float]:
+  """What is reported of the counts over a whole set, in percent.
+
+  Args:
+    counts: int64 [3, C], of `segmentation_counts`, added over the images.
+
+  Returns:
+    miou: the mean intersection over union of all C classes, the papers' figure:
+      a class that the set lacks counts as 0.
+    miou_present: the same over the classes that have a labelled pixel.
+    macc: the mean accuracy of all C classes, likewise.
+    pixel_accuracy: of all labelled pixels.
+
+  Raises:
+    ValueError: if no pixel is labelled.
+  """
+  right, labelled, _ = counts
+  if not labelled.sum():
+    raise ValueError('No pixel has a label, so there is nothing to report.')
+  iou, accuracy = segmentation_classes(counts)
+  return {
+    'miou': float(iou.mean()),
+    'miou_present': float(iou[labelled > 0].mean()),
+    'macc': float(accuracy.mean()),
+    'pixel_accuracy': 100.0 * int(right.sum()) / int(labelled.sum()),
+  }

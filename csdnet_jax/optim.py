@@ -1,6 +1,7 @@
 """Optimisers: Optax, with one table of multipliers by parameter name."""
 
 import re
+from collections.abc import Mapping
 
 import jax
 import optax
@@ -36,13 +37,19 @@ def multipliers(params, groups) -> tuple:
 
 
 def schedule(config, *, steps: int, warmup_steps: int) -> optax.Schedule:
-  """Linear warm-up, then cosine or linear decay to `config.final` of lr."""
+  """Linear warm-up, then decay to `config.final` of lr.
+
+  Cosine, linear, or (1 - k / n)^0.9 at step k of n, the 'poly' of segmentation.
+  """
   warmup_steps = min(warmup_steps, steps)
   rest = max(steps - warmup_steps, 1)
   if config.schedule == 'cosine':
     decay = optax.cosine_decay_schedule(config.lr, rest, alpha=config.final)
   else:
-    decay = optax.linear_schedule(config.lr, config.lr * config.final, rest)
+    power = {'linear': 1, 'poly': 0.9}[config.schedule]
+    decay = optax.polynomial_schedule(
+      config.lr, config.lr * config.final, power, rest
+    )
   # One step in, so that no step is wasted at a rate of zero.
   first = config.lr / (warmup_steps + 1)
   warmup = optax.linear_schedule(first, config.lr, warmup_steps)
@@ -63,7 +70,14 @@ def _decay(rate, factors) -> optax.GradientTransformation:
   )
 
 
-def make(config, params, *, steps: int, warmup_steps: int):
+def make(
+  config,
+  params,
+  *,
+  steps: int,
+  warmup_steps: int,
+  apart: Mapping[str, optax.GradientTransformation] | None = None,
+):
   """Returns the Optax transformation for `config.optim`.
 
   AdamW (betas 0.9 and 0.999, decoupled decay) or SGD (momentum 0.9, L2 decay
@@ -75,11 +89,16 @@ def make(config, params, *, steps: int, warmup_steps: int):
     params: the parameters or their shapes.
     steps: of the whole run.
     warmup_steps: of them.
+    apart: optimisers of their own for subtrees of params, by their names.
+      Nothing that is said above concerns these.
   """
+  apart = apart or {}
   lrs, wds = multipliers(params, config.groups)
   rate = schedule(config, steps=steps, warmup_steps=warmup_steps)
   # The chain sees the trained leaves only.
   trained = jax.tree.map(bool, lrs)
+  for name in apart:
+    trained[name] = jax.tree.map(lambda _: False, trained[name])
 
   def masked(tree):
     return jax.tree.map(
@@ -100,8 +119,10 @@ def make(config, params, *, steps: int, warmup_steps: int):
     clip, *rule, _by_tree(masked(lrs)), optax.scale_by_learning_rate(rate)
   )
   labels = jax.tree.map(lambda on: 'train' if on else 'freeze', trained)
+  for name in apart:
+    labels[name] = jax.tree.map(lambda _: name, labels[name])  # noqa: B023
   return optax.partition(
-    {'train': chain, 'freeze': optax.set_to_zero()}, labels
+    {'train': chain, 'freeze': optax.set_to_zero(), **apart}, labels
   )
 
 

@@ -196,6 +196,10 @@ class TrainedRun:
         ) from error
       if known.step == self.step:
         return known
+    if methods.task(self.config) == 'segmentation':
+      return Calibration(
+        1.0, 'Not calibrated (T = 1): segmentation is not.', self.step
+      )
     if 'val' not in self._split:
       return Calibration(
         1.0,
@@ -263,7 +267,7 @@ def load_run(workdir: str | os.PathLike) -> TrainedRun:
   run, state = build.restore_run(
     workdir, config, devices=jax.local_devices()[:1]
   )
-  params, model_state = state_lib.averaged(state)
+  params, model_state = state_lib.averaged(state, run.method.extras)
   return TrainedRun(
     workdir, config, split, int(state.step), params, model_state, run.method
   )

@@ -165,6 +165,12 @@ def mean(tree, axis: str | None):
   return tree if axis is None else jax.lax.pmean(tree, axis)
 
 
+def total(x: jax.Array, axis: str | None) -> jax.Array:
+  """The sum of x over its entries and over devices, [] float32."""
+  x = jax.numpy.sum(x, dtype=jax.numpy.float32)
+  return x if axis is None else jax.lax.psum(x, axis)
+
+
 def abstract_rows(batch, mesh: Mesh):
   """Returns the shapes of a global batch, split by rows."""
   sharding = NamedSharding(mesh, ROWS)

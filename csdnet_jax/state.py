@@ -1,5 +1,6 @@
 """What a run carries from step to step, and saves."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import flax.struct
@@ -15,11 +16,12 @@ class TrainState:
 
   Attributes:
     step: [] int32, optimiser steps taken.
-    params: the parameters.
+    params: the parameters; beside the network's, at the top level, those that
+      a method needs for training alone (`methods.base.Extra`).
     model_state: BatchNorm's running averages, or {}.
     opt_state: Optax's state.
     memory: the method's: CSDNet's ring buffer, or ().
-    ema: the averaged (params, model_state), or ().
+    ema: the averaged (params, model_state) of the network, or ().
   """
 
   step: jax.Array
@@ -30,6 +32,18 @@ class TrainState:
   ema: Any
 
 
-def averaged(state: TrainState) -> tuple[Any, Any]:
-  """Returns the (params, model_state) to evaluate: the EMA where it is on."""
-  return state.ema if state.ema else (state.params, state.model_state)
+def averaged(state: TrainState, extras: Iterable[str] = ()) -> tuple[Any, Any]:
+  """Returns the (params, model_state) to evaluate: the EMA where it is on.
+
+  Args:
+    state: of a run.
+    extras: names of parameters that are left out, for what leaves the run.
+  """
+  if state.ema:
+    return state.ema
+  return network(state.params, extras), state.model_state
+
+
+def network(params: dict[str, Any], extras: Iterable[str]) -> dict[str, Any]:
+  """Returns the parameters without those of these names."""
+  return {name: tree for name, tree in params.items() if name not in extras}

@@ -8,7 +8,7 @@ import optax
 
 from csdnet_jax import metrics, sharding
 from csdnet_jax.methods.base import Aux, Context, Method
-from csdnet_jax.state import TrainState, averaged
+from csdnet_jax.state import TrainState, averaged, network
 
 
 def make_train_step(
@@ -35,14 +35,15 @@ def make_train_step(
   Returns:
     A function of the whole state (to be donated), this device's rows of the
     batch, ordered by `sharding.row_order`, and the method's frozen tree. Its
-    metrics are the loss, its terms and `grad_norm` (before clipping), each []
-    float32.
+    metrics are the loss, its terms and `grad_norm` (before clipping, without
+    what has an optimiser of its own), each [] float32.
   """
+  apart = [name for name, extra in method.extras.items() if extra.tx]
 
   def gradient(state, model_state, batch, frozen, key):
     """This device's gradient of one micro-batch, and what comes with it."""
     view_key, loss_key = jax.random.split(key)
-    rows = batch['label'].shape[0]
+    rows = batch['id'].shape[0]
     batch = method.views(sharding.row_keys(view_key, rows, axis), batch)
     context = Context(
       model_state, state.memory, frozen, state.ema, state.step, axis
@@ -90,7 +91,7 @@ def make_train_step(
     average = state.ema
     if ema:
       average = optax.incremental_update(
-        (params, aux.model_state), state.ema, 1.0 - ema
+        (network(params, method.extras), aux.model_state), state.ema, 1.0 - ema
       )
     state = TrainState(
       step=state.step + 1,
@@ -100,6 +101,7 @@ def make_train_step(
       memory=method.update_memory(state.memory, aux.push),
       ema=average,
     )
+    grads = network(grads, apart)
     return state, figures | {'grad_norm': optax.tree.norm(grads)}
 
   return train_step

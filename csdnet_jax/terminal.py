@@ -35,23 +35,16 @@ def show_table(title: str, rows: dict) -> None:
   console.print(table)
 
 
-def show_summary(summary: dict, workdir: paths.Path) -> None:
-  """Prints the table that a run ends with."""
+def show_summary(task, summary: dict, workdir: paths.Path) -> None:
+  """Prints the table that a run ends with.
+
+  Args:
+    task: of the run, whose `rows` name the figures.
+    summary: of the run.
+    workdir: of the run.
+  """
   starts = json.loads((workdir / 'environment.json').read_text())['starts']
-  best = summary['best']
-  rows = {
-    'top-1, last epoch': summary['top1'],
-    'mean per class': summary['mean_per_class'],
-    'top-5': summary['top5'],
-    f'top-1, best epoch ({best["epoch"]:g}, chosen on {best["selected_on"]})':
-      best['top1'],
-  }  # fmt: skip
-  names = {
-    'knn': 'kNN', 'prototypes': 'prototypes', 'linear_probe': 'linear probe'
-  }  # fmt: skip
-  for key, name in names.items():
-    if key in summary['start']:  # An older run has no prototypes.
-      rows[f'{name}, initial features'] = summary['start'][key]
+  rows = task.rows(summary)
   rows['seconds, all starts'] = round(sum(s['seconds'] for s in starts), 1)
   show_table(f'{summary["n_test"]} test images, percent', rows)
   say(f'Everything is in {workdir}')

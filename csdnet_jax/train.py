@@ -1,7 +1,9 @@
 """Training, from a config to a workdir; reads from top to bottom.
 
-The order in which a run finds its state: its own workdir, then
-`config.init_from` (a run, a file, or ImageNet's weights), then random values.
+What the data are and what is measured on them is the task's (`tasks`), what is
+trained the method's. The order in which a run finds its state: its own workdir,
+then `config.init_from` (a run, a file, or ImageNet's weights), then random
+values.
 """
 
 import contextlib
@@ -18,15 +20,14 @@ from csdnet_jax import (
   environment,
   optim,
   paths,
-  pictures,
   processes,
   sharding,
+  tasks,
+  teacher,
   workdir as workdir_lib,
   writers,
 )
-from csdnet_jax.data import pipeline, sources, splits
 from csdnet_jax.errors import UserError
-from csdnet_jax.evaluators import classification, probes
 from csdnet_jax.profile import tracer
 from csdnet_jax.terminal import (
   progress_bar,
@@ -35,9 +36,6 @@ from csdnet_jax.terminal import (
   show_table,
   stopper,
 )
-
-# What is said of each image at the last evaluation of a part.
-PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
 
 
 def train(
@@ -65,7 +63,7 @@ def train(
     if (workdir / 'summary.json').exists():
       say(f'{workdir} is finished; nothing to do.')
       summary = json.loads((workdir / 'summary.json').read_text())
-      show_summary(summary, workdir)
+      show_summary(tasks.of(config), summary, workdir)
       return summary
     if config.notice:
       say(config.notice)
@@ -74,18 +72,22 @@ def train(
 
 
 def _train(config, workdir, record, devices, profile) -> dict | None:
+  task = tasks.of(config)
   path = workdir / 'split.json'
   split = json.loads(path.read_text()) if path.exists() else None
   with processes.together():
-    dataset = sources.load(config.data, split=split)
+    dataset = task.load(config, split)
   n_train, classes = len(dataset.train.names), len(dataset.class_names)
   for note in build_lib.fit(config, n_train):
     say(note)
   run = build_lib.build(
     config, classes=classes, n_train=n_train, devices=devices
   )
+  frozen = sharding.replicate(
+    teacher.load(config, run, dataset.class_names, workdir), run.mesh
+  )
   with processes.together():
-    data, figures = build_lib.prepare_data(config, dataset)
+    data, figures = task.prepare(config, dataset)
   workdir_lib.write_inputs(config, dataset, workdir)
   if jax.process_index() == 0:
     writers.write_json(workdir / 'data_report.json', figures)
@@ -113,7 +115,7 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
       writer = writers.Writer(workdir, config, step=int(state.step))
       stack.callback(writer.close)
     state, finished = loop(
-      config, run, state, data, checkpoints, writer, workdir, profile
+      config, run, state, frozen, data, checkpoints, writer, workdir, profile
     )
     checkpoints.close()
   record.finish(steps=int(state.step))
@@ -127,34 +129,31 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
     return None
   summary = None
   if jax.process_index() == 0:
-    summary = summarise(run, data, start, workdir)
+    records = writers.read_records(workdir / 'metrics.jsonl')
+    summary = task.summarise(records, run.steps, data.views, start)
     writers.write_json(workdir / 'summary.json', summary)
-    show_summary(summary, workdir)
+    show_summary(task, summary, workdir)
   sharding.barrier('finished')
   return summary
 
 
-def loop(config, run, state, data, checkpoints, writer, workdir, profile):
+def loop(
+  config, run, state, frozen, data, checkpoints, writer, workdir, profile
+):
   """Steps until the end or a signal; returns (state, whether it is the end).
 
   Evaluates and saves before it takes the next batch, so that the state of a
   step, its records and its checkpoint always agree.
   """
-  n_train = data.train.labels.shape[0]
+  task, n_train = tasks.of(config), len(data.dataset.train.names)
   evals = {
     build_lib.step_of(config, epoch, n_train): epoch
     for epoch in np.arange(config.eval_every, config.epochs, config.eval_every)
   } | {run.steps: config.epochs}
   first = int(state.step)
-  batches = pipeline.train_batches(
-    data.train, batch=config.batch_size, seed=config.seed, start=first,
-    stop=run.steps, host=jax.process_index(), hosts=jax.process_count(),
-    order=sharding.row_order(
-      config.batch_size, run.mesh.size, config.accumulate
-    ),
-  )  # fmt: skip
+  batches = task.train_batches(config, run.mesh, data, first, run.steps)
   if first == 0:
-    pictures.write_start(run.method, state, data, workdir)
+    task.write_start(config, run, state, data, workdir)
   pending, clock = [], time.monotonic()
   with (
     stopper() as stop,
@@ -165,7 +164,7 @@ def loop(config, run, state, data, checkpoints, writer, workdir, profile):
     for step, batch in enumerate(batches, first + 1):
       batch = sharding.shard_batch(batch, run.mesh)
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
-        state, figures = run.train_step(state, batch, ())
+        state, figures = run.train_step(state, batch, frozen)
       trace(step, figures)
       pending.append((step, figures))
       stopping = stop(step)
@@ -191,48 +190,25 @@ def loop(config, run, state, data, checkpoints, writer, workdir, profile):
         checkpoints.save(state, step, selection)
       if stopping and step < run.steps:
         return state, False
-  pictures.write_end(
-    run.method, state, data, workdir,
-    keys_per_step=run.method.forwards * config.batch_size,
-  )  # fmt: skip
+  task.write_end(config, run, state, data, workdir)
   return state, True
 
 
 def evaluate(config, run, state, data, step, epoch, writer, workdir) -> float:
-  """Evaluates every held-out part; returns the top-1 that selects the best."""
-  selection = 0.0
+  """Evaluates every held-out part; returns the figure that selects the best."""
+  task, selection = tasks.of(config), 0.0
   for part in ('test', 'val'):
     if part not in data.views:
       continue
-    figures, confusion, predictions = classification.evaluate(
-      run.eval_step, state, eval_batches(config, run, data.views[part])
+    figures, details = task.evaluate(
+      config, run, state, data, part, step == run.steps
     )
-    selection = figures['top1']
+    selection = figures[task.FIGURE]
     if writer:
       writer.write(part, step, {'epoch': round(float(epoch), 6)} | figures)
-      classification.write_predictions(
-        workdir / PREDICTIONS[part],
-        splits.parts_of(data.dataset)[part].names,
-        predictions,
-      )
-      if part == 'test':
-        classification.write_confusion(
-          workdir / 'confusion.csv', confusion, data.dataset.class_names
-        )
-    say(
-      f'epoch {epoch:g}  {part}  top-1 {figures["top1"]:.2f}  mean per class '
-      f'{figures["mean_per_class"]:.2f}  top-5 {figures["top5"]:.2f}'
-    )
+      task.write_details(workdir, part, data, details)
+    say(f'epoch {epoch:g}  {part}  {task.line(figures)}')
   return selection
-
-
-def eval_batches(config, run, prepared):
-  """Yields every image of a part once, on the devices."""
-  for batch in pipeline.eval_batches(
-    prepared, batch=config.batch_size, host=jax.process_index(),
-    hosts=jax.process_count(),
-  ):  # fmt: skip
-    yield sharding.shard_batch(batch, run.mesh)
 
 
 def check_finite(pending) -> dict[str, float]:
@@ -257,7 +233,7 @@ def check_finite(pending) -> dict[str, float]:
 
 
 def start_figures(config, run, state, data, workdir) -> dict[str, float]:
-  """What the initial features are worth: the baselines to beat."""
+  """What the run starts from, measured once: the baselines to beat."""
   path = workdir / 'start.json'
   if path.exists():
     return json.loads(path.read_text())
@@ -266,48 +242,10 @@ def start_figures(config, run, state, data, workdir) -> dict[str, float]:
       f'{path} is missing although the run has started; restore it or choose '
       'another --workdir.'
     )
-  say('Measuring the baselines on the initial features ...')
-  x, y = {}, {}
-  for part in ('train', 'test'):
-    x[part], y[part] = classification.embed(
-      run.eval_step, state, eval_batches(config, run, data.views[part])
-    )
-  if jax.process_index():
-    return {}
-  args = x['train'], y['train'], x['test'], y['test']
-  start = {
-    'knn': probes.knn(*args),
-    'prototypes': probes.prototypes(*args),
-    'linear_probe': probes.linear_probe(*args),
-  }
-  writers.write_json(path, start)
+  start = tasks.of(config).start(config, run, state, data)
+  if jax.process_index() == 0:
+    writers.write_json(path, start)
   return start
-
-
-def summarise(run, data, start, workdir) -> dict:
-  """Makes the summary, reproducible figures only, from `metrics.jsonl`."""
-  records = writers.read_records(workdir / 'metrics.jsonl')
-  tests = {r['step']: r for r in records if r['kind'] == 'test'}
-  selected_on = 'val' if 'val' in data.views else 'test'
-  # Of equal ones the later, as the checkpoints keep it.
-  best = max(
-    (r for r in records if r['kind'] == selected_on),
-    key=lambda r: (r['top1'], r['step']),
-  )
-  last = tests[run.steps]
-  return {
-    'top1': last['top1'],
-    'top5': last['top5'],
-    'mean_per_class': last['mean_per_class'],
-    'best': {
-      'epoch': best['epoch'],
-      'top1': tests[best['step']]['top1'],
-      'selected_on': selected_on,
-    },
-    'start': start,
-    'n_test': last['n'],
-    'steps': run.steps,
-  }
 
 
 # -------------------------------------------------------- dry run, evaluation
@@ -316,11 +254,12 @@ def summarise(run, data, start, workdir) -> dict:
 def dry_run(config, *, devices=None) -> None:
   """Prints the config, the data, the model and one batch, then returns."""
   config_lib.validate(config)
-  dataset = sources.load(config.data)
+  task = tasks.of(config)
+  dataset = task.load(config)
   for note in build_lib.fit(config, len(dataset.train.names)):
     say(note)
   say(config_lib.to_json(config))
-  data, _ = build_lib.prepare_data(config, dataset)
+  data, _ = task.prepare(config, dataset)
   n_train = len(dataset.train.names)
   run = build_lib.build(
     config, classes=len(dataset.class_names), n_train=n_train, devices=devices
@@ -329,18 +268,15 @@ def dry_run(config, *, devices=None) -> None:
   for name, leaf in optim.names(state.params).items():
     say(f'{name:60} {leaf.shape!s:22} {leaf.size:>12,}')
   build_lib.describe_run(config, run, state.params, n_train)
-  batch = next(
-    pipeline.train_batches(
-      data.train, batch=config.batch_size, seed=config.seed, start=0, stop=1
-    )
-  )
+  frozen = teacher.describe(config, run, dataset.class_names)
+  batch = next(task.train_batches(config, run.mesh, data, 0, 1))
   for name, value in batch.items():
     say(f'batch {name}: {value.dtype} {value.shape}')
   memory = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.memory))
   say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
   say('Compiling the step to estimate its memory ...')
   shapes = sharding.abstract_rows(batch, run.mesh)
-  compiled = run.train_step.lower(state, shapes, ()).compile()
+  compiled = run.train_step.lower(state, shapes, frozen).compile()
   used = compiled.memory_analysis()
   total = used.argument_size_in_bytes + used.temp_size_in_bytes
   say(
@@ -361,7 +297,7 @@ def evaluate_run(
     devices: to run on; all of them where None.
 
   Returns:
-    'top1', 'top5', 'mean_per_class' in percent, 'loss' in nats, 'n' images.
+    The figures of `evaluate` of the task, percentages and 'n' images.
 
   Raises:
     UserError: if there is no checkpoint, the config differs in more than the
@@ -378,7 +314,8 @@ def evaluate_run(
       f'A run is evaluated as it was trained, only config.data may differ: '
       f'{"; ".join(other)}.'
     )
-  dataset = sources.load(config.data, split=None if changed else split)
+  task = tasks.of(config)
+  dataset = task.load(config, None if changed else split)
   if list(dataset.class_names) != split['class_names']:
     raise UserError(
       f'The classes of {dataset.name} are not those that {workdir} was '
@@ -393,10 +330,8 @@ def evaluate_run(
         f'{len(seen)} images of the new test part were trained on, such as '
         f'{min(seen)}; evaluate on other images.'
       )
-  data, _ = build_lib.prepare_data(config, dataset)
+  data, _ = task.prepare(config, dataset)
   run, state = build_lib.restore_run(workdir, config, devices=devices)
-  figures, *_ = classification.evaluate(
-    run.eval_step, state, eval_batches(config, run, data.views['test'])
-  )
+  figures, _ = task.evaluate(config, run, state, data, 'test', last=True)
   show_table(f'Step {int(state.step)} of {workdir}, test part', figures)
   return figures

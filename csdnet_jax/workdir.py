@@ -11,9 +11,9 @@ from csdnet_jax import (
   config as config_lib,
   paths,
   processes,
+  tasks,
   writers,
 )
-from csdnet_jax.data import splits
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import say
 
@@ -88,5 +88,6 @@ def write_inputs(config, dataset, workdir: paths.Path) -> None:
   """Writes the config, the split and the class names of a run."""
   if jax.process_index() == 0:
     writers.write_text(workdir / 'config.json', config_lib.to_json(config))
-    writers.write_json(workdir / 'split.json', splits.split_to_json(dataset))
+    split = tasks.of(config).split_of(dataset)
+    writers.write_json(workdir / 'split.json', split)
     writers.write_json(workdir / 'class_names.json', dataset.class_names)

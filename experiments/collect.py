@@ -30,7 +30,7 @@ import numpy as np
 
 from csdnet_jax import config as config_lib
 from csdnet_jax.errors import UserError
-from experiments import bootstrap, page, results, text
+from experiments import bootstrap, page, pixels, results, text
 
 ROOT = pathlib.Path(__file__).parent.parent
 README_RESULTS = results.RESULTS / 'baselines.jsonl'
@@ -42,7 +42,7 @@ class Arm(NamedTuple):
 
   Attributes:
     name: its slug.
-    seeds: the top-1 of each seed, over all stages where the set has several.
+    seeds: the figure of each seed, over all stages where the set has several.
     mean, sd: of those; sd is None for one seed.
     spread: the 95 % interval of the mean, or None without predictions.
     diff: the difference from the baseline over the `shared` seeds that both
@@ -71,6 +71,7 @@ class Table(NamedTuple):
     grid: its name.
     set: its name, with the images a class where they were limited.
     part: 'test' or 'val'.
+    figure: what the arms are measured by, 'top-1' or 'mIoU'.
     images: test images, over all stages.
     stages: how many sets each figure is the mean of.
     baseline: the arm that the others are compared with.
@@ -81,6 +82,7 @@ class Table(NamedTuple):
   grid: str
   set: str
   part: str
+  figure: str
   images: int
   stages: int
   baseline: str
@@ -127,7 +129,7 @@ def _table(grid, name, rows, baseline, part) -> Table:
   measured = {
     arm: _measure(own, sorted(stages), part) for arm, own in grouped.items()
   }
-  unfinished = [arm for arm, (top1, _) in measured.items() if not top1]
+  unfinished = [arm for arm, (figures, _) in measured.items() if not figures]
   if baseline not in measured or baseline in unfinished:
     raise UserError(
       f'There is no arm {baseline} on {name} to compare with; finish it, or '
@@ -143,8 +145,9 @@ def _table(grid, name, rows, baseline, part) -> Table:
     row[part]['n'] if part in row else row['summary']['n_test']
     for row in stages.values()
   )
+  figure, _ = results.headline(rows[0]['summary'])
   return Table(
-    grid, name, part, images, len(stages), baseline, arms, unfinished
+    grid, name, part, figure, images, len(stages), baseline, arms, unfinished
   )
 
 
@@ -185,6 +188,13 @@ def check(name: str, rows: list[dict]) -> None:
           f'code ({module}.py has changed); run the older ones again, or '
           'collect them apart.'
         )
+  taught = [row for row in rows if 'teacher' in row]
+  for row in taught:
+    if row['teacher'] != taught[0]['teacher']:
+      raise UserError(
+        f'On {name} {_run(taught[0])} and {_run(row)} learnt from different '
+        'teachers; collect them apart.'
+      )
   for part in ('test', 'val'):
     images = {}
     for row in rows:
@@ -203,7 +213,7 @@ def _run(row: dict) -> str:
 
 
 def _measure(rows, stages, part):
-  """Returns {seed: top-1} and {seed: [correct [images] of each stage]}.
+  """Returns {seed: figure} and {seed: [what is known of images, by stage]}.
 
   A line added later replaces what is known of its seed; a seed counts once
   all its stages are there.
@@ -211,45 +221,60 @@ def _measure(rows, stages, part):
   runs = {(row['seed'], row['set']): row for row in rows}
   seeds = sorted({seed for seed, _ in runs})
   whole = [s for s in seeds if all((s, stage) in runs for stage in stages)]
-  top1, correct = {}, {}
+  figures, known = {}, {}
   for seed in whole:
     own = [runs[seed, stage] for stage in stages]
-    if all(part in row for row in own):
-      correct[seed] = [results.bits(row[part]) for row in own]
-      top1[seed] = 100 * float(np.mean([x.mean() for x in correct[seed]]))
+    images = [results.of_images(row, part) for row in own]
+    if all(x is not None for x in images):
+      known[seed] = images
+      figures[seed] = statistics.mean(
+        float(_figure(x)(x.sum(0), len(x))) for x in images
+      )
     elif part == 'test':
-      top1[seed] = statistics.mean(row['summary']['top1'] for row in own)
+      figures[seed] = statistics.mean(
+        results.headline(row['summary'])[1] for row in own
+      )
     else:
       raise UserError(
         f'{_run(own[0])} has no validation part; train with '
         '--config.data.val_fraction=0.34.'
       )
-  return top1, correct
+  return figures, known
 
 
-def _arm(name, rows, top1, correct, top1_base, correct_base):
-  values = list(top1.values())
+def _figure(images):
+  """`(sums over n images, n) -> figure`, of what is known of an image."""
+  if images.ndim > 1:
+    return pixels.miou
+  return lambda sums, n: sums / n
+
+
+def _arm(name, rows, figures, known, figures_base, known_base):
+  values = list(figures.values())
   spread = diff = low = high = None
-  if len(correct) == len(top1):
-    spread = bootstrap.interval(_stacked(correct, correct))
-  shared = sorted(top1.keys() & top1_base.keys())
+  if known and len(known) == len(figures):
+    figure = _figure(next(iter(known.values()))[0])
+    spread = bootstrap.interval(_stacked(known, known), figure=figure)
+  shared = sorted(figures.keys() & figures_base.keys())
   if shared:
-    diff = statistics.mean(top1[s] - top1_base[s] for s in shared)
-    if all(s in correct and s in correct_base for s in shared):
-      ours, theirs = _stacked(correct, shared), _stacked(correct_base, shared)
-      pairs = zip(ours, theirs, strict=True)
-      low, high = bootstrap.interval([a - b for a, b in pairs])
+    diff = statistics.mean(figures[s] - figures_base[s] for s in shared)
+    if all(s in known and s in known_base for s in shared):
+      low, high = bootstrap.interval(
+        _stacked(known, shared),
+        _stacked(known_base, shared),
+        figure=_figure(known[shared[0]][0]),
+      )
   return Arm(
-    name, top1, statistics.mean(values),
+    name, figures, statistics.mean(values),
     statistics.stdev(values) if len(values) > 1 else None,
     spread, diff, low, high, len(shared), rows,
   )  # fmt: skip
 
 
-def _stacked(correct, seeds) -> list[np.ndarray]:
-  """[seeds, images] of each stage, in percent."""
-  by_stage = zip(*(correct[seed] for seed in seeds), strict=True)
-  return [100.0 * np.stack(stage) for stage in by_stage]
+def _stacked(known, seeds) -> list[np.ndarray]:
+  """[seeds, images, ...] of each stage."""
+  by_stage = zip(*(known[seed] for seed in seeds), strict=True)
+  return [np.stack(stage) for stage in by_stage]
 
 
 def readme() -> str:

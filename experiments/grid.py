@@ -255,8 +255,11 @@ def set_of(config) -> str:
 
 
 def identity(config) -> dict[str, Any]:
-  """The flat config without what changes no figure: paths, logging."""
-  return {
+  """The flat config without what changes no figure: paths, logging.
+
+  Of a teacher the name of the folder or file counts, as of a data set.
+  """
+  fields = {
     key: value
     for key, value in config_lib.flat(config.to_dict()).items()
     if key != 'data.root'
@@ -264,6 +267,9 @@ def identity(config) -> dict[str, Any]:
       key == k or key.startswith(k + '.') for k in config_lib.LOGGING_KEYS
     )
   }
+  for key in ('teacher.run', 'teacher.weights'):
+    fields[key] = pathlib.PurePath(fields[key]).name
+  return fields
 
 
 def hash_of(*parts) -> str:

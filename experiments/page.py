@@ -52,6 +52,7 @@ _PICTURES = {
   'training.',
   'curves': 'The terms of the loss and the accuracies over the steps.',
   'queue': "The memory queue's classes and the age of its keys.",
+  'crops': 'Random crops of training images, with their labels.',
   'confusion': 'The confusion matrix of the test images.',
   'confused': 'The pairs of classes that are confused most, side by side.',
   'embedding': 'A t-SNE map of the test embeddings.',
@@ -102,7 +103,7 @@ def _section(table) -> str:
     )  # fmt: skip
     cells = ''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)
     rows.append(f'<tr{" class=baseline" * base}>{cells}</tr>\n')
-  heads = ('arm', 'n', 'top-1', '95 %', 'difference', '95 %')
+  heads = ('arm', 'n', table.figure, '95 %', 'difference', '95 %')
   head = ''.join(f'<th>{name}</th>' for name in heads)
   return (
     f'<h2>{html.escape(f"{table.grid}: {table.set}")}</h2>\n'
@@ -172,7 +173,7 @@ def _picture(table) -> str:
     right.axvline(0, color='0.5', linewidth=0.8, linestyle='--')
     left.set_yticks(range(rows), [_label(arm.name) for arm in table.arms])
     left.set_ylim(rows - 0.5, -0.5)
-    left.set_xlabel('top-1, percent (ticks: single seeds)')
+    left.set_xlabel(f'{table.figure}, percent (ticks: single seeds)')
     right.set_xlabel('difference from the baseline, points')
     for axes in (left, right):
       axes.spines[['top', 'right', 'left']].set_visible(False)
@@ -183,8 +184,10 @@ def _picture(table) -> str:
     figure.savefig(file, format='svg', metadata={'Date': None})
   # An image of its own: the identifiers of two inline SVGs would collide.
   data = base64.b64encode(file.getvalue()).decode()
-  text = html.escape(f'Top-1 and differences, {table.grid} on {table.set}')
-  return f'<img alt="{text}" src="data:image/svg+xml;base64,{data}">\n'
+  text = f'{table.figure} and differences, {table.grid} on {table.set}'
+  return (
+    f'<img alt="{html.escape(text)}" src="data:image/svg+xml;base64,{data}">\n'
+  )
 
 
 def _dot(axes, x, ends, y, base) -> None:

@@ -2,7 +2,8 @@
 
 Beside the config and the summary a line holds what makes averaging honest: a
 digest of each module that makes figures, and for each evaluated image whether
-it was right, as bits in the order of the images' names.
+it was right, as bits in the order of the images' names, or its pixels (see
+`pixels`).
 """
 
 import ast
@@ -15,8 +16,10 @@ import re
 import numpy as np
 
 import csdnet_jax
-from csdnet_jax import build, config as config_lib, models, train
+from csdnet_jax import build, config as config_lib, methods, models
 from csdnet_jax.errors import UserError
+from csdnet_jax.tasks import classification, segmentation
+from experiments import pixels
 from experiments.grid import Point, hash_of, identity, resolve, set_of
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -28,8 +31,16 @@ _MODULES = (
   'evaluators/classification', 'evaluators/probes', 'methods/base',
   'methods/cosine',
 )  # fmt: skip
+_OF_SEGMENTATION = (
+  'augment', 'metrics', 'optim', 'resample', 'sharding', 'state', 'step',
+  'data/cache', 'data/decode', 'data/pairs', 'data/pipeline',
+  'data/segmentation', 'evaluators/segmentation', 'methods/base',
+  'methods/cosine', 'methods/distill',
+)  # fmt: skip
 # Paths of the machine are nobody else's business.
-_PATHS = re.compile(r'(--config\.data\.(?:root|cache)|--workdir)=\S+')
+_PATHS = re.compile(
+  r'(--config\.(?:data\.(?:root|cache)|teacher\.(?:run|weights))|--workdir)=\S+'
+)
 
 
 def code_of(config) -> dict[str, str]:
@@ -39,7 +50,9 @@ def code_of(config) -> dict[str, str]:
   comparable.
   """
   own = _PACKAGE / 'methods' / config.method.name
-  paths = [_PACKAGE / f'{name}.py' for name in _MODULES]
+  segments = methods.task(config) == 'segmentation'
+  names = _OF_SEGMENTATION if segments else _MODULES
+  paths = [_PACKAGE / f'{name}.py' for name in names]
   paths += sorted(own.glob('*.py')) or [own.with_suffix('.py')]
   network = pathlib.Path(models.module_of(config.model.name).__file__)
   paths += sorted(_built_on(network))
@@ -120,9 +133,14 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'code': code,
     'n_train': len(load(workdir / 'split.json')['train']),
   }
-  for part, name in train.PREDICTIONS.items():
+  for part, name in classification.PREDICTIONS.items():
     if (workdir / name).exists():
       row[part] = correctness(workdir / name)
+  for part, name in segmentation.COUNTS.items():
+    if (workdir / name).exists():
+      row[part] = pixels.pack(workdir / name)
+  if (workdir / 'teacher.json').exists():
+    row['teacher'] = load(workdir / 'teacher.json')['sha256']
   row |= {
     'summary': summary,
     'seconds': round(sum(start['seconds'] for start in starts), 1),
@@ -193,6 +211,24 @@ def bits(part: dict) -> np.ndarray:
   """Returns bool [n]: what `correctness` packed."""
   packed = np.frombuffer(bytes.fromhex(part['correct']), np.uint8)
   return np.unpackbits(packed, count=part['n']).astype(bool)
+
+
+def of_images(row: dict, part: str) -> np.ndarray | None:
+  """What a line holds of the images of a part, or None.
+
+  Returns:
+    float64 [n], 100 where an image is right; or `pixels.unpack`'s.
+  """
+  if part not in row:
+    return None
+  kept = row[part]
+  return pixels.unpack(kept) if 'counts' in kept else 100.0 * bits(kept)
+
+
+def headline(summary: dict) -> tuple[str, float]:
+  """Returns what a run is judged by, and its value in percent."""
+  task = segmentation if segmentation.FIGURE in summary else classification
+  return task.NAME, summary[task.FIGURE]
 
 
 def read(path: pathlib.Path) -> list[dict]:

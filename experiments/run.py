@@ -136,7 +136,7 @@ class Board:
       title=f'{ended} of {len(self._cells)} points, {minutes:.0f} minutes',
       title_justify='left',
     )
-    table.add_column('top-1, percent')
+    table.add_column('top-1 or mIoU, percent')
     for seed in self._seeds:
       table.add_column(f'seed {seed}', justify='right')
     at = {(self._row(p), p.seed): text for p, text in self._cells.items()}
@@ -178,7 +178,7 @@ def run(
     others.append(row)
     results.append(path, row)
     became[point] = DONE
-    board.show(point, f'{row["summary"]["top1"]:.1f}')
+    board.show(point, f'{results.headline(row["summary"])[1]:.1f}')
 
   def fail(point, why):
     became[point], failures[point.name] = FAILED, why
@@ -221,7 +221,7 @@ def run(
       row = kept.get(point.hash)
       if row and row['code'] == code[point]:
         became[point] = DONE
-        board.show(point, f'{row["summary"]["top1"]:.1f}')
+        board.show(point, f'{results.headline(row["summary"])[1]:.1f}')
     for point, state in launch(waiting(), workdir, stop):
       if state == DONE:
         finish(point)

@@ -25,7 +25,7 @@ def markdown(table) -> str:
   """Returns a heading and the table of a set."""
   lines = [
     f'### {table.grid}: {table.set}', '', describe(table), '',
-    '| arm | n | top-1 | 95 % | difference | 95 % |',
+    f'| arm | n | {table.figure} | 95 % | difference | 95 % |',
     '|---|---:|---:|---:|---:|---:|',
   ]  # fmt: skip
   for arm in table.arms:
@@ -48,7 +48,8 @@ def between(ends, sign: str = '') -> str:
 def describe(table) -> str:
   """Returns what the figures of a table are, in sentences."""
   part = {'test': 'test', 'val': 'validation'}[table.part]
-  text = f'Top-1 in percent on {table.images} {part} images, last epoch'
+  figure = {'top-1': 'Top-1'}.get(table.figure, table.figure)
+  text = f'{figure} in percent on {table.images} {part} images, last epoch'
   if table.stages > 1:
     text += f', the mean of {table.stages} sets'
   text += '; mean ± standard deviation over n seeds.'

@@ -1,5 +1,8 @@
 """Every picture a user may hand in becomes the RGB a person would see."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -213,3 +216,92 @@ def test_square_eval_view_keeps_both_ends():
   picture[:, :16] = picture[:, -16:] = 250
   view = decode.eval_view(picture, size=20, resize=99, square=True)
   assert (view[:, 0] > 240).all() and (view[:, -1] > 240).all()
+
+
+# Masks: the numbers that the file stores.
+
+
+def ids(height=5, width=7, most=200):
+  return np.arange(height * width, dtype=np.uint8).reshape(height, -1) % most
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'BMP'])
+def test_a_mask_gives_its_numbers(kind):
+  decoded = decode.decode_mask(images.encode(ids(), kind), 'm')
+  assert decoded.dtype == np.uint8
+  np.testing.assert_array_equal(decoded, ids())
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'BMP'])
+def test_a_mask_with_a_palette_gives_its_indices(kind):
+  mask = Image.fromarray(ids()).copy()
+  mask.putpalette(np.random.default_rng(0).bytes(768))
+  assert mask.mode == 'P'
+  decoded = decode.decode_mask(images.encode(mask, kind), 'm')
+  np.testing.assert_array_equal(decoded, ids())
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4])
+def test_a_mask_of_few_bits_is_not_stretched(bits):
+  """Written by hand: Pillow itself writes no grey of 2 or 4 bits."""
+  mask = ids(4, 8, 2**bits)
+
+  def chunk(kind, data):
+    crc = struct.pack('>I', zlib.crc32(kind + data))
+    return struct.pack('>I', len(data)) + kind + data + crc
+
+  digits = ((mask[..., None] >> np.arange(bits)[::-1]) & 1).reshape(4, -1)
+  rows = b''.join(b'\0' + row.tobytes() for row in np.packbits(digits, axis=1))
+  data = b'\x89PNG\r\n\x1a\n' + chunk(
+    b'IHDR', struct.pack('>IIBBBBB', 8, 4, bits, 0, 0, 0, 0)
+  )
+  data += chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
+  np.testing.assert_array_equal(decode.decode_mask(data, 'm'), mask)
+
+
+def test_a_mask_of_16_bits_holds_ids_up_to_255():
+  wide = ids().astype(np.uint16)
+  np.testing.assert_array_equal(
+    decode.decode_mask(images.encode(wide), 'm'), ids()
+  )
+  with pytest.raises(decode.ImageError, match='holds the number 459'):
+    decode.decode_mask(images.encode(wide + 425), 'm')
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA'])
+def test_a_mask_in_colour_is_a_sentence(mode):
+  data = images.encode(Image.fromarray(ids()).convert(mode))
+  with pytest.raises(decode.ImageError, match='^m: a mask in colour'):
+    decode.decode_mask(data, 'm')
+
+
+def test_a_mask_that_may_have_lost_its_numbers_is_a_sentence():
+  with pytest.raises(decode.ImageError, match=r'PNG, BMP'):
+    decode.decode_mask(images.encode(ids(), 'JPEG'), 'm')
+  with pytest.raises(decode.ImageError, match='damaged'):
+    decode.decode_mask(images.encode(ids(99, 99))[:60], 'm')
+  with pytest.raises(decode.ImageError, match='is empty'):
+    decode.decode_mask(b'', 'm')
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6, 8])
+def test_the_size_is_known_upright_before_decoding(orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  data = images.encode(images.pixels(0, 5, 7), exif=exif)
+  assert decode.size_of(data, 'a') == decode.decode(data, 'a').shape[:2]
+  mask = images.encode(ids(), exif=exif)
+  assert decode.size_of(mask, 'm', mask=True) == (
+    decode.decode_mask(mask, 'm').shape
+  )
+
+
+@pytest.mark.parametrize('shape', [(5, 7), (10, 3), (1, 14), (23, 31)])
+def test_bilinear_is_that_of_torch(shape):
+  torch = pytest.importorskip('torch')
+  picture = images.pixels(0, 10, 14)
+  x = torch.from_numpy(picture).float().permute(2, 0, 1)[None]
+  wanted = torch.nn.functional.interpolate(x, shape, mode='bilinear')
+  np.testing.assert_allclose(
+    decode.bilinear(picture, *shape), wanted[0].permute(1, 2, 0), atol=1e-3
+  )

@@ -37,10 +37,12 @@ def keys(rows):
 
 
 @pytest.mark.parametrize('size', [3, 5])
-@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize(
+  ('stride', 'dilation'), [(1, 1), (2, 1), (1, 2), (1, 4), (2, 3)]
+)
 @pytest.mark.parametrize('shape', [(8, 8), (7, 9), (5, 6), (1, 2)])
 def test_depthwise_is_the_convolution_in_value_and_gradients(
-  size, stride, shape
+  size, stride, dilation, shape
 ):
   rng = np.random.default_rng(1)
   x = jnp.asarray(rng.normal(size=(2, *shape, 4)), jnp.float32)
@@ -52,12 +54,13 @@ def test_depthwise_is_the_convolution_in_value_and_gradients(
       kernel[:, :, None, :],
       (stride, stride),
       'SAME',
+      rhs_dilation=(dilation, dilation),
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
       feature_group_count=4,
     )
 
   def ours(x, kernel):
-    return kernels.shifted_depthwise(x, kernel, stride)
+    return kernels.shifted_depthwise(x, kernel, stride, dilation)
 
   @functools.partial(jax.jit, static_argnums=0)
   def both(f, x, kernel):

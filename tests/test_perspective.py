@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from csdnet_jax import resample
 from csdnet_jax.methods.apd import perspective
 
 DIRECTORY = pathlib.Path(__file__).parent / 'golden'
@@ -19,7 +20,7 @@ SIDE = 33
 
 def terms(student, teacher, labels, classes, mask=None):
   """The three losses of one group of projected features [b, h, w, D]."""
-  small = perspective.subsample(labels, *student.shape[1:3]).reshape(-1)
+  small = resample.subsample(labels, *student.shape[1:3]).reshape(-1)
 
   def seen(x):
     flat = x.reshape(-1, x.shape[-1])
@@ -37,8 +38,6 @@ def terms(student, teacher, labels, classes, mask=None):
 
 fast = jax.jit(terms, static_argnums=3)
 find = jax.jit(perspective.prototypes, static_argnames=('classes', 'ignore'))
-upsample = jax.jit(perspective.upsample, static_argnums=(1, 2))
-subsample = jax.jit(perspective.subsample, static_argnums=(1, 2))
 kd = jax.jit(perspective.logit_kd, static_argnums=2)
 kd_grad = jax.jit(
   jax.value_and_grad(perspective.logit_kd, (0, 1)), static_argnums=2
@@ -110,34 +109,6 @@ def test_the_release_in_float64(case):
     values, gradients = run(case, jnp.float64)
   assert max(values.values()) < 1e-10, values
   assert max(gradients.values()) < 1e-10, gradients
-
-
-def test_resampling_is_pytorchs():
-  resample = np.load(DIRECTORY / 'torch_resample.npz')
-  x = np.float32(resample['x'].transpose(0, 2, 3, 1))
-  labels = jnp.asarray(resample['labels'], jnp.int32)
-  for name in resample.files:
-    kind, _, size = name.partition('/')
-    if kind == 'nearest':
-      small = subsample(labels, *map(int, size.split('x')))
-      np.testing.assert_array_equal(small, resample[name])
-    elif kind == 'bilinear_align_corners':
-      large = upsample(x, *map(int, size.split('x')))
-      wanted = resample[name].transpose(0, 2, 3, 1)
-      np.testing.assert_allclose(large, wanted, atol=2e-6)
-
-
-def test_the_papers_crop_is_sampled_as_the_release_samples_it():
-  index = subsample(jnp.arange(713)[None], 1, 90)[0]
-  assert index[:4].tolist() == [0, 7, 15, 23] and index[-1] == 705
-  index = subsample(jnp.arange(473)[None], 1, 60)[0]
-  assert index[:3].tolist() == [0, 7, 15] and index[-1] == 465
-
-
-def test_one_row_or_column_is_spread():
-  x = jnp.arange(6.0).reshape(1, 1, 3, 2)
-  assert (upsample(x, 4, 3) == x).all()
-  assert (upsample(x, 1, 1) == x[:, :, :1]).all()
 
 
 # Plain loops, in NumPy and float64.
@@ -363,3 +334,35 @@ def test_groups_are_mapped():
   for i, group in enumerate(groups):
     for name, value in fast(*group, C).items():
       np.testing.assert_allclose(got[name][i], value, rtol=1e-5, err_msg=name)
+
+
+def test_full_size_logits_are_made_by_blocks(monkeypatch):
+  rng = np.random.default_rng(11)
+  logits, teacher = np.float32(rng.normal(size=(2, B, S, S, C)))
+  labels = rng.choice([0, 1, 5, 255], size=(B, SIDE, SIDE))
+
+  def both(logits):
+    return perspective.cross_entropy(logits, labels) + perspective.logit_kd(
+      logits, teacher, labels.shape[1:], mask=labels != 255
+    )
+
+  run = jax.value_and_grad(both)
+  value, gradient = jax.jit(run)(logits)
+  monkeypatch.setattr(resample, '_BLOCK', 7 * B * SIDE * C)
+  again, same = jax.jit(lambda x: run(x))(logits)
+  np.testing.assert_allclose(again, value, rtol=2e-6)
+  np.testing.assert_allclose(same, gradient, atol=2e-5 * np.abs(gradient).max())
+
+
+def test_a_papers_crop_of_150_classes_takes_a_fraction_of_its_logits():
+  logits = jax.ShapeDtypeStruct((2, 90, 90, 150), jnp.float32)
+  labels = jax.ShapeDtypeStruct((2, 713, 713), jnp.int32)
+
+  def losses(student, teacher, labels):
+    return perspective.cross_entropy(student, labels) + perspective.logit_kd(
+      student, teacher, labels.shape[1:]
+    )
+
+  compiled = jax.jit(jax.grad(losses)).lower(logits, logits, labels).compile()
+  full = 4 * 2 * 713 * 713 * 150
+  assert compiled.memory_analysis().temp_size_in_bytes < full / 2

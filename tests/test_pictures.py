@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from csdnet_jax import memory, methods, pictures, sharding
-from csdnet_jax.build import Data
 from csdnet_jax.data import pipeline, splits
 from csdnet_jax.evaluators import classification
 from csdnet_jax.pictures import draw, measure
 from csdnet_jax.state import TrainState
+from csdnet_jax.tasks.classification import Data
 
 import tiny
 

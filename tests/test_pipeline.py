@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from csdnet_jax.data import decode, pipeline, splits
+from csdnet_jax.data import cache, decode, pipeline, splits
 from csdnet_jax.errors import UserError
 
 import images
@@ -215,8 +215,8 @@ def test_full_disk_names_the_folder_and_leaves_nothing(split, tmp_path):
 def disk(monkeypatch):
   """A disk with 12 GiB free, in which a GiB is a thousand bytes."""
   lines, usage = [], shutil.disk_usage('.')
-  monkeypatch.setattr(pipeline, 'say', lines.append)
-  monkeypatch.setattr(pipeline, '_GIB', 1000)
+  monkeypatch.setattr(cache, 'say', lines.append)
+  monkeypatch.setattr(cache, '_GIB', 1000)
   monkeypatch.setattr(
     shutil, 'disk_usage', lambda path: usage._replace(free=12000)
   )
@@ -412,3 +412,9 @@ print(int(p.train.images.astype(int).sum()))
   outputs = {run.communicate()[0] for run in runs}
   assert [run.returncode for run in runs] == [0, 0, 0]
   assert len(outputs) == 1 and len(files_in(cache)) == 2
+
+
+def test_a_batch_of_one_is_as_good_as_any(prepared):
+  ids = [int(batch['id'][0]) for batch in train(prepared, stop=20, batch=1)]
+  n = len(prepared.labels)
+  assert sorted(ids[:n]) == list(range(n))

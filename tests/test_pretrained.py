@@ -576,6 +576,178 @@ def test_the_imagenet_weights_fill_the_whole_network():
   assert float(state['batch_stats']['top_bn']['var'].min()) > 0
 
 
+@pytest.mark.parametrize('version', [0, 2])
+def test_the_imagenet_weights_fill_a_segmentation_networks_backbone(version):
+  name = f'psp_efficientnet_lite{version}'
+  model = models.build(
+    name, classes=3, drop_rate=0.0, drop_path=0.0, width=16, aux_width=16
+  )
+  made = jax.jit(model.init, static_argnums=1)(jax.random.key(0), 33)
+  before = flat(*made)
+  params, state, report = pretrained.load('imagenet', name, *made, classes=3)
+  ours = flat(params, state)
+  backbone = {name for name in ours if name.startswith('backbone/')}
+  assert {name.split(' ')[0] for name in report.loaded} == backbone
+  assert {name.split(' ')[0] for name in report.new} | backbone == (
+    ours.keys() - {'head/kernel', 'head/bias'}
+  )
+  assert not report.missing + report.unexpected + report.reshaped
+  # The last 1 x 1 with its norm, the head, and counters.
+  left = {name.split(' ')[0] for name in report.skipped}
+  assert {'backbone/top/kernel', 'backbone/top_bn/var', 'head/bias'} <= left
+  assert f'{len(report.new)} new (' in str(report)
+  kernel = 'context/merge/conv/kernel'
+  np.testing.assert_array_equal(ours[kernel], before[kernel])
+  assert ours['backbone/stem_bn/mean'].any()
+
+
+def as_apd(arrays):
+  """Our `psp_tiny`'s arrays as a checkpoint of APD's release names them."""
+  names = {
+    'context/merge/conv': 'ppm.merge.0', 'context/merge/bn': 'ppm.merge.1',
+    'aux/conv': 'aux.0', 'aux/bn': 'aux.1', 'aux_head': 'aux.4',
+    'head': 'cls.0',
+  } | {
+    f'context/bin_{bins}/{kind}': f'ppm.features.{i}.{j}'
+    for i, bins in enumerate((1, 2, 3, 6))
+    for j, kind in ((1, 'conv'), (2, 'bn'))
+  }  # fmt: skip
+  leaves = {
+    'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',
+    'mean': 'running_mean', 'var': 'running_var',
+  }  # fmt: skip
+  theirs = {}
+  for name, x in arrays.items():
+    module, leaf = name.rsplit('/', 1)
+    module = names.get(module) or (
+      module.removeprefix('backbone/')
+      .replace('_0/', '.0.')
+      .replace('shortcut_bn', 'downsample.1')
+      .replace('shortcut', 'downsample.0')
+    )
+    if leaf == 'kernel':
+      x = x[None, None] if x.ndim == 2 else x
+      x = x.transpose(3, 2, 0, 1)
+    theirs[f'module.{module}.{leaves[leaf]}'] = x
+    if leaf == 'var':
+      theirs[f'module.{module}.num_batches_tracked'] = np.array(3)
+  return theirs
+
+
+def checkpoint(arrays, form):
+  """What a training saves: the state dict, the epoch, the optimiser's state."""
+  kinds = {'f': 'FloatStorage', 'i': 'LongStorage'}
+  arrays = arrays | {'momentum': np.ones(3, np.float32)}
+  tensors = {
+    name: tensor(str(i), x.shape, x.size, kinds[x.dtype.kind])
+    for i, (name, x) in enumerate(arrays.items())
+  }
+  momentum = tensors.pop('momentum')
+  state_dict = program(tensors)[2:-1]
+  optimizer = b'}(' + text('state') + b'}(K\x00' + momentum + b'u'
+  optimizer += text('param_groups') + b'](}(' + text('lr')
+  optimizer += b'G' + struct.pack('>d', 0.01) + b'ueu'
+  body = b'\x80\x02}(' + text('epoch') + b'K\xc8'
+  body += text('state_dict') + state_dict + text('optimizer') + optimizer
+  storages = {str(i): x for i, x in enumerate(arrays.values())}
+  return form(body + b'u.', storages)
+
+
+def segmentation(seed=0, **sizes):
+  model = models.build(
+    'psp_tiny', classes=CLASSES, drop_rate=0.0, drop_path=0.0, **sizes
+  )
+  init = jax.jit(model.init, static_argnums=1)
+  params, state = init(jax.random.key(seed), 33)
+  kernel = jax.random.normal(
+    jax.random.key(seed), params['head']['kernel'].shape
+  )
+  return params | {'head': params['head'] | {'kernel': kernel}}, state
+
+
+def load_teacher(path, params, state):
+  return pretrained.load(
+    path, 'psp_tiny', params, state, classes=CLASSES, head=True,
+    field='config.teacher.weights',
+  )  # fmt: skip
+
+
+def is_aux(name):
+  return name.startswith('aux')
+
+
+@pytest.mark.parametrize('form', [file_of, zipped])
+def test_a_teachers_checkpoint_is_loaded_with_its_head(tmp_path, form):
+  want = flat(*segmentation(seed=1))
+  data = checkpoint(as_apd(want), form)
+  path = write(tmp_path, 'teacher.pth', data)
+  params, state, report = load_teacher(path, *segmentation())
+  ours = flat(params, state)
+  assert ours.keys() == want.keys()
+  for name, array in want.items():
+    np.testing.assert_array_equal(ours[name], array, err_msg=name)
+  assert len(report.loaded) == len(want)
+  assert not report.missing + report.unexpected + report.new
+  assert 'head loaded' in str(report)
+
+
+def test_a_teacher_needs_no_auxiliary_head(tmp_path):
+  want = flat(*segmentation(seed=1))
+  path = write(tmp_path, 'a.pth', saved(as_apd(want), file_of))
+  _, _, report = load_teacher(path, *segmentation(aux=False))
+  # Seven arrays and a counter.
+  assert sum(is_aux(name) for name in report.skipped) == 8
+  bare = {name: x for name, x in want.items() if not is_aux(name)}
+  path = write(tmp_path, 'b.pth', saved(as_apd(bare), file_of))
+  made = segmentation()
+  params, state, report = load_teacher(path, *made)
+  assert len(report.new) == 7 and all(map(is_aux, report.new))
+  np.testing.assert_array_equal(
+    params['aux']['conv']['kernel'], made[0]['aux']['conv']['kernel']
+  )
+
+
+def test_a_teacher_that_does_not_all_load_is_refused(tmp_path):
+  want = as_apd(flat(*segmentation(seed=1)))
+  changes = {
+    r'missing \(context/merge/bn/scale \[16\]\)': {
+      'module.ppm.merge.1.weight': None
+    },
+    r'missing \(head/kernel': {'module.cls.0.weight': None},
+    r'unexpected \(extra \[2\]\)': {'module.extra': np.ones(2, 'f')},
+    r'another shape \(head/kernel \[16, 9\], not \[16, 5\]\)': {
+      'module.cls.0.weight': np.ones((9, 16, 1, 1), 'f')
+    },
+  }
+  for match, change in changes.items():
+    arrays = {k: x for k, x in (want | change).items() if x is not None}
+    path = write(tmp_path, 'a.pth', saved(arrays, file_of))
+    with pytest.raises(UserError, match=match):
+      load_teacher(path, *segmentation())
+  backbone = {k: x for k, x in want.items() if 'layer' in k or 'conv1' in k}
+  path = write(tmp_path, 'a.pth', saved(backbone, file_of))
+  with pytest.raises(UserError, match='missing .*context/'):
+    load_teacher(path, *segmentation())
+  with pytest.raises(UserError, match='check the path in config.teacher'):
+    load_teacher(str(tmp_path / 'no.pth'), *segmentation())
+
+
+def test_a_students_head_and_auxiliary_head_start_anew(tmp_path):
+  want = flat(*segmentation(seed=1))
+  wider = want | {'aux_head/kernel': np.ones((16, 9), 'f')}
+  path = write(tmp_path, 'a.pth', saved(as_apd(wider), file_of))
+  params, _, report = pretrained.load(
+    path, 'psp_tiny', *segmentation(), classes=CLASSES
+  )
+  for name in ('head', 'aux_head'):
+    assert not params[name]['kernel'].any()
+  np.testing.assert_array_equal(
+    params['context']['merge']['conv']['kernel'],
+    want['context/merge/conv/kernel'],
+  )
+  assert not report.new + report.missing
+
+
 def test_transfer_keeps_a_fitting_head(lite):
   source = make('efficientnet_tiny', seed=1)
   source[0]['head']['kernel'] = jnp.ones((32, CLASSES))

@@ -10,7 +10,12 @@ import pytest
 
 from csdnet_jax import models
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import resnet, segmentation
+from csdnet_jax.models import (
+  efficientnet,
+  resnet,
+  segmentation,
+  segmentation_lite,
+)
 
 CLASSES, SIZE, WIDTH = 5, 33, 16
 
@@ -78,7 +83,10 @@ def test_sizes_of_the_released_networks(name, without, with_aux):
   assert outputs.features.shape == (1, 60, 60, 512)
 
 
-@pytest.mark.parametrize('name', segmentation.MODELS)
+NAMES = [name for name in models.MODELS if name.startswith(('psp', 'deeplab'))]
+
+
+@pytest.mark.parametrize('name', NAMES)
 def test_every_network_keeps_stride_8(name):
   model = models.build(name, classes=3, drop_rate=0.0, drop_path=0.0)
   params, state = jax.eval_shape(
@@ -91,6 +99,56 @@ def test_every_network_keeps_stride_8(name):
     jax.ShapeDtypeStruct((1, 65, 57, 3), jnp.float32),
   )
   assert outputs.logits.shape == outputs.aux.shape == (1, 9, 8, 3)
+
+
+@pytest.mark.parametrize(
+  ('name', 'channels'),
+  [('lite0', (192, 320)), ('lite1', (192, 320)), ('lite2', (208, 352))],
+)
+def test_lite_keeps_stride_8_and_hands_out_its_maps(name, channels):
+  net = segmentation_lite.MODELS[f'psp_efficientnet_{name}']['backbone']()
+  image = jax.ShapeDtypeStruct((1, 177, 177, 3), jnp.float32)
+  run = functools.partial(
+    net.init_with_output, train=False, keys=None, axis=None
+  )
+  maps, _ = jax.eval_shape(run, jax.random.key(0), image)
+  assert [x.shape for x in maps] == [(1, 23, 23, c) for c in channels]
+
+
+def test_dilated_lite_off_the_cpu_is_the_same(monkeypatch):
+  # A block for each stage and dilation, all narrow.
+  stages = tuple((1, *stage[1:4], 8) for stage in efficientnet.STAGES)
+  net = efficientnet.Backbone(stages=stages, stem=8)
+  run = functools.partial(net.apply, train=False, keys=None, axis=None)
+  init = functools.partial(net.init, train=False, keys=None, axis=None)
+  variables = jax.jit(init)(jax.random.key(0), images(1))
+  params = models.draw(jax.random.key(1), variables['params'])
+  variables = variables | {'params': params}
+  here = jax.jit(run)(variables, images(2))
+  monkeypatch.setattr(efficientnet, '_on_cpu', lambda: False)
+  there = jax.jit(lambda *x: run(*x))(variables, images(2))
+  chex.assert_trees_all_close(here, there, atol=1e-4)
+
+
+def test_lite_colours_are_those_of_its_weights():
+  lite, ours = (
+    models.build(name, classes=2, drop_rate=0.0, drop_path=0.0)
+    for name in ('psp_efficientnet_lite0', 'efficientnet_lite0')
+  )
+  assert lite.mean == ours.mean and lite.has_batch_norm
+
+
+def test_the_tiny_one_is_tiny():
+  model = models.build('psp_tiny', classes=3, drop_rate=0.1, drop_path=0.0)
+  params, state = jax.eval_shape(
+    lambda key: model.init(key, SIZE), jax.random.key(0)
+  )
+  assert sum(x.size for x in jax.tree.leaves(params)) < 15_000
+  outputs, _ = jax.eval_shape(
+    functools.partial(model.apply, train=False), params, state, images(1)
+  )
+  assert outputs.features.shape == (1, 5, 5, 16)
+  assert outputs.logits.shape == outputs.aux.shape == (1, 5, 5, 3)
 
 
 def test_whole_channels_are_dropped_the_same_in_any_batch():

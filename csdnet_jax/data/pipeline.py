@@ -1,33 +1,18 @@
 """From files to batches: every image is decoded once, then read by memory.
 
-A prepared part is one memory-mapped file in the cache, named by the digests of
-the images, the sizes, the version of Pillow and of our decoder: a changed
-image or setting makes another file, and none is ever out of date.
+A prepared part is one memory-mapped file in the cache; see `cache.File`.
 """
 
-import hashlib
-import io
-import json
-import os
 import pathlib
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import grain
 import numpy as np
-import PIL
 
-from csdnet_jax.data import decode, sources, splits
+from csdnet_jax.data import cache, decode, splits
+from csdnet_jax.data.cache import UnreadableError
 from csdnet_jax.errors import UserError
-from csdnet_jax.terminal import say
-
-_THREADS = max(os.cpu_count() or 1, 2)
-# Images in flight: bounds the memory that decoded ones take.
-_CHUNK = 8 * _THREADS
-_GIB = 2**30
 
 
 class Prepared(NamedTuple):
@@ -55,34 +40,10 @@ class Parts(NamedTuple):
   test: Prepared
 
 
-class UnreadableError(UserError):
-  """Images that cannot be used, all of them, each with its reason."""
-
-  def __init__(self, problems: Sequence[str]):
-    self.problems = tuple(problems)
-    super().__init__(
-      f'Images that cannot be used, {len(self.problems)} in all, to be '
-      f'replaced or taken out: {"; ".join(self.problems)}'
-    )
-
-
 class _View(NamedTuple):
   side: int
   settings: dict[str, Any]  # all that decides the pixels, for the file's name
   render: Callable[[np.ndarray], tuple[np.ndarray, tuple[int, int]]]
-
-
-class _File(NamedTuple):
-  """A prepared part in the cache: an ordinary `.npy` of n records."""
-
-  path: pathlib.Path
-  record: np.dtype
-  header: bytes
-  n: int
-
-  @property
-  def length(self) -> int:
-    return len(self.header) + self.n * self.record.itemsize
 
 
 def digests(split: splits.Split) -> tuple[str, ...]:
@@ -91,15 +52,9 @@ def digests(split: splits.Split) -> tuple[str, ...]:
   Raises:
     UnreadableError: lists all the files that cannot be read.
   """
-  found, problems = [], []
-  with ThreadPoolExecutor(_THREADS) as pool:
-    indices = range(len(split.names))
-    for result in pool.map(lambda i: _attempt(_digest, split, i), indices):
-      bad = isinstance(result, decode.ImageError)
-      (problems if bad else found).append(str(result))
-  if problems:
-    raise UnreadableError(problems)
-  return tuple(found)
+  return tuple(
+    cache.all_of(lambda i: cache.sha256(_read(split, i)), len(split.names))
+  )
 
 
 def prepare(
@@ -134,7 +89,7 @@ def prepare(
   jobs = [('train', _canvas_view(canvas, square))]
   jobs += [(part, view) for part in parts]
   files = [_file(cache_dir, digests[part], how) for part, how in jobs]
-  _require_space(cache_dir, files)
+  cache.require_space(cache_dir, files)
   total = sum(len(parts[part].names) for part, _ in jobs)
   prepared, problems, before = [], [], 0
   for (part, how), file in zip(jobs, files, strict=True):
@@ -178,7 +133,7 @@ def _eval_view(size: int, resize: int, square: bool) -> _View:
 
 def _file(
   cache_dir: pathlib.Path, digests: Sequence[str], view: _View
-) -> _File:
+) -> cache.File:
   record = np.dtype(
     [
       ('image', np.uint8, (view.side, view.side, 3)),
@@ -186,41 +141,24 @@ def _file(
       ('size', '<i4', (2,)),
     ]
   )
-  path = cache_dir / f'{_key(digests, view)}.npy'
-  return _File(path, record, _npy_header(record, len(digests)), len(digests))
+  made_of = {'digests': list(digests), 'side': view.side, **view.settings}
+  return cache.file(cache_dir, made_of, record, len(digests))
 
 
-def _require_space(folder: pathlib.Path, files: Sequence[_File]) -> None:
-  """Says what is about to be written, if it is much; stops if it cannot fit."""
-  # By path: the parts of a data set may be equal.
-  absent = {file.path: file.length for file in files if not _is_whole(file)}
-  needed = sum(absent.values())
-  if not needed:
-    return
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-  except OSError as e:
-    raise sources.cache_error(folder, e) from e
-  if needed > free:
-    raise UserError(
-      f'The decoded images take {needed / _GIB:.1f} GiB in the cache folder '
-      f'{folder}, which has {free / _GIB:.1f} GiB free; free space there or '
-      'set config.data.cache to another folder'
-    )
-  if needed > _GIB:
-    say(f'Writing {needed / _GIB:.1f} GiB of decoded images to {folder}.')
-
-
-def _prepare(split, view, file: _File, progress) -> Prepared:
+def _prepare(split, view, file: cache.File, progress) -> Prepared:
   n = len(split.names)
-  if not _is_whole(file):
-    _write(split, view, file, progress)
+
+  def render(i):
+    image = decode.decode(_read(split, i), split.names[i])
+    pixels, extent = view.render(image)
+    return np.array((pixels, extent, image.shape[:2]), file.dtype).tobytes()
+
+  if not cache.is_whole(file):
+    told = progress and (lambda done: progress(done, n))
+    cache.write(file, cache.in_order(render, n), told)
   elif progress:
     progress(n, n)
-  records = np.memmap(
-    file.path, file.record, 'r', offset=len(file.header), shape=(n,)
-  )
+  records = cache.open_map(file)
   return Prepared(
     records['image'],
     np.array(records['extent'], np.int32),
@@ -229,104 +167,8 @@ def _prepare(split, view, file: _File, progress) -> Prepared:
   )
 
 
-def _key(digests: Sequence[str], view: _View) -> str:
-  made_of = {
-    'digests': list(digests),
-    'side': view.side,
-    'decoder': _sha256(pathlib.Path(decode.__file__).read_bytes()),
-    'pillow': PIL.__version__,
-    **view.settings,
-  }
-  return _sha256(json.dumps(made_of, sort_keys=True).encode())
-
-
-def _sha256(data: bytes) -> str:
-  return hashlib.sha256(data).hexdigest()
-
-
-def _npy_header(record: np.dtype, n: int) -> bytes:
-  header = io.BytesIO()
-  np.lib.format.write_array_header_1_0(
-    header,
-    {
-      'descr': np.lib.format.dtype_to_descr(record),
-      'fortran_order': False,
-      'shape': (n,),
-    },
-  )
-  return header.getvalue()
-
-
-def _is_whole(file: _File) -> bool:
-  try:
-    with file.path.open('rb') as f:
-      return os.fstat(f.fileno()).st_size == file.length and (
-        f.read(len(file.header)) == file.header
-      )
-  except FileNotFoundError:
-    return False
-  except OSError as e:
-    raise sources.cache_error(file.path.parent, e) from e
-
-
-def _write(split, view, file: _File, progress) -> None:
-  """Writes beside `path` and renames, so that a reader sees all or nothing."""
-  path = file.path
-  # Plain writes, not a writable map: on a full disk a map kills the process.
-  scratch = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.tmp')
-  problems = []
-  try:
-    try:
-      with scratch.open('xb') as f:
-        f.write(file.header)
-        for done, item in enumerate(_render_all(split, file.record, view), 1):
-          if isinstance(item, decode.ImageError):
-            problems.append(str(item))
-          elif not problems:
-            f.write(item)
-          if progress:
-            progress(done, len(split.names))
-      if not problems:
-        scratch.replace(path)
-    finally:
-      scratch.unlink(missing_ok=True)
-  except OSError as e:
-    raise sources.cache_error(path.parent, e) from e
-  if problems:
-    raise UnreadableError(problems)
-
-
-def _render_all(split, record, view) -> Iterator[bytes | decode.ImageError]:
-  def render(split, i):
-    image = decode.decode(_read(split, i), split.names[i])
-    pixels, extent = view.render(image)
-    return np.array((pixels, extent, image.shape[:2]), record).tobytes()
-
-  with ThreadPoolExecutor(_THREADS) as pool:
-    for start in range(0, len(split.names), _CHUNK):
-      indices = range(start, min(start + _CHUNK, len(split.names)))
-      yield from pool.map(lambda i: _attempt(render, split, i), indices)
-
-
-def _digest(split: splits.Split, i: int) -> str:
-  return _sha256(_read(split, i))
-
-
 def _read(split: splits.Split, i: int) -> bytes:
-  try:
-    return split.read(i)
-  except OSError as e:
-    raise decode.ImageError(
-      f'{split.names[i]}: cannot be read ({e.strerror or e})'
-    ) from e
-
-
-def _attempt(f, split, i):
-  """The result, or the error, so that one bad image hides no other."""
-  try:
-    return f(split, i)
-  except decode.ImageError as e:
-    return e
+  return cache.read(split.read, i, split.names[i])
 
 
 def train_batches(
@@ -363,7 +205,33 @@ def train_batches(
   Raises:
     UserError: B exceeds n or is no multiple of `hosts`.
   """
-  n = len(prepared.labels)
+  return batches_of(
+    lambda places, ids: _take(prepared, ids), len(prepared.labels),
+    batch=batch, seed=seed, start=start, stop=stop, order=order, host=host,
+    hosts=hosts,
+  )  # fmt: skip
+
+
+def batches_of(
+  take: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
+  n: int,
+  *,
+  batch: int,
+  seed: int,
+  start: int,
+  stop: int,
+  order: np.ndarray | None = None,
+  host: int = 0,
+  hosts: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """`train_batches` of whatever `take` makes of a batch's rows.
+
+  Args:
+    take: `(places [b], ids [b]) -> batch`, the rows' places in the endless
+      order of a run, all different, and which of the n rows they are.
+    n: rows of the data.
+    batch: and the other arguments, as for `train_batches`.
+  """
   if batch > n:
     raise UserError(
       f'The batch of {batch} is larger than the training set of {n} images; '
@@ -371,16 +239,21 @@ def train_batches(
     )
   order = np.arange(batch) if order is None else order
   rows = order[_host_rows(batch, host, hosts)]
+
+  def of_step(i, ids):
+    return take((start + i) * batch + rows, np.asarray(ids)[rows])
+
   steps = (
     grain.MapDataset.range(n)
     .seed(seed % 2**32)
     .shuffle()
     .repeat()
-    .batch(batch)
+    # Of an endless order none remains, but Grain counts it and overflows at 1.
+    .batch(batch, drop_remainder=True)
     .slice(slice(start, stop))
-    .map(lambda ids: _take(prepared, np.asarray(ids)[rows]))
+    .map_with_index(of_step)
   )
-  # Threads, not processes: all that is left to do is copying memory.
+  # Threads, not processes: nearly all that is left to do is copying memory.
   return iter(
     steps.to_iter_dataset(
       grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)

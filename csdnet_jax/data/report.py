@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data import splits
+from csdnet_jax.data import pairs, segmentation, splits
 from csdnet_jax.errors import UserError
 
 _SHOWN = 10
@@ -118,7 +118,8 @@ def _sizes(sizes: np.ndarray) -> dict[str, Any]:
 
 
 def _equal_files(
-  parts: Mapping[str, splits.Split], digests: Mapping[str, Sequence[str]]
+  parts: Mapping[str, splits.Split | segmentation.Pairs],
+  digests: Mapping[str, Sequence[str]],
 ) -> tuple[list[str], list[str]]:
   """Groups of equal files, in one part and over parts, as 'a = b' each."""
   groups = collections.defaultdict(list)
@@ -158,9 +159,6 @@ def _finding(items: Sequence[str], what: str) -> str:
 
 
 def _table(figures: Mapping[str, Any]) -> list[str]:
-  sizes = figures['sizes']
-  (h0, w0), (h1, w1) = sizes['smallest'], sizes['largest']
-  longer = ', '.join(f'{k}: {n}' for k, n in sizes['longer_side'].items())
   lines = [f'{figures["name"]}: {figures["classes"]} classes']
   for part, c in figures['parts'].items():
     lines.append(
@@ -168,9 +166,104 @@ def _table(figures: Mapping[str, Any]) -> list[str]:
       f'{c["smallest_class_images"]} to {c["largest_class_images"]} each '
       f'(fewest: {c["smallest_class"]})'
     )
+  return [*lines, *_size_lines(figures['sizes'])]
+
+
+def _size_lines(sizes: Mapping[str, Any]) -> list[str]:
+  (h0, w0), (h1, w1) = sizes['smallest'], sizes['largest']
+  longer = ', '.join(f'{k}: {n}' for k, n in sizes['longer_side'].items())
   return [
-    *lines,
     f'  sizes from {h0} x {w0} to {h1} x {w1}, aspects up to '
     f'{sizes["widest_aspect"]} : 1',
     f'  longer side in pixels: {longer}',
   ]
+
+
+def pairs_report(
+  dataset: segmentation.SegmentationSet,
+  scans: Mapping[str, pairs.Scan],
+  counts: Mapping[str, np.ndarray],
+  *,
+  strict: bool = False,
+) -> Report:
+  """Counts, class shares, sizes and equal files of images with masks.
+
+  Args:
+    dataset: the pairs.
+    scans: of each part that `segmentation.parts_of` names.
+    counts: int64 [n, 256] for each part; see `pairs.Prepared`.
+    strict: stop where equal images are on two sides of the split or a class has
+      no pixel to learn from, instead of reporting them.
+
+  Returns:
+    The text; and the figures `parts`, `classes` (the percentage of each class
+    among the labelled pixels of each part), `sizes`, `equal_within` and
+    `equal_across`, which JSON can hold.
+
+  Raises:
+    UserError: with `strict`, names the files or the classes.
+  """
+  parts = segmentation.parts_of(dataset)
+  names = dataset.class_names
+  digests = {part: scans[part].images for part in parts}
+  within, across = _equal_files(parts, digests)
+  pixels = {part: counts[part].sum(0) for part in parts}
+  shares = {
+    part: 100 * n[: len(names)] / max(n[: len(names)].sum(), 1)
+    for part, n in pixels.items()
+  }
+  absent = {
+    part: [c for c, share in zip(names, s, strict=True) if not share]
+    for part, s in shares.items()
+  }
+  figures = {
+    'name': dataset.name,
+    'parts': {
+      part: {
+        'pairs': len(parts[part].names),
+        'left_out_percent': float(100 * n[segmentation.IGNORE] / n.sum()),
+        'pairs_without_labels': int(
+          (counts[part][:, : len(names)].sum(1) == 0).sum()
+        ),
+        'absent_classes': absent[part],
+      }
+      for part, n in pixels.items()
+    },
+    'classes': {
+      name: {part: float(s[i]) for part, s in shares.items()}
+      for i, name in enumerate(names)
+    },
+    'sizes': _sizes(np.concatenate([scans[part].sizes for part in parts])),
+    'equal_within': within,
+    'equal_across': across,
+  }
+  findings = [
+    _finding(across, 'images are on both sides of the split'),
+    _finding(absent['train'], 'classes have no pixel in train'),
+  ]
+  if strict and any(findings):
+    raise UserError(
+      f'{dataset.name}: {" and ".join(filter(None, findings))}; correct the '
+      'data, or set config.data.strict=False to go on'
+    )
+  equal = _finding(within, 'images are twice in one part')
+  notes = [f'note: {equal}'] if equal else []
+  notes += [f'WARNING: {finding}' for finding in findings if finding]
+  return Report('\n'.join([*_pairs_table(figures), *notes]), figures)
+
+
+def _pairs_table(figures: Mapping[str, Any]) -> list[str]:
+  lines = [f'{figures["name"]}: {len(figures["classes"])} classes']
+  for part, p in figures['parts'].items():
+    absent = len(p['absent_classes'])
+    without = p['pairs_without_labels']
+    lines.append(
+      f'  {part:5} {p["pairs"]:6} pairs, {p["left_out_percent"]:.2f} % of the '
+      'pixels left out'
+      + (f', {absent} classes absent' if absent else '')
+      + (f', {without} pairs without any label' if without else '')
+    )
+  train = {name: share['train'] for name, share in figures['classes'].items()}
+  rare = sorted(train, key=train.get)[:5]
+  said = ', '.join(f'{name} {train[name]:.2f} %' for name in rare)
+  return [*lines, f'  rarest in train: {said}', *_size_lines(figures['sizes'])]

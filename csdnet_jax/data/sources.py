@@ -14,7 +14,7 @@ import os
 import pathlib
 import posixpath
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -104,17 +104,7 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
     UserError: the folder is absent, empty, ambiguous or has a single class; a
       class has no training image; a link leads out; see `open_ufg_layout`.
   """
-  if not os.fspath(root):
-    raise UserError(
-      'config.data.root is empty; set it to your folder of images'
-    )
-  root = paths.of(root).expanduser()
-  if not root.is_dir():
-    raise UserError(
-      f'config.data.root={root} is not a folder; set it to your folder of '
-      'images'
-    )
-  root = paths.resolve(root)
+  root = root_of(root)
   for one, other in (('anno', 'images'), ('train', 'test')):
     present = [p for p in (one, other) if (root / p).is_dir()]
     if len(present) == 1:
@@ -161,9 +151,28 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
   return dataset
 
 
+def root_of(root: str | os.PathLike) -> paths.Path:
+  """The folder that `config.data.root` names, links followed.
+
+  Raises:
+    UserError: it names none.
+  """
+  if not os.fspath(root):
+    raise UserError(
+      'config.data.root is empty; set it to your folder of images'
+    )
+  root = paths.of(root).expanduser()
+  if not root.is_dir():
+    raise UserError(
+      f'config.data.root={root} is not a folder; set it to your folder of '
+      'images'
+    )
+  return paths.resolve(root)
+
+
 def _images(folder: paths.Path, root: paths.Path) -> dict[str, list[str]]:
   """The paths under `root` of every class's images, sorted."""
-  entries = _entries(folder, root)
+  entries = entries_of(folder, root)
   loose = [e.name for e in entries if _is_image(e)]
   if loose:
     raise UserError(
@@ -171,18 +180,19 @@ def _images(folder: paths.Path, root: paths.Path) -> dict[str, list[str]]:
       'each into the folder of its class'
     )
   classes = [e for e in entries if e.is_dir()]
-  return {c.name: sorted(_walk(c, root)) for c in classes}
+  return {c.name: sorted(walk(c, root)) for c in classes}
 
 
-def _walk(folder: paths.Path, root: paths.Path) -> Iterable[str]:
-  for entry in _entries(folder, root):
+def walk(folder: paths.Path, root: paths.Path) -> Iterable[str]:
+  """Yields the path under the root of every image in the folder."""
+  for entry in entries_of(folder, root):
     if entry.is_dir():
-      yield from _walk(entry, root)
+      yield from walk(entry, root)
     elif _is_image(entry):
       yield entry.relative_to(root).as_posix()
 
 
-def _entries(folder: paths.Path, root: paths.Path) -> list[paths.Path]:
+def entries_of(folder: paths.Path, root: paths.Path) -> list[paths.Path]:
   """What lies in a folder, sorted, without hidden files; checks links."""
   entries = [e for e in folder.iterdir() if not e.name.startswith('.')]
   for entry in entries:
@@ -243,13 +253,13 @@ def open_ufg_layout(root: paths.Path, name: str = '') -> splits.Dataset:
       f'{root} ({splits.some(both)}); take each out of one of the lists'
     )
   named = [*lists['train'], *lists['test']]
-  outside = [n for n in named if not _inside(n, images, root)]
+  outside = [n for n in named if not is_inside(n, images, root)]
   if outside:
     raise UserError(
       f'The lists in {root / "anno"} name images that lie outside {root} '
       f'({splits.some(outside)}); copy them into images/'
     )
-  missing = _missing(images, named)
+  missing = missing_of(images, named)
   if missing:
     raise UserError(
       f'Images that the lists in {root / "anno"} name are not '
@@ -279,7 +289,8 @@ def open_ufg_layout(root: paths.Path, name: str = '') -> splits.Dataset:
   return dataset
 
 
-def _missing(images: paths.Path, named: list[str]) -> list[str]:
+def missing_of(images: paths.Path, named: Sequence[str]) -> list[str]:
+  """Those of the named files that are not in the folder."""
   # Together, since an object store takes its time to answer each.
   with ThreadPoolExecutor(_THREADS) as pool:
     there = pool.map(lambda n: (images / n).is_file(), named)
@@ -289,7 +300,7 @@ def _missing(images: paths.Path, named: list[str]) -> list[str]:
 def _read_list(path: paths.Path) -> dict[str, int]:
   """`<path> <label>` on each line, as path -> label."""
   labels, repeated = {}, []
-  for number, line in enumerate(_lines(path), 1):
+  for number, line in enumerate(lines_of(path), 1):
     if not line.strip():
       continue
     words = line.rsplit(maxsplit=1)
@@ -310,19 +321,20 @@ def _read_list(path: paths.Path) -> dict[str, int]:
   return labels
 
 
-def _lines(path: paths.Path) -> list[str]:
+def lines_of(
+  path: paths.Path, form: str = "'<path under images/> <label>' for each image"
+) -> list[str]:
+  """The lines of a text file; `form` says what one is, should it be absent."""
   if not path.is_file():
-    raise UserError(
-      f"{path} is absent; write one line '<path under images/> <label>' for "
-      'each image'
-    )
+    raise UserError(f'{path} is absent; write one line {form}')
   try:
     return path.read_bytes().decode('utf-8-sig').splitlines()
   except UnicodeDecodeError as e:
     raise UserError(f'{path} is not UTF-8 text; save it as UTF-8') from e
 
 
-def _inside(name: str, images: paths.Path, root: paths.Path) -> bool:
+def is_inside(name: str, images: paths.Path, root: paths.Path) -> bool:
+  """Whether `name`, under `images`, lies in the root, links followed."""
   path = pathlib.PurePosixPath(name)
   if path.is_absolute() or '..' in path.parts:
     return False
@@ -336,7 +348,7 @@ def _class_names(
   path = root / 'anno' / 'classes.txt'
   if path.is_file():
     names = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
       words = line.split(maxsplit=1)
       if not words:
         continue

@@ -2,12 +2,17 @@
 
 from csdnet_jax.errors import UserError
 from csdnet_jax.methods import supcon, supervised
+from csdnet_jax.methods.apd import method as apd
 from csdnet_jax.methods.base import Method
 from csdnet_jax.methods.csdnet import method as csdnet
 from csdnet_jax.models import Model
 
 # Each module has `make(config, model)` and `fit(config, n_train)`.
-METHODS = {'supervised': supervised, 'supcon': supcon, 'csdnet': csdnet}
+METHODS = {
+  'supervised': supervised, 'supcon': supcon, 'csdnet': csdnet, 'apd': apd,
+}  # fmt: skip
+# By the name of the method; the others classify.
+_TASKS = {'apd': 'segmentation'}
 
 
 def make(config, model: Model) -> Method:
@@ -29,6 +34,11 @@ def fit(config, n_train: int) -> list[str]:
     UserError: if the fields cannot go with a train set or a batch so small.
   """
   return _module(config).fit(config, n_train)
+
+
+def task(config) -> str:
+  """Returns what the method does: 'classification' or 'segmentation'."""
+  return _TASKS.get(config.method.name, 'classification')
 
 
 def _module(config):

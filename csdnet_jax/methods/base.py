@@ -1,6 +1,7 @@
 """The contract between the trainer and a method, and what methods share."""
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -47,12 +48,29 @@ class Aux(NamedTuple):
   metrics: dict[str, jax.Array]
 
 
+class Extra(NamedTuple):
+  """Parameters beside the network's that training alone needs.
+
+  They lie in `params` under their name, are trained and saved with it, and are
+  in no average, export or count.
+
+  Attributes:
+    init: `(key, width of the embedding) -> parameters`.
+    tx: their own optimiser; None: that of the network.
+  """
+
+  init: Callable
+  tx: optax.GradientTransformation | None = None
+
+
 class Method(NamedTuple):
   """A method, as pure functions. The step calls them in this order.
 
   A batch holds B rows of this device: `image` uint8 [B, S, S, 3] canvases,
-  `extent` int32 [B, 2], `label` int32 [B], `id` int32 [B]. For evaluation and
-  pictures `image` is the finished test view and `mask` bool [B] marks padding.
+  `extent` int32 [B, 2], `id` int32 [B], and of its task: `label` int32 [B] of
+  classification, `mask` uint8 [B, S, S] of segmentation. For evaluation and
+  pictures of classification `image` is the finished test view and `mask` bool
+  [B] marks padding; of segmentation it is a window.
 
   Attributes:
     init_memory: `(width of the embedding) -> memory`, () if none.
@@ -64,6 +82,10 @@ class Method(NamedTuple):
     pictures: `(params, model_state, batch, key) -> {name: [B, H, W, 3]}` in
       [0, 1]: what a person should see of the method.
     forwards: images through the network for each image of the batch.
+    group: images of a batch, one after the other, that stay on one device.
+    extras: parameters beside the network's, by name.
+    teacher: the frozen network whose (params, model_state) `loss` finds in
+      `Context.frozen`, or None.
   """
 
   init_memory: Callable
@@ -73,6 +95,9 @@ class Method(NamedTuple):
   predict: Callable
   pictures: Callable
   forwards: int
+  group: int = 1
+  extras: Mapping[str, Extra] = types.MappingProxyType({})
+  teacher: Model | None = None
 
 
 def cross_entropy(

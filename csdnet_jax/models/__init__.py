@@ -1,6 +1,7 @@
 """Backbones behind two pure functions; nothing above here sees Flax."""
 
 import difflib
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from csdnet_jax.models import (
   efficientnet,
   resnet,
   segmentation,
+  segmentation_lite,
   swin,
   vit,
   vit_exact,
@@ -124,7 +126,9 @@ MODELS = {
   'swin_l_w12': _swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
 }
 MODELS |= {
-  name: (segmentation, sizes) for name, sizes in segmentation.MODELS.items()
+  name: (module, sizes)
+  for module in (segmentation, segmentation_lite)
+  for name, sizes in module.MODELS.items()
 }
 
 # They learn nothing worth having: no message offers them.
@@ -145,6 +149,17 @@ _FOR_TESTS = {
   'vit_tiny_gap': _vit(32, 2, 2, 8, 'gap'),
   'dinov2_tiny': _dinov2(32, 2, 2, 0, 8),
   'dinov2_tiny_reg': _dinov2(32, 2, 2, 2, 8),
+  'psp_tiny': (
+    segmentation,
+    {
+      'backbone': functools.partial(
+        resnet.Backbone, (1, 1, 1), False, 4, output_stride=8
+      ),
+      'deeplab': False,
+      'width': 16,
+      'aux_width': 16,
+    },
+  ),
   'swin_micro': _swin(16, (1, 2), (2, 4), 3),
 }
 

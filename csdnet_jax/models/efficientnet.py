@@ -41,6 +41,8 @@ STAGES = (
   (4, 5, 2, 6, 192),
   (1, 3, 1, 6, 320),
 )
+# Of the stages at output stride 8, where those above 1 lose their stride.
+DILATIONS = (1, 1, 1, 2, 2, 4, 4)
 
 
 def _deviation(value: float):
@@ -68,6 +70,7 @@ class Depthwise(nn.Module):
 
   size: int
   stride: int
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -78,8 +81,10 @@ class Depthwise(nn.Module):
       (self.size, self.size, channels),
     )
     if _on_cpu():
-      return kernels.shifted_depthwise(x, kernel, self.stride)
-    return _convolution(x, kernel[:, :, None, :], self.stride, channels)
+      return kernels.shifted_depthwise(x, kernel, self.stride, self.dilation)
+    return _convolution(
+      x, kernel[:, :, None, :], self.stride, channels, self.dilation
+    )
 
 
 class Stem(nn.Module):
@@ -112,12 +117,14 @@ def _on_cpu() -> bool:
   return jax.default_backend() == 'cpu'
 
 
-def _convolution(x, kernel, stride, groups):
+def _convolution(x, kernel, stride, groups, dilation=1):
+  span = kernels.extent(kernel.shape[0], dilation)
   return lax.conv_general_dilated(
     x,
     kernel.astype(x.dtype),
     (stride, stride),
-    [kernels.same_padding(n, kernel.shape[0], stride) for n in x.shape[1:3]],
+    [kernels.same_padding(n, span, stride) for n in x.shape[1:3]],
+    rhs_dilation=(dilation, dilation),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=groups,
   )
@@ -157,6 +164,7 @@ class Block(nn.Module):
   stride: int
   expansion: int
   channels: int
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x, path, train, axis):
@@ -165,7 +173,9 @@ class Block(nn.Module):
     if self.expansion > 1:
       x = Pointwise(x.shape[-1] * self.expansion, name='expand')(x)
       x = norm(True, name='expand_bn')(x)
-    x = Depthwise(self.size, self.stride, name='depthwise')(x)
+    x = Depthwise(
+      self.size, self.stride, self.dilation, name='depthwise'
+    )(x)  # fmt: skip
     x = norm(True, name='depthwise_bn')(x)
     x = Pointwise(self.channels, name='project')(x)
     x = norm(False, name='project_bn')(x)
@@ -207,18 +217,8 @@ class Net(nn.Module):
   @nn.compact
   def __call__(self, x, *, train, keys, axis):
     norm = functools.partial(BatchNorm, train=train, axis=axis)
-    x = Stem(self.stem, name='stem')(x.astype(self.dtype))
-    x = norm(True, name='stem_bn')(x)
     blocks = layout(self.width, self.depth, self.stages)
-    paths = [None] * len(blocks)
-    if train and self.drop_path:
-      rates = tuple(
-        self.drop_path * i / len(blocks) for i in range(len(blocks))
-      )
-      paths = path_scales(keys, rates)
-    make = nn.remat(Block, static_argnums=(3, 4)) if self.remat else Block
-    for i, block in enumerate(blocks):
-      x = make(*block, name=f'block_{i}')(x, paths[i], train, axis)
+    *_, x = _trunk(self, blocks, x, train, keys, axis)
     x = Pointwise(self.top, name='top')(x)
     features = norm(True, name='top_bn')(x).astype(jnp.float32)
     embedding = jnp.mean(features, (1, 2))
@@ -230,6 +230,55 @@ class Net(nn.Module):
     return features, embedding, logits
 
 
+class Backbone(nn.Module):
+  """The network at output stride 8 without its head, for segmentation.
+
+  Stages 4 to 7 have stride 1, and all their blocks are dilated by 2, 2, 4 and
+  4, as in APD's release; images have sides of 8 k + 1 pixels. The last 1 x 1,
+  to 1280 channels, is left out (our choice, as for MobileNetV2): the head's
+  3 x 3 over it would cost more than the whole backbone.
+
+  Attributes:
+    width, depth, stages, stem: of `Net`.
+    drop_path, remat, dtype: of `Net`.
+  """
+
+  width: float = 1.0
+  depth: float = 1.0
+  stages: tuple = STAGES
+  stem: int = 32
+  drop_path: float = 0.0
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, *, train, keys, axis):
+    """Returns the maps of stage 6's first block and of stage 7.
+
+    [B, h, w, C] of `dtype`; the first is what the release's auxiliary head
+    reads, 192 channels in Lite0.
+    """
+    blocks, middle = dilated_layout(self.width, self.depth, self.stages)
+    maps = _trunk(self, blocks, x, train, keys, axis)
+    return maps[middle], maps[-1]
+
+
+def _trunk(net, blocks, x, train, keys, axis):
+  """The maps after each block, as submodules of `net`."""
+  x = Stem(net.stem, name='stem')(x.astype(net.dtype))
+  x = BatchNorm(True, train, axis, name='stem_bn')(x)
+  paths = [None] * len(blocks)
+  if train and net.drop_path:
+    rates = tuple(net.drop_path * i / len(blocks) for i in range(len(blocks)))
+    paths = path_scales(keys, rates)
+  make = nn.remat(Block, static_argnums=(3, 4)) if net.remat else Block
+  maps = []
+  for i, block in enumerate(blocks):
+    x = make(*block, name=f'block_{i}')(x, paths[i], train, axis)
+    maps.append(x)
+  return maps
+
+
 def layout(
   width: float, depth: float, stages: tuple
 ) -> list[tuple[int, int, int, int]]:
@@ -238,7 +287,33 @@ def layout(
   >>> len(layout(1.0, 1.0, STAGES)), layout(1.1, 1.2, STAGES)[-1]
   (16, (3, 1, 6, 352))
   """
-  blocks = []
+  return sum(_by_stage(width, depth, stages), [])
+
+
+def dilated_layout(
+  width: float, depth: float, stages: tuple
+) -> tuple[list[tuple[int, int, int, int, int]], int]:
+  """`layout` at output stride 8, with each block's dilation behind it.
+
+  Returns:
+    The blocks, and which of them is the first of stage 6.
+
+  >>> blocks, middle = dilated_layout(1.0, 1.0, STAGES)
+  >>> blocks[middle], middle
+  ((5, 1, 6, 192, 4), 11)
+  """
+  by_stage = _by_stage(width, depth, stages)
+  blocks = [
+    (size, 1 if dilation > 1 else stride, expansion, channels, dilation)
+    for stage, dilation in zip(by_stage, DILATIONS, strict=True)
+    for size, stride, expansion, channels in stage
+  ]
+  return blocks, sum(map(len, by_stage[:5]))
+
+
+def _by_stage(width, depth, stages):
+  """`layout`, the blocks of each stage in a list of their own."""
+  layers = []
   for i, (repeats, size, stride, expansion, channels) in enumerate(stages):
     if 0 < i < len(stages) - 1:
       repeats = math.ceil(repeats * depth)
@@ -246,9 +321,14 @@ def layout(
     rounded = max(8, int(wide + 4) // 8 * 8)
     if rounded < 0.9 * wide:
       rounded += 8
-    blocks.append((size, stride, expansion, rounded))
-    blocks += [(size, 1, expansion, rounded)] * (repeats - 1)
-  return blocks
+    first, rest = (size, stride), (size, 1)
+    layers.append(
+      [
+        (*shape, expansion, rounded)
+        for shape in [first] + [rest] * (repeats - 1)
+      ]
+    )
+  return layers
 
 
 # PyTorch's names, in order: the first match counts.

@@ -20,7 +20,13 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
   return total // 2, total - total // 2
 
 
+def extent(kernel: int, dilation: int) -> int:
+  """Pixels from the first to the last tap of one side of a kernel."""
+  return (kernel - 1) * dilation + 1
+
+
 def pad(x: jax.Array, kernel: int, stride: int) -> jax.Array:
+  """SAME padding of x, [B, H, W, C], for taps that span `kernel` pixels."""
   rows = same_padding(x.shape[1], kernel, stride)
   columns = same_padding(x.shape[2], kernel, stride)
   return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
@@ -39,33 +45,34 @@ def output_size(x: jax.Array, stride: int) -> tuple[int, int]:
   return -(-x.shape[1] // stride), -(-x.shape[2] // stride)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def shifted_depthwise(
-  x: jax.Array, kernel: jax.Array, stride: int
+  x: jax.Array, kernel: jax.Array, stride: int, dilation: int = 1
 ) -> jax.Array:
   """Depthwise convolution, SAME padding, as k * k shifted multiply-adds.
 
-  `y[b, u, v, c] = sum_ij kernel[i, j, c] x[b, s u + i - p, s v + j - p, c]`
+  `y[b, u, v, c] = sum_ij kernel[i, j, c] x[b, s u + d i - p, s v + d j - p, c]`
 
   Args:
     x: [B, H, W, C] float32 or bfloat16.
     kernel: [k, k, C] float32.
     stride: s, in both directions.
+    dilation: d, the distance of the taps.
 
   Returns:
     [B, ceil(H / s), ceil(W / s), C] of x's dtype, summed in float32.
   """
-  return _depthwise_forward(x, kernel, stride)[0]
+  return _depthwise_forward(x, kernel, stride, dilation)[0]
 
 
-def _depthwise_forward(x, kernel, stride):
+def _depthwise_forward(x, kernel, stride, dilation):
   k = kernel.shape[0]
   size = output_size(x, stride)
   # Behind a barrier here and below: XLA would otherwise fuse the neighbouring
   # BatchNorm into the loops over the taps, which makes them slower.
-  padded = lax.optimization_barrier(pad(x, k, stride))
+  padded = lax.optimization_barrier(pad(x, extent(k, dilation), stride))
   y = sum(
-    window(padded, i, j, size, stride) * kernel[i, j]
+    window(padded, dilation * i, dilation * j, size, stride) * kernel[i, j]
     for i in range(k)
     for j in range(k)
   )
@@ -73,39 +80,51 @@ def _depthwise_forward(x, kernel, stride):
   return y.astype(x.dtype), (x, padded, kernel)
 
 
-def _depthwise_backward(stride, residuals, dy):
+def _depthwise_backward(stride, dilation, residuals, dy):
   x, padded, kernel = residuals
   # Both gradients read the padded array: it is one that XLA keeps in memory.
-  k, size = kernel.shape[0], dy.shape[1:3]
-  around = jnp.pad(dy, ((0, 0), (k, k), (k, k), (0, 0)))
+  edge, size = _edge(kernel, dilation), dy.shape[1:3]
+  around = jnp.pad(dy, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
   around = lax.optimization_barrier(around)
-  dy = window(around, k, k, size, 1)
-  dx = _depthwise_input_gradient(x, kernel, stride, around)
-  dkernel = _depthwise_kernel_gradient(padded, kernel, stride, dy)
+  dy = window(around, edge, edge, size, 1)
+  dx = _depthwise_input_gradient(x, kernel, stride, dilation, around)
+  dkernel = _depthwise_kernel_gradient(padded, kernel, stride, dilation, dy)
   return dx.astype(x.dtype), dkernel
 
 
-def _depthwise_input_gradient(x, kernel, stride, around):
+def _edge(kernel, dilation):
+  """Zeros around dy, as many as any tap reaches."""
+  half = kernel.shape[0] // 2
+  return dilation * half + kernel.shape[0] - half
+
+
+def _depthwise_input_gradient(x, kernel, stride, dilation, around):
   # Each phase of the input, u = stride * q + r, meets only the taps i with
-  # stride * o = u + p - i for a whole o: no products with zeros between.
+  # stride * o = u + p - dilation * i for a whole o: no products with zeros
+  # between.
   k = kernel.shape[0]
+  edge, span = _edge(kernel, dilation), extent(k, dilation)
   height, width = x.shape[1:3]
-  top = same_padding(height, k, stride)[0]
-  left = same_padding(width, k, stride)[0]
+  top = same_padding(height, span, stride)[0]
+  left = same_padding(width, span, stride)[0]
   size = output_size(x, stride)
+
+  def taps(shift):
+    return [i for i in range(k) if (shift - dilation * i) % stride == 0]
+
   phases = [
     [
       sum(
         window(
           around,
-          (r + top - i) // stride + k,
-          (t + left - j) // stride + k,
+          (r + top - dilation * i) // stride + edge,
+          (t + left - dilation * j) // stride + edge,
           size,
           1,
         )
         * kernel[i, j]
-        for i in range((r + top) % stride, k, stride)
-        for j in range((t + left) % stride, k, stride)
+        for i in taps(r + top)
+        for j in taps(t + left)
       )
       for t in range(stride)
     ]
@@ -120,12 +139,13 @@ def _depthwise_input_gradient(x, kernel, stride, around):
   return dx[:, :height, :width]
 
 
-def _depthwise_kernel_gradient(padded, kernel, stride, dy):
+def _depthwise_kernel_gradient(padded, kernel, stride, dilation, dy):
   # One pass for all the taps. Summed over pixels first, so that the images
   # of a batch go to different cores.
   k = kernel.shape[0]
   products = [
-    window(padded, i, j, dy.shape[1:3], stride) * dy.astype(kernel.dtype)
+    window(padded, dilation * i, dilation * j, dy.shape[1:3], stride)
+    * dy.astype(kernel.dtype)
     for i in range(k)
     for j in range(k)
   ]

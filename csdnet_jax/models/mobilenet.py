@@ -124,6 +124,7 @@ def _eights(channels: float) -> int:
 _BEFORE = tuple(sum(s[0] for s in STAGES[:i]) for i in range(len(STAGES)))
 _PARTS = ('expand', 'depthwise', 'project')
 _BN = {'conv': '', 'bn': '_bn', 'convolution': '', 'normalization': '_bn'}
+# The last 1 x 1, of classification alone, is `top`, which no net here has.
 _STEM = {'first_conv': 'stem', 'conv_3x3': 'block_0/depthwise',
          'reduce_1x1': 'block_0/project'}  # fmt: skip
 _LAYER = {'expand_1x1': 'expand', 'conv_3x3': 'depthwise',
@@ -141,9 +142,12 @@ def _openmmlab(match):
 # mmsegmentation's, which APD's release has below `mv2`; then transformers'.
 PATTERNS = (
   (r'(?:mv2\.)?conv1\.(conv|bn)', lambda m: f'backbone/stem{_BN[m[1]]}'),
+  (r'conv2\.(conv|bn)', lambda m: f'backbone/top{_BN[m[1]]}'),
   (r'(?:mv2\.)?layer(\d)\.(\d+)\.conv\.(\d)\.(conv|bn)', _openmmlab),
   (r'(?:mobilenet_v2\.)?conv_stem\.(\w+)\.(convolution|normalization)',
    lambda m: f'backbone/{_STEM[m[1]]}{_BN[m[2]]}'),
+  (r'(?:mobilenet_v2\.)?conv_1x1\.(convolution|normalization)',
+   lambda m: f'backbone/top{_BN[m[1]]}'),
   (r'(?:mobilenet_v2\.)?layer\.(\d+)\.(\w+)\.(convolution|normalization)',
    lambda m: f'backbone/block_{int(m[1]) + 1}/{_LAYER[m[2]]}{_BN[m[3]]}'),
 )  # fmt: skip

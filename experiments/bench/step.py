@@ -2,9 +2,13 @@ r"""The compiled train step, timed: one JSON line.
 
   python -m experiments.bench.step --backbone=vit_b16 --size=448 --batch=32 \
     --method=csdnet --dtype=bfloat16 --peer=torch
+  python -m experiments.bench.step --backbone=psp_resnet18 --size=713 \
+    --teacher=psp_resnet101 --batch=8 --method=apd --dtype=bfloat16 --peer=torch
 
 A step is what training runs: two views drawn from uint8 canvases on the device,
-both forwards, SSDP, DDL, SSDT, the gradient, AdamW with clipping, the queue.
+both forwards, SSDP, DDL, SSDT, the gradient, AdamW with clipping, the queue. Of
+APD it is a crop with its labels, the teacher's forward, the student's, all
+losses, the gradient, SGD and the teacher projector's Adam.
 Its state is donated; the batch lies on the device. Dropout and drop path are
 off, here and in the peer, so that both do the same products. Contenders take
 turns in one process, and a ratio is the median over neighbouring turns.
@@ -36,7 +40,12 @@ from experiments.bench import flops, measure
 CLASSES = 198
 N_TRAIN = 990
 
-METHODS = {
+SEGMENTATION = {
+  'apd': {'method.name': 'apd', 'method.apd.arm': 'apd'},
+  'apd_kd': {'method.name': 'apd', 'method.apd.arm': 'kd'},
+  'apd_student': {'method.name': 'apd', 'method.apd.arm': 'student'},
+}
+METHODS = SEGMENTATION | {
   'csdnet': {'method.name': 'csdnet'},
   'supervised': {'method.name': 'supervised', 'method.supervised.views': 1},
   'supervised2': {'method.name': 'supervised', 'method.supervised.views': 2},
@@ -51,6 +60,7 @@ class Program(NamedTuple):
     compiled: `(state, batch, frozen) -> (state, metrics)`, the state donated.
     state: on the device.
     batch: on the device.
+    frozen: the teacher's (params, model_state) on the device, or ().
     flops: of one step; see `flops.count`.
     trace_s: seconds until the program was lowered.
     compile_s: seconds that XLA took after it.
@@ -60,6 +70,7 @@ class Program(NamedTuple):
   compiled: Callable
   state: Any
   batch: Any
+  frozen: Any
   flops: int
   trace_s: float
   compile_s: float
@@ -74,6 +85,8 @@ def make_config(
   dtype: str = 'float32',
   accumulate: int = 1,
   queue: int = 1024,
+  teacher: str = '',
+  width: int = 0,
 ):
   """Returns the config of a run that is timed.
 
@@ -82,15 +95,22 @@ def make_config(
     size: pixels a side.
     batch: images a step.
     method: 'csdnet', or 'supervised' or 'supervised2': cross-entropy on one
-      view or two.
+      view or two. Of segmentation 'apd', or of its arms 'apd_kd' or
+      'apd_student'.
     dtype: of the matrix products and activations.
     accumulate: micro-batches a step.
     queue: K, CSDNet's.
+    teacher: of APD, a key of `models.MODELS`.
+    width: of APD's student's penultimate map and of the projectors; 0 for 512.
 
   Raises:
     UserError: a field is out of its range.
   """
   config = config_lib.default()
+  if method in SEGMENTATION:
+    config = config_lib.segmentation('apd')
+    config.teacher.update(model=teacher, dtype=dtype)
+    config.model.width, config.method.apd.hidden = width, width or 512
   config.batch_size, config.accumulate = batch, accumulate
   config.model.update(
     name=backbone, size=size, dtype=dtype, drop_rate=0.0, drop_path=0.0
@@ -103,34 +123,50 @@ def make_config(
   return config
 
 
-def synthetic_batch(config) -> dict[str, np.ndarray]:
+def synthetic_batch(config, classes: int = CLASSES) -> dict[str, np.ndarray]:
   """Random canvases and labels: a step takes as long on them as on leaves."""
   rng = np.random.default_rng(0)
   rows, side = config.batch_size, config.data.canvas
-  return {
+  batch = {
     'image': rng.integers(0, 256, (rows, side, side, 3), np.uint8),
     'extent': np.full((rows, 2), side, np.int32),
-    'label': rng.integers(0, CLASSES, rows).astype(np.int32),
     'id': np.arange(rows, dtype=np.int32),
+  }
+  if config.method.name != 'apd':
+    labels = rng.integers(0, classes, rows).astype(np.int32)
+    return batch | {'label': labels}
+  return batch | {
+    # Squares of a class each.
+    'mask': rng.integers(0, classes, (rows, 8, 8), np.uint8)
+    .repeat(-(-side // 8), 1)
+    .repeat(-(-side // 8), 2)[:, :side, :side],
+    'centre': np.full((rows, 2), side / 2, np.float32),
+    'scale': np.ones(rows, np.float32),
+    'weight': np.ones(rows, np.float32),
   }
 
 
-def compile_program(config) -> Program:
+def compile_program(config, classes: int = CLASSES) -> Program:
   """Builds and compiles the step of a config for the first device."""
   n_train = max(N_TRAIN, config.batch_size, config.method.csdnet.queue)
   run = build_lib.build(
-    config, classes=CLASSES, n_train=n_train, devices=jax.devices()[:1]
+    config, classes=classes, n_train=n_train, devices=jax.devices()[:1]
   )
   state = sharding.replicate(jax.jit(run.init)(), run.mesh)
-  batch = sharding.shard_batch(synthetic_batch(config), run.mesh)
+  batch = sharding.shard_batch(synthetic_batch(config, classes), run.mesh)
+  frozen = ()
+  if run.method.teacher is not None:
+    init = jax.jit(run.method.teacher.init, static_argnums=1)
+    frozen = init(jax.random.key(1), config.model.size)
+    frozen = sharding.replicate(frozen, run.mesh)
   start = time.perf_counter()
-  traced = run.train_step.trace(state, batch, ())
+  traced = run.train_step.trace(state, batch, frozen)
   lowered = traced.lower()
   middle = time.perf_counter()
   compiled = lowered.compile()
   end = time.perf_counter()
   return Program(
-    config, compiled, state, batch, flops.count(traced.jaxpr),
+    config, compiled, state, batch, frozen, flops.count(traced.jaxpr),
     round(middle - start, 2), round(end - middle, 2),
   )  # fmt: skip
 
@@ -142,7 +178,7 @@ def runner(program: Program) -> Callable[[int], None]:
   def run(steps):
     nonlocal state
     for _ in range(steps):
-      state, _ = program.compiled(state, program.batch, ())
+      state, _ = program.compiled(state, program.batch, program.frozen)
     jax.block_until_ready(state)
 
   return run
@@ -163,15 +199,23 @@ def _compile_again(arguments: list[str]) -> float:
   return json.loads(done.stdout.splitlines()[-1])['compile_s']
 
 
+def _program(fields: dict) -> Program:
+  fields = dict(fields)
+  classes = fields.pop('classes', CLASSES)
+  return compile_program(make_config(**fields), classes)
+
+
 def _run_benchmark(fields: dict, pairs: int, steps: int, peer, against) -> dict:
-  program = compile_program(make_config(**fields))
+  program = _program(fields)
   contenders = {'ours': runner(program)}
   if peer:
-    from experiments.bench import torch_peer
+    from experiments.bench import torch_apd, torch_peer
 
+    if fields['method'] in SEGMENTATION:
+      torch_peer = torch_apd
     contenders['peer'] = torch_peer.contender(program)
   if against:
-    other = compile_program(make_config(**fields | {'method': against}))
+    other = _program(fields | {'method': against})
     contenders['against'] = runner(other)
   contenders['ours'](2)
   memory = measure.peak_memory(program.compiled)
@@ -204,9 +248,7 @@ def _run_benchmark(fields: dict, pairs: int, steps: int, peer, against) -> dict:
 
 
 FLAGS = flags.FLAGS
-FIELDS = (
-  'backbone', 'size', 'batch', 'method', 'dtype', 'accumulate', 'queue',
-)  # fmt: skip
+FIELDS = ('backbone', 'size', 'batch', 'method', 'dtype', 'accumulate')
 
 
 def define_flags() -> None:
@@ -220,6 +262,11 @@ def define_flags() -> None:
   )
   flags.DEFINE_integer('accumulate', 1, 'Micro-batches a step.')
   flags.DEFINE_integer('queue', 1024, "K, CSDNet's.")
+  flags.DEFINE_string('teacher', 'psp_resnet101', "APD's teacher.")
+  flags.DEFINE_integer('classes', 19, 'Of segmentation.')
+  flags.DEFINE_integer(
+    'width', 0, "Of the student's head and the projectors of APD; 0 for 512."
+  )
   flags.DEFINE_integer('pairs', 5, 'Turns of each contender.')
   flags.DEFINE_integer('steps', 0, 'Steps a turn; 0 for about two seconds.')
   flags.DEFINE_enum('peer', None, ['torch'], 'Adds the same in PyTorch.')
@@ -236,9 +283,12 @@ def main(argv) -> None:
   """Measures and prints."""
   del argv
   command.quiet()
-  fields = {name: FLAGS[name].value for name in FIELDS}
+  own = ('queue',)
+  if FLAGS.method in SEGMENTATION:
+    own = ('teacher', 'width', 'classes')
+  fields = {name: FLAGS[name].value for name in (*FIELDS, *own)}
   if FLAGS.compile_only:
-    program = compile_program(make_config(**fields))
+    program = _program(fields)
     print(json.dumps({'compile_s': program.compile_s}))
     return
   # An empty cache first: what it takes to fill it, and to read it, is measured.
@@ -252,7 +302,8 @@ def main(argv) -> None:
       sys.exit(f'error: {error}')
     result['compile_cached_s'] = _compile_again(sys.argv[1:])
   names = [str(fields[name]) for name in ('backbone', 'size', 'batch')]
-  names += [fields['method'], fields['dtype'], f'queue {fields["queue"]}']
+  names += [fields['method'], fields['dtype']]
+  names += [f'{name} {fields[name]}' for name in own]
   names += [f'accumulate {fields["accumulate"]}'] * (fields['accumulate'] > 1)
   names += ['torch'] * bool(FLAGS.peer)
   names += [f'against {FLAGS.against}'] * bool(FLAGS.against)

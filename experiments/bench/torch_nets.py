@@ -208,30 +208,37 @@ class Swin(nn.Module):
 class Convolution(nn.Conv2d):
   """Without bias, TensorFlow's SAME padding."""
 
-  def __init__(self, inputs, outputs, kernel=1, stride=1, groups=1):
-    super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
+  def __init__(self, inputs, outputs, kernel=1, stride=1, groups=1, dilation=1):
+    super().__init__(
+      inputs, outputs, kernel, stride, dilation=dilation, groups=groups,
+      bias=False,
+    )  # fmt: skip
 
   def forward(self, x):
-    kernel, stride = self.kernel_size[0], self.stride[0]
-    top, bottom = kernels.same_padding(x.shape[2], kernel, stride)
-    left, right = kernels.same_padding(x.shape[3], kernel, stride)
+    stride, dilation = self.stride[0], self.dilation[0]
+    span = kernels.extent(self.kernel_size[0], dilation)
+    top, bottom = kernels.same_padding(x.shape[2], span, stride)
+    left, right = kernels.same_padding(x.shape[3], span, stride)
     if top == bottom and left == right:
       return F.conv2d(
-        x, self.weight, None, stride, (top, left), groups=self.groups
+        x, self.weight, None, stride, (top, left), dilation, self.groups
       )
     return super().forward(F.pad(x, (left, right, top, bottom)))
 
 
 class Norm(nn.BatchNorm2d):
-  """Moments of the batch; `moves` says whether the averages follow."""
+  """Moments of the batch; `moves` says whether the averages follow.
 
-  def __init__(self, channels):
-    super().__init__(channels, eps=kernels.EPSILON)
+  In evaluation the averages stand for the moments.
+  """
+
+  def __init__(self, channels, eps=kernels.EPSILON):
+    super().__init__(channels, eps=eps)
 
   def forward(self, x, moves):
     averages = (self.running_mean, self.running_var) if moves else (None, None)
     return F.batch_norm(
-      x, *averages, self.weight, self.bias, True,
+      x, *averages, self.weight, self.bias, self.training,
       1 - efficientnet.MOMENTUM, self.eps,
     )  # fmt: skip
 
@@ -239,14 +246,14 @@ class Norm(nn.BatchNorm2d):
 class LiteBlock(nn.Module):
   """Expand, filter, project."""
 
-  def __init__(self, inputs, size, stride, expansion, outputs):
+  def __init__(self, inputs, size, stride, expansion, outputs, dilation=1):
     super().__init__()
     wide = inputs * expansion
     self.expands = expansion > 1
     if self.expands:
       self.expand = Convolution(inputs, wide)
       self.expand_bn = Norm(wide)
-    self.depthwise = Convolution(wide, wide, size, stride, wide)
+    self.depthwise = Convolution(wide, wide, size, stride, wide, dilation)
     self.depthwise_bn = Norm(wide)
     self.project = Convolution(wide, outputs)
     self.project_bn = Norm(outputs)

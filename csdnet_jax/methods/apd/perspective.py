@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.methods.cosine import at_least_float32, normalise
+from csdnet_jax.resample import sum_upsampled
 
 _LOW = -1e30  # A logit whose probability is 0; its differences stay finite.
 
@@ -38,42 +39,6 @@ def project(features, w0, b0, w1, b1) -> jax.Array:
   return jax.nn.relu(features @ w0 + b0) @ w1 + b1
 
 
-def subsample(labels: jax.Array, height: int, width: int) -> jax.Array:
-  """Labels [..., H, W] at feature size: rows and columns floor(i in / out).
-
-  PyTorch's legacy `nearest`, as in the release; `jax.image.resize` differs.
-
-    >>> subsample(jnp.arange(9)[None], 1, 2)
-    Array([[0, 4]], dtype=int32)
-  """
-  rows = jnp.arange(height) * labels.shape[-2] // height
-  columns = jnp.arange(width) * labels.shape[-1] // width
-  return labels[..., rows[:, None], columns]
-
-
-def _weights(size: int, out: int, dtype) -> jax.Array:
-  """[out, size] of linear interpolation whose corners are aligned."""
-  steps, last = max(out - 1, 1), size - 1
-  low, rest = jnp.divmod(jnp.arange(out) * last, steps)
-  high = jnp.minimum(low + 1, last)
-  share = (rest.astype(dtype) / steps)[:, None]
-  below = jax.nn.one_hot(low, size, dtype=dtype)
-  return below + share * (jax.nn.one_hot(high, size, dtype=dtype) - below)
-
-
-def upsample(x: jax.Array, height: int, width: int) -> jax.Array:
-  """Bilinear, corners aligned: [..., h, w, C] -> [..., height, width, C].
-
-  >>> upsample(jnp.array([0.0, 4.0])[None, :, None], 1, 3)[0, :, 0]
-  Array([0., 2., 4.], dtype=float32)
-  """
-  x = at_least_float32(x)
-  rows = _weights(x.shape[-3], height, x.dtype)
-  columns = _weights(x.shape[-2], width, x.dtype)
-  x = jnp.einsum('Hh,...hwc->...Hwc', rows, x, precision='highest')
-  return jnp.einsum('Ww,...hwc->...hWc', columns, x, precision='highest')
-
-
 def prototypes(
   features: jax.Array,
   labels: jax.Array,
@@ -81,6 +46,7 @@ def prototypes(
   classes: int,
   weights: jax.Array | None = None,
   ignore: int = 255,
+  axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """normalise(mean over M_k of f~): one direction per class that is present.
 
@@ -95,6 +61,7 @@ def prototypes(
     classes: C.
     weights: [n], >= 0, of a weighted mean (ours); None: all 1, the release.
     ignore: the label that is left out even if it is less than `classes`.
+    axis: a device axis, over which the means are taken too, or None.
 
   Returns:
     The prototypes [C, D], of length 1 or, where a class is absent, 0; and
@@ -106,8 +73,10 @@ def prototypes(
   if weights is not None:
     masks = masks * weights.astype(masks.dtype)[:, None]
   total = jnp.sum(masks, axis=0)
-  present = total > 0
   sums = jnp.einsum('nc,nd->cd', masks, features, precision='highest')
+  if axis is not None:
+    total, sums = jax.lax.psum((total, sums), axis)
+  present = total > 0
   return normalise(sums / jnp.where(present, total, 1)[:, None]), present
 
 
@@ -193,8 +162,8 @@ def cross_entropy(
   """Cross entropy of upsampled logits: the teacher projector's own loss.
 
   Of the teacher's observation all C classes count: absent ones have logit 0,
-  and a class that `subsample` lost is still a target. It trains the projector
-  through features and prototypes. Also fits a network's own logits.
+  and a class that `resample.subsample` lost is still a target. It trains the
+  projector through features and prototypes. Also fits a network's own logits.
 
   Args:
     logits: [b, h, w, C].
@@ -204,11 +173,20 @@ def cross_entropy(
   Returns:
     [] >= 0, the mean over labelled pixels; 0 if there is none.
   """
-  logits = upsample(logits, *labels.shape[-2:])
+  logits = at_least_float32(logits)
   valid = (labels != ignore) & (labels >= 0) & (labels < logits.shape[-1])
-  index = jnp.where(valid, labels, 0)[..., None]
-  picked = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
-  return _mean(jax.nn.logsumexp(logits, axis=-1) - picked, valid)
+  targets = jnp.where(valid, labels.astype(jnp.int32) + 1, 0)
+  total = sum_upsampled(_entropies, logits, (), targets)
+  return total / jnp.maximum(jnp.sum(valid), 1)
+
+
+def _entropies(logits, fixed, targets):
+  """The sum over pixels; targets are labels + 1, and 0 where none counts."""
+  del fixed
+  hit = targets[..., None] == jnp.arange(1, logits.shape[-1] + 1)
+  picked = jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+  entropy = jax.nn.logsumexp(logits, axis=-1) - picked
+  return jnp.sum(jnp.where(targets > 0, entropy, 0))
 
 
 def logit_kd(
@@ -232,6 +210,18 @@ def logit_kd(
     [] >= 0, the mean over pixels and over the C classes, as in the release: C
     times it is the KL of a pixel.
   """
-  student, teacher = upsample(student, *size), upsample(teacher, *size)
-  divergence = _mean(_kl(student / temperature, teacher / temperature), mask)
-  return temperature**2 * divergence / student.shape[-1]
+  if mask is None:
+    mask = jnp.ones((student.shape[0], *size), bool)
+  student, teacher = (
+    at_least_float32(x) / temperature for x in (student, teacher)
+  )
+  total = sum_upsampled(
+    _divergences, student, (jax.lax.stop_gradient(teacher),), mask
+  )
+  share = temperature**2 / student.shape[-1]
+  return share * total / jnp.maximum(jnp.sum(mask), 1)
+
+
+def _divergences(student, teacher, mask):
+  """The sum over pixels where the mask is set."""
+  return jnp.sum(jnp.where(mask, _kl(student, *teacher), 0))

@@ -1,0 +1,231 @@
+"""Files of decoded pixels in the cache: all there or not at all, by digest.
+
+Every image is decoded once, then read by memory. A file is named by the digests
+of the images, the settings, the version of Pillow and of our decoder: a changed
+image or setting makes another file, and none is ever out of date.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL
+
+from csdnet_jax.data import decode, sources
+from csdnet_jax.errors import UserError
+from csdnet_jax.terminal import say
+
+_THREADS = max(os.cpu_count() or 1, 2)
+# Images in flight: bounds the memory that decoded ones take.
+_CHUNK = 8 * _THREADS
+_GIB = 2**30
+
+
+class UnreadableError(UserError):
+  """Images that cannot be used, all of them, each with its reason."""
+
+  def __init__(self, problems: Sequence[str]):
+    self.problems = tuple(problems)
+    super().__init__(
+      f'Images that cannot be used, {len(self.problems)} in all, to be '
+      f'replaced or taken out: {"; ".join(self.problems)}'
+    )
+
+
+class File(NamedTuple):
+  """A file in the cache: an ordinary `.npy` of one dimension.
+
+  Attributes:
+    path: of the file.
+    dtype: of its entries.
+    n: how many there are.
+    header: its first bytes.
+  """
+
+  path: pathlib.Path
+  dtype: np.dtype
+  n: int
+  header: bytes
+
+  @property
+  def length(self) -> int:
+    """Bytes of the whole file."""
+    return len(self.header) + self.n * self.dtype.itemsize
+
+
+def file(
+  folder: pathlib.Path, made_of: Mapping[str, Any], dtype: np.dtype, n: int
+) -> File:
+  """Names a file by all that decides its bytes; nothing is written yet.
+
+  Args:
+    folder: of the cache.
+    made_of: digests and settings, as plain data.
+    dtype: of its entries.
+    n: how many there are.
+  """
+  key = {
+    **made_of,
+    'decoder': sha256(pathlib.Path(decode.__file__).read_bytes()),
+    'pillow': PIL.__version__,
+  }
+  name = sha256(json.dumps(key, sort_keys=True).encode())
+  header = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+    header,
+    {
+      'descr': np.lib.format.dtype_to_descr(dtype),
+      'fortran_order': False,
+      'shape': (n,),
+    },
+  )
+  return File(folder / f'{name}.npy', dtype, n, header.getvalue())
+
+
+def sha256(data: bytes) -> str:
+  """The digest, as hex."""
+  return hashlib.sha256(data).hexdigest()
+
+
+def read(read_bytes: Callable[[int], Any], i: int, name: str) -> Any:
+  """What `read_bytes(i)` gives.
+
+  Raises:
+    decode.ImageError: it cannot be read.
+  """
+  try:
+    return read_bytes(i)
+  except OSError as e:
+    raise decode.ImageError(
+      f'{name}: cannot be read ({e.strerror or e})'
+    ) from e
+
+
+def in_order(f: Callable[[int], Any], n: int) -> Iterator[Any]:
+  """Yields f(0) to f(n - 1), made in threads; one bad image hides no other.
+
+  Yields:
+    The result, or the `decode.ImageError` that was raised instead.
+  """
+
+  def attempt(i):
+    try:
+      return f(i)
+    except decode.ImageError as e:
+      return e
+
+  with ThreadPoolExecutor(_THREADS) as pool:
+    for start in range(0, n, _CHUNK):
+      yield from pool.map(attempt, range(start, min(start + _CHUNK, n)))
+
+
+def all_of(f: Callable[[int], Any], n: int) -> list[Any]:
+  """Returns f(0) to f(n - 1), made in threads.
+
+  Raises:
+    UnreadableError: lists every image that f refuses.
+  """
+  results = list(in_order(f, n))
+  problems = [str(r) for r in results if isinstance(r, decode.ImageError)]
+  if problems:
+    raise UnreadableError(problems)
+  return results
+
+
+def require_space(folder: pathlib.Path, files: Sequence[File]) -> None:
+  """Says what is about to be written, if it is much; stops if it cannot fit.
+
+  Raises:
+    UserError: the folder cannot be made, or is too full.
+  """
+  # By path: the parts of a data set may be equal.
+  absent = {file.path: file.length for file in files if not is_whole(file)}
+  needed = sum(absent.values())
+  if not needed:
+    return
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+  except OSError as e:
+    raise sources.cache_error(folder, e) from e
+  if needed > free:
+    raise UserError(
+      f'The decoded images take {needed / _GIB:.1f} GiB in the cache folder '
+      f'{folder}, which has {free / _GIB:.1f} GiB free; free space there or '
+      'set config.data.cache to another folder'
+    )
+  if needed > _GIB:
+    say(f'Writing {needed / _GIB:.1f} GiB of decoded images to {folder}.')
+
+
+def is_whole(file: File) -> bool:
+  """Whether the file is there, of the right length and header.
+
+  Raises:
+    UserError: the folder cannot be read.
+  """
+  try:
+    with file.path.open('rb') as f:
+      return os.fstat(f.fileno()).st_size == file.length and (
+        f.read(len(file.header)) == file.header
+      )
+  except FileNotFoundError:
+    return False
+  except OSError as e:
+    raise sources.cache_error(file.path.parent, e) from e
+
+
+def write(
+  file: File,
+  items: Iterable[bytes | decode.ImageError],
+  progress: Callable[[int], None] | None = None,
+) -> None:
+  """Writes beside the path and renames: a reader sees all or nothing.
+
+  Args:
+    file: to be written.
+    items: its bytes after the header, in pieces.
+    progress: called with the number of pieces so far.
+
+  Raises:
+    UnreadableError: lists the errors among the items.
+    UserError: the folder cannot be written.
+  """
+  path = file.path
+  # Plain writes, not a writable map: on a full disk a map kills the process.
+  scratch = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.tmp')
+  problems = []
+  try:
+    try:
+      with scratch.open('xb') as f:
+        f.write(file.header)
+        for done, item in enumerate(items, 1):
+          if isinstance(item, decode.ImageError):
+            problems.append(str(item))
+          elif not problems:
+            f.write(item)
+          if progress:
+            progress(done)
+      if not problems:
+        scratch.replace(path)
+    finally:
+      scratch.unlink(missing_ok=True)
+  except OSError as e:
+    raise sources.cache_error(path.parent, e) from e
+  if problems:
+    raise UnreadableError(problems)
+
+
+def open_map(file: File) -> np.ndarray:
+  """The entries [n] of a file that is whole, memory-mapped, read-only."""
+  return np.memmap(
+    file.path, file.dtype, 'r', offset=len(file.header), shape=(file.n,)
+  )

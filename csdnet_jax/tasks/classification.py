@@ -1,0 +1,210 @@
+"""Classification: a class for each image (see `tasks`)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+
+from csdnet_jax import paths, pictures, sharding, step as step_lib
+from csdnet_jax.data import pipeline, report, sources, splits
+from csdnet_jax.evaluators import classification, probes
+from csdnet_jax.terminal import progress_bar, say
+
+FIGURE, NAME = 'top1', 'top-1'
+
+# What is said of each image at the last evaluation of a part.
+PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
+
+
+class Data(NamedTuple):
+  """A data set made ready: the split, and arrays on the host.
+
+  Attributes:
+    dataset: names, labels and classes of every part.
+    train: canvases for random views.
+    views: {'train', 'val', 'test'}: the finished test views of each part.
+  """
+
+  dataset: splits.Dataset
+  train: pipeline.Prepared
+  views: dict[str, pipeline.Prepared]
+
+
+def load(config, split=None) -> splits.Dataset:
+  """Finds the images, and draws or applies the split."""
+  return sources.load(config.data, split=split)
+
+
+split_of = splits.split_to_json
+
+
+def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
+  """Decodes a data set once into the cache, and reports on it.
+
+  Returns:
+    The arrays, and the figures of the report.
+
+  Raises:
+    UserError: lists every unreadable image; with `config.data.strict`, for
+      what the report finds.
+  """
+  c = config.data
+  digests = {
+    name: pipeline.digests(part)
+    for name, part in splits.parts_of(dataset).items()
+  }
+  with progress_bar('images decoded') as progress:
+    parts = pipeline.prepare(
+      dataset, digests, canvas=c.canvas, size=config.model.size,
+      resize=c.test_resize, square=c.aspect == 'square',
+      cache_dir=sources.cache_dir(c.cache), progress=progress,
+    )  # fmt: skip
+  views = {'train': parts.train_view, 'val': parts.val, 'test': parts.test}
+  views = {name: part for name, part in views.items() if part is not None}
+  sizes = {name: part.sizes for name, part in views.items()}
+  checked = report.data_report(dataset, digests, sizes, strict=c.strict)
+  say(checked.text)
+  return Data(dataset, parts.train, views), checked.figures
+
+
+def train_batches(config, mesh, data: Data, start: int, stop: int) -> Iterator:
+  """This process's rows of the batches of steps `start` to `stop` - 1."""
+  return pipeline.train_batches(
+    data.train, batch=config.batch_size, seed=config.seed, start=start,
+    stop=stop, host=jax.process_index(), hosts=jax.process_count(),
+    order=sharding.row_order(config.batch_size, mesh.size, config.accumulate),
+  )  # fmt: skip
+
+
+def compile_eval(config, method, mesh, classes: int):
+  """Returns the compiled `step.make_eval_step`."""
+  step = step_lib.make_eval_step(
+    method, classes=classes, axis=sharding.axis_of(mesh)
+  )
+  return sharding.compile_step(
+    step, mesh, donate=False, parallel=config.parallel,
+    out_specs=(sharding.REPLICATED, sharding.ROWS),
+  )  # fmt: skip
+
+
+def eval_batches(config, run, prepared: pipeline.Prepared) -> Iterator:
+  """Yields every image of a part once, on the devices."""
+  for batch in pipeline.eval_batches(
+    prepared, batch=config.batch_size, host=jax.process_index(),
+    hosts=jax.process_count(),
+  ):  # fmt: skip
+    yield sharding.shard_batch(batch, run.mesh)
+
+
+def start(config, run, state, data: Data) -> dict[str, float]:
+  """What the initial features are worth: the baselines to beat."""
+  say('Measuring the baselines on the initial features ...')
+  x, y = {}, {}
+  for part in ('train', 'test'):
+    x[part], y[part] = classification.embed(
+      run.eval_step, state, eval_batches(config, run, data.views[part])
+    )
+  if jax.process_index():
+    return {}
+  args = x['train'], y['train'], x['test'], y['test']
+  return {
+    'knn': probes.knn(*args),
+    'prototypes': probes.prototypes(*args),
+    'linear_probe': probes.linear_probe(*args),
+  }
+
+
+def evaluate(config, run, state, data: Data, part: str, last: bool):
+  """Returns the figures of a part, and (confusion, predictions)."""
+  del last  # A whole part, each time.
+  figures, *details = classification.evaluate(
+    run.eval_step, state, eval_batches(config, run, data.views[part])
+  )
+  return figures, details
+
+
+def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
+  """Writes what is said of each image, and of test the confusion matrix."""
+  confusion, predictions = details
+  classification.write_predictions(
+    workdir / PREDICTIONS[part],
+    splits.parts_of(data.dataset)[part].names,
+    predictions,
+  )
+  if part == 'test':
+    classification.write_confusion(
+      workdir / 'confusion.csv', confusion, data.dataset.class_names
+    )
+
+
+def line(figures: dict[str, float]) -> str:
+  """Returns the figures of an evaluation in a line."""
+  return (
+    f'top-1 {figures["top1"]:.2f}  mean per class '
+    f'{figures["mean_per_class"]:.2f}  top-5 {figures["top5"]:.2f}'
+  )
+
+
+def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
+  """Makes the summary, reproducible figures only.
+
+  Args:
+    records: of `metrics.jsonl`.
+    steps: of the whole run.
+    parts: that were evaluated, by name.
+    start: of `start`.
+  """
+  tests = {r['step']: r for r in records if r['kind'] == 'test'}
+  selected_on = 'val' if 'val' in parts else 'test'
+  # Of equal ones the later, as the checkpoints keep it.
+  best = max(
+    (r for r in records if r['kind'] == selected_on),
+    key=lambda r: (r['top1'], r['step']),
+  )
+  last = tests[steps]
+  return {
+    'top1': last['top1'],
+    'top5': last['top5'],
+    'mean_per_class': last['mean_per_class'],
+    'best': {
+      'epoch': best['epoch'],
+      'top1': tests[best['step']]['top1'],
+      'selected_on': selected_on,
+    },
+    'start': start,
+    'n_test': last['n'],
+    'steps': steps,
+  }
+
+
+def rows(summary: dict) -> dict[str, float]:
+  """Returns {name: figure} of a summary."""
+  best = summary['best']
+  shown = {
+    'top-1, last epoch': summary['top1'],
+    'mean per class': summary['mean_per_class'],
+    'top-5': summary['top5'],
+    f'top-1, best epoch ({best["epoch"]:g}, chosen on {best["selected_on"]})':
+      best['top1'],
+  }  # fmt: skip
+  names = {
+    'knn': 'kNN', 'prototypes': 'prototypes', 'linear_probe': 'linear probe'
+  }  # fmt: skip
+  for key, name in names.items():
+    if key in summary['start']:  # An older run has no prototypes.
+      shown[f'{name}, initial features'] = summary['start'][key]
+  return shown
+
+
+def write_start(config, run, state, data: Data, workdir: paths.Path) -> None:
+  """Writes the training views, and what the method draws at step 0."""
+  del config
+  pictures.write_start(run.method, state, data, workdir)
+
+
+def write_end(config, run, state, data: Data, workdir: paths.Path) -> None:
+  """Writes what the method draws, the curves, the memory and the mistakes."""
+  pictures.write_end(
+    run.method, state, data, workdir,
+    keys_per_step=run.method.forwards * config.batch_size,
+  )  # fmt: skip

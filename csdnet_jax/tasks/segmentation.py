@@ -1,0 +1,266 @@
+"""Segmentation: a class for each pixel (see `tasks`)."""
+
+import io
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from csdnet_jax import metrics, paths, processes, sharding, writers
+from csdnet_jax.data import pairs, report, segmentation as sets, sources
+from csdnet_jax.evaluators import segmentation
+from csdnet_jax.pictures import draw, overlays
+from csdnet_jax.state import averaged
+from csdnet_jax.terminal import progress_bar, say
+
+FIGURE, NAME = 'miou', 'mIoU'
+
+# The tables of the classes, and what is kept of each image.
+CLASSES = {'test': 'classes.csv', 'val': 'classes_val.csv'}
+COUNTS = {'test': 'counts.npz', 'val': 'counts_val.npz'}
+
+_SHOWN = 4  # Images that are drawn.
+_DRAWS = 2  # Random crops of each.
+
+
+class Data(NamedTuple):
+  """A data set made ready: the pairs, decoded.
+
+  Attributes:
+    dataset: names and classes of every part.
+    train: what the crops are cut from.
+    views: {'val', 'test'}: the pairs that judge, at their own size.
+  """
+
+  dataset: sets.SegmentationSet
+  train: pairs.Prepared
+  views: dict[str, pairs.Prepared]
+
+
+def load(config, split=None) -> sets.SegmentationSet:
+  """Finds the pairs; with a split they must be those that it names."""
+  dataset = sets.load(config.data)
+  if split is not None:
+    sets.require_same(dataset, split)
+  return dataset
+
+
+split_of = sets.to_json
+
+
+def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
+  """Decodes a data set once into the cache, and reports on it.
+
+  Returns:
+    The pairs, and the figures of the report.
+
+  Raises:
+    UserError: lists every unusable image and mask; with `config.data.strict`,
+      for what the report finds.
+  """
+  c = config.data
+  scans = {
+    name: pairs.scan(part) for name, part in sets.parts_of(dataset).items()
+  }
+  with progress_bar('pairs decoded') as progress:
+    parts = pairs.prepare(
+      dataset, scans, resize=c.resize, cache_dir=sources.cache_dir(c.cache),
+      progress=progress,
+    )  # fmt: skip
+  prepared = {n: p for n, p in parts._asdict().items() if p is not None}
+  checked = report.pairs_report(
+    dataset, scans, {name: part.counts for name, part in prepared.items()},
+    strict=c.strict,
+  )  # fmt: skip
+  say(checked.text)
+  train = prepared.pop('train')
+  return Data(dataset, train, prepared), checked.figures
+
+
+def train_batches(config, mesh, data: Data, start: int, stop: int) -> Iterator:
+  """This process's rows of the batches of steps `start` to `stop` - 1."""
+  return pairs.train_batches(
+    data.train, batch=config.batch_size, seed=config.seed, start=start,
+    stop=stop, canvas=config.data.canvas, size=config.model.size,
+    scale=config.crops.scale, rotate=config.crops.rotate,
+    host=jax.process_index(), hosts=jax.process_count(),
+    order=sharding.row_order(config.batch_size, mesh.size, config.accumulate),
+  )  # fmt: skip
+
+
+def compile_eval(config, method, mesh, classes: int):
+  """Returns `((params, model_state), images [n, S, S, 3]) -> logits`.
+
+  Traceable, not compiled: `evaluators.segmentation` compiles it with what
+  follows. The images of this process are spread over its own devices.
+  """
+  del config, classes
+  local = sharding.make_mesh(mesh.local_mesh.devices.flatten().tolist())
+  rows = NamedSharding(local, sharding.ROWS)
+
+  def forward(weights, images):
+    if images.shape[0] % local.size == 0:
+      images = jax.lax.with_sharding_constraint(images, rows)
+    return method.predict(*weights, {'image': 255 * images})['logits']
+
+  return forward
+
+
+def start(config, run, state, data: Data) -> dict[str, float]:
+  """A head that starts at zero is worth nothing: there are no baselines."""
+  del config, run, state, data
+  return {}
+
+
+def evaluate(config, run, state, data: Data, part: str, last: bool):
+  """Returns the figures of a part, and its `segmentation.Result`.
+
+  Before the last evaluation at most `config.evaluation.images` are taken, at
+  the first scale alone. Each process evaluates its share of the images.
+  """
+  e, prepared = config.evaluation, data.views[part]
+  rows = segmentation.spread(len(prepared.sizes), 0 if last else e.images)
+  mine = rows[jax.process_index() :: jax.process_count()]
+  weights = jax.tree.map(lambda x: x.addressable_data(0), averaged(state))
+  local = sharding.make_mesh(run.mesh.local_mesh.devices.flatten().tolist())
+  # Windows at a time, or twice as many images where they are mirrored.
+  batch = local.size * math.ceil(config.batch_size / run.mesh.size)
+  with processes.together(), progress_bar(f'{part} images') as progress:
+    found = segmentation.evaluate(
+      run.eval_step, _on(local, weights), prepared,
+      classes=len(data.dataset.class_names), size=config.model.size,
+      batch=batch, scales=e.scales if last else e.scales[:1], flip=e.flip,
+      base_size=e.base_size, resize=config.data.resize, rows=mine,
+      keep=mine[segmentation.spread(len(mine), _SHOWN)],
+      progress=progress,
+    )  # fmt: skip
+  found = _of_all_processes(found, rows)
+  return found.figures, found
+
+
+def _on(mesh, weights):
+  where = NamedSharding(mesh, sharding.REPLICATED)
+  return jax.device_put(weights, where)
+
+
+def _of_all_processes(found: segmentation.Result, rows) -> segmentation.Result:
+  """Joins what the processes counted; the predictions stay where they are."""
+  if jax.process_count() == 1:
+    return found
+  from jax.experimental import multihost_utils
+
+  counts = np.zeros((len(rows), *found.counts.shape[1:]), np.int64)
+  counts[np.searchsorted(rows, found.rows)] = found.counts
+  counts, confusion = jax.tree.map(
+    lambda x: multihost_utils.process_allgather(x).sum(0),
+    (counts, found.confusion),
+  )
+  figures = metrics.segmentation_figures(counts.sum(0)) | {'n': len(rows)}
+  return segmentation.Result(
+    figures, confusion, rows, counts, found.predictions
+  )
+
+
+def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
+  """Writes the table of the classes, the counts of each image, and overlays."""
+  segmentation.write_classes(
+    workdir / CLASSES[part], data.dataset.class_names, details.counts.sum(0)
+  )
+  names = sets.parts_of(data.dataset)[part].names
+  archive = io.BytesIO()
+  np.savez_compressed(
+    archive, names=[names[i] for i in details.rows], counts=details.counts
+  )
+  writers.write_bytes(workdir / COUNTS[part], archive.getvalue())
+  (workdir / 'pictures').mkdir(exist_ok=True)
+  for i, predicted in details.predictions.items():
+    name = names[i].rpartition('/')[2]
+    overlays.write(
+      workdir / 'pictures' / f'overlay_{part}_{i}.png',
+      data.views[part].image(i), data.views[part].mask(i), predicted,
+      data.dataset.class_names, title=f'{data.dataset.name}: {name}',
+    )  # fmt: skip
+
+
+def line(figures: dict[str, float]) -> str:
+  """Returns the figures of an evaluation in a line."""
+  return (
+    f'mIoU {figures["miou"]:.2f}  mean accuracy {figures["macc"]:.2f}  pixel '
+    f'accuracy {figures["pixel_accuracy"]:.2f}  ({figures["n"]} images)'
+  )
+
+
+def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
+  """Makes the summary of the last step, as the papers report it.
+
+  Args:
+    records: of `metrics.jsonl`.
+    steps: of the whole run.
+    parts: that were evaluated, by name.
+    start: of `start`.
+  """
+  last = {r['kind']: r for r in records if r['step'] == steps}
+  keys = ('miou', 'miou_present', 'macc', 'pixel_accuracy')
+  summary = {key: last['test'][key] for key in keys}
+  if 'val' in parts:
+    summary['val'] = {key: last['val'][key] for key in keys}
+  return summary | {
+    'start': start,
+    'n_test': last['test']['n'],
+    'steps': steps,
+  }
+
+
+def rows(summary: dict) -> dict[str, float]:
+  """Returns {name: figure} of a summary."""
+  shown = {
+    'mIoU, last epoch': summary['miou'],
+    'mIoU of the classes that occur': summary['miou_present'],
+    'mean accuracy of a class': summary['macc'],
+    'pixel accuracy': summary['pixel_accuracy'],
+  }
+  if 'val' in summary:
+    shown['mIoU, validation part'] = summary['val']['miou']
+  return shown
+
+
+def write_start(config, run, state, data: Data, workdir: paths.Path) -> None:
+  """Writes random crops of a few images of the first batch, with labels."""
+  del state
+  if jax.process_index():
+    return
+  batch = next(train_batches(config, run.mesh, data, 0, 1))
+  batch = {name: x[:_SHOWN] for name, x in batch.items()}
+  windows = zip(batch['image'], batch['extent'], strict=True)
+  columns = {'window': [image[:h, :w] / 255.0 for image, (h, w) in windows]}
+  n = len(data.dataset.class_names)
+  colours = np.concatenate([overlays.palette(n), [overlays.IGNORED]])
+  views = jax.jit(run.method.views)
+  for i in range(_DRAWS):
+    keys = sharding.row_keys(jax.random.key(i), len(batch['id']), None)
+    seen = jax.device_get(views(keys, batch))
+    columns[f'crop, draw {i + 1}'] = seen['raw']
+    columns[f'labels, draw {i + 1}'] = colours[np.minimum(seen['label'], n)]
+  names = sets.parts_of(data.dataset)['train'].names
+  (workdir / 'pictures').mkdir(exist_ok=True)
+  draw.contact_sheet(
+    workdir / 'pictures' / 'crops.png', columns,
+    [names[i].rpartition('/')[2] for i in batch['id']],
+    title=f'{data.dataset.name}: training crops, step 0',
+  )  # fmt: skip
+
+
+def write_end(config, run, state, data: Data, workdir: paths.Path) -> None:
+  """Writes the curves; the overlays are there since the last evaluation."""
+  del config, run, state
+  if jax.process_index():
+    return
+  (workdir / 'pictures').mkdir(exist_ok=True)
+  draw.curves(
+    workdir / 'pictures' / 'curves.png',
+    writers.read_records(workdir / 'metrics.jsonl'),
+    title=f'{data.dataset.name}: training',
+  )

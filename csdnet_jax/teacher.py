@@ -1,0 +1,199 @@
+"""The frozen network that a student learns from: its weights, and whose."""
+
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from csdnet_jax import (
+  build as build_lib,
+  optim,
+  paths,
+  sharding,
+  state as state_lib,
+  writers,
+)
+from csdnet_jax.errors import UserError
+from csdnet_jax.models import pretrained
+from csdnet_jax.terminal import say
+
+
+def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:
+  """Returns what the train step is given as frozen.
+
+  Writes `teacher.json`, `source`, `path` and `sha256`, to the workdir; a run
+  that continues is held to it.
+
+  Args:
+    config: of the run; its `teacher` says whose weights.
+    run: built from it.
+    class_names: of the data set.
+    workdir: of the run.
+
+  Returns:
+    (params, model_state) of `run.method.teacher`, or () where there is none.
+
+  Raises:
+    UserError: the teacher is absent, of other classes or of another stride
+      than the student, not all of its weights load, or they have changed.
+  """
+  if run.method.teacher is None:
+    return ()
+  require_fit(config, run)
+  c = config.teacher
+  if c.run and c.weights:
+    raise UserError(
+      'config.teacher.run and config.teacher.weights are both set; the teacher '
+      'is either a run or a file.'
+    )
+  if c.run:
+    frozen, origin = _of_run(config, run, class_names)
+  elif c.weights:
+    frozen, origin = _of_file(config, run)
+  else:
+    raise UserError(f'{_absent(config)}; train one with the arm teacher first.')
+  path = workdir / 'teacher.json'
+  if path.exists():
+    known = json.loads(path.read_text())
+    if known['sha256'] != origin['sha256']:
+      raise UserError(
+        f'The teacher {origin["path"]} is not the one that {workdir} began '
+        f'with (sha256 {origin["sha256"][:12]}, then '
+        f'{known["sha256"][:12]}); restore it, or choose another --workdir.'
+      )
+  elif jax.process_index() == 0:
+    writers.write_json(path, origin)
+  say(f'Teacher: {c.model} from {origin["path"]}.')
+  return frozen
+
+
+def describe(config, run: build_lib.Run, class_names) -> Any:
+  """Says what the teacher is for a dry run, where it may be absent yet.
+
+  Returns:
+    The shapes of what `load` would return.
+  """
+  if run.method.teacher is None:
+    return ()
+  require_fit(config, run)
+  c = config.teacher
+  given = c.run or c.weights
+  if given and paths.of(given).exists():
+    if c.run:
+      _same_classes(c.run, class_names)
+    say(f'Teacher: {c.model} from {given}.')
+  else:
+    say(f'{_absent(config)}; its shapes are those of {c.model}.')
+  frozen = _shapes(config, run)
+  count = sum(x.size for x in jax.tree.leaves(frozen[0]))
+  say(f'Teacher: {count:,} parameters, frozen, {c.dtype}.')
+  return sharding.abstract(frozen, run.mesh)
+
+
+def require_fit(config, run: build_lib.Run) -> None:
+  """Refuses a teacher whose maps are of another size than the student's.
+
+  Raises:
+    UserError: names the strides.
+  """
+  size = config.model.size
+  maps = [
+    jax.eval_shape(
+      lambda model=model: (
+        model.apply(
+          *model.init(jax.random.key(0), size),
+          np.zeros((1, size, size, 3), np.float32),
+          train=False,
+        )[0].logits
+      )
+    ).shape[1:3]
+    for model in (run.model, run.method.teacher)
+  ]
+  if maps[0] != maps[1]:
+    strides = [round((size - 1) / max(side - 1, 1)) for side, _ in maps]
+    raise UserError(
+      f'The teacher {config.teacher.model} gives maps at stride {strides[1]} '
+      f'and the student {config.model.name} at stride {strides[0]}; choose '
+      'networks of one stride.'
+    )
+
+
+def _absent(config) -> str:
+  c = config.teacher
+  arm = config.method.apd.arm
+  if c.run or c.weights:
+    return f'The teacher {c.run or c.weights} is absent'
+  return (
+    f'The arm {arm!r} needs a teacher, and neither config.teacher.run=DIR nor '
+    'config.teacher.weights=FILE names one'
+  )
+
+
+def _shapes(config, run):
+  size = config.model.size
+  return jax.eval_shape(
+    lambda: run.method.teacher.init(jax.random.key(0), size)
+  )
+
+
+def _same_classes(source, class_names) -> None:
+  _, split = build_lib.read_run(paths.of(source))
+  theirs = split['class_names']
+  if list(class_names) != theirs:
+    both = zip(theirs, class_names, strict=False)
+    first = next((f'{a!r}, not {b!r}' for a, b in both if a != b), 'some lack')
+    raise UserError(
+      f'The teacher {source} was trained for {len(theirs)} classes and the '
+      f'student has {len(class_names)}; they must be the same, in the same '
+      f'order ({first}).'
+    )
+
+
+def _of_run(config, run, class_names):
+  source = paths.of(config.teacher.run)
+  if not source.is_dir():
+    raise UserError(f'{_absent(config)}; check config.teacher.run.')
+  _same_classes(config.teacher.run, class_names)
+  theirs, _ = build_lib.read_run(source)
+  trained, state = build_lib.restore_run(
+    source, theirs, devices=jax.local_devices()[:1]
+  )
+  frozen = state_lib.averaged(jax.device_get(state), trained.method.extras)
+  found = jax.tree.map(lambda x: x.shape, frozen)
+  if found != jax.tree.map(lambda x: x.shape, _shapes(config, run)):
+    raise UserError(
+      f'The teacher {source} holds other arrays than {config.teacher.model}; '
+      'it cannot be used.'
+    )
+  return frozen, {
+    'source': 'run',
+    'path': str(source),
+    'step': int(state.step),
+    'sha256': digest(frozen),
+  }
+
+
+def _of_file(config, run):
+  size = config.model.size
+  params, model_state = jax.jit(run.method.teacher.init, static_argnums=1)(
+    jax.random.key(0), size
+  )
+  classes = run.model.head(params)[1].shape[0]
+  *frozen, report = pretrained.load(
+    config.teacher.weights, config.teacher.model, params, model_state,
+    classes=classes, head=True, field='config.teacher.weights',
+  )  # fmt: skip
+  say(f'Weights of the teacher: {report}')
+  return tuple(jax.device_get(frozen)), report.origin
+
+
+def digest(tree) -> str:
+  """Returns the SHA-256, as hex, of the names, shapes and bytes of arrays."""
+  found = hashlib.sha256()
+  for name, leaf in sorted(optim.names(tree).items()):
+    array = np.ascontiguousarray(leaf)
+    found.update(f'{name} {array.dtype} {array.shape} '.encode())
+    found.update(array.tobytes())
+  return found.hexdigest()
