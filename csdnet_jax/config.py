@@ -122,7 +122,7 @@ def default() -> ml_collections.ConfigDict:
   s.alpha = 1.0  # Weight of DDL.
   s.beta = 1.0  # Weight of SSDT.
   s.mode = 'spotlight'  # SSDP: 'spotlight', 'erase', 'views' or 'none'.
-  s.redraw = False  # Mask a second draw of the view instead of the raw one.
+  s.redraw = True  # Mask a second draw of the view, not the raw one itself.
   s.saliency = 'similarity'  # or 'margin'.
   s.kernel = 'content'  # or 'box'.
   s.kernel_size = 3

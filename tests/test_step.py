@@ -154,6 +154,7 @@ def test_a_redrawn_view_is_masked_by_the_map_of_the_raw_one():
   config.views.update(
     area=(1.0, 1.0), ratio=(1.0, 1.0), flip=False, rotate=0.0, brightness=0.0
   )
+  config.method.csdnet.redraw = False
   _, raw = tiny.run(config, 2)
   config.method.csdnet.redraw = True
   _, redrawn = tiny.run(config, 2)
