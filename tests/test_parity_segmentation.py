@@ -20,12 +20,17 @@ def torch():
   return pytest.importorskip('torch')
 
 
-def make_twin(torch, bottleneck, context, deeplab):
-  """The network in PyTorch, under the names of APD's release."""
-  nn, f = torch.nn, torch.nn.functional
+def make_conv(torch):
+  def conv(i, o, k, s=1, d=1, groups=1):
+    return torch.nn.Conv2d(i, o, k, s, d * (k // 2), d, groups, bias=False)
 
-  def conv(i, o, k, s=1, d=1):
-    return nn.Conv2d(i, o, k, s, d * (k // 2), d, bias=False)
+  return conv
+
+
+def make_heads(torch, deeplab, channels, middle):
+  """All above a backbone in PyTorch, under the names of APD's release."""
+  nn, f = torch.nn, torch.nn.functional
+  conv = make_conv(torch)
 
   def unit(i, o, k, d=1):
     net = nn.Sequential()
@@ -33,37 +38,6 @@ def make_twin(torch, bottleneck, context, deeplab):
     net.add_module('bn', nn.BatchNorm2d(o))
     net.add_module('relu', nn.ReLU())
     return net
-
-  class Block(nn.Module):
-    def __init__(self, i, c, stride, first, second):
-      super().__init__()
-      o = 4 * c if bottleneck else c
-      self.bn1, self.bn2 = nn.BatchNorm2d(c), nn.BatchNorm2d(c)
-      if bottleneck:
-        self.conv1, self.conv2 = conv(i, c, 1), conv(c, c, 3, stride, first)
-        self.conv3, self.bn3 = conv(c, o, 1), nn.BatchNorm2d(o)
-      else:
-        self.conv1 = conv(i, c, 3, stride, first)
-        self.conv2 = conv(c, c, 3, 1, second)
-      if stride > 1 or i != o:
-        self.downsample = nn.Sequential(
-          conv(i, o, 1, stride), nn.BatchNorm2d(o)
-        )
-
-    def forward(self, x):
-      y = self.bn2(self.conv2(f.relu(self.bn1(self.conv1(x)))))
-      if bottleneck:
-        y = self.bn3(self.conv3(f.relu(y)))
-      if hasattr(self, 'downsample'):
-        x = self.downsample(x)
-      return f.relu(x + y)
-
-  # Stride of a layer; dilations of its first block's and its other blocks'
-  # first 3 x 3, of its second 3 x 3.
-  if context:
-    rules = (1, 1, 1, 1), (2, 1, 1, 1), (1, 1, 2, 2), (1, 2, 4, 4)
-  else:
-    rules = (1, 1, 1, 1), (2, 1, 1, 1), (1, 2, 2, 1), (1, 4, 4, 1)
 
   class Ppm(nn.Module):
     def __init__(self, c):
@@ -101,6 +75,59 @@ def make_twin(torch, bottleneck, context, deeplab):
       maps = [pooled, *(g(x) for g in self.aspp_modules)]
       return self.bottleneck(torch.cat(maps, 1))
 
+  class Heads(nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.ppm = (Aspp if deeplab else Ppm)(channels)
+      self.cls = nn.Sequential(nn.Conv2d(WIDTH, CLASSES, 1))
+      self.aux = nn.Sequential(
+        conv(middle, 256, 3), nn.BatchNorm2d(256), nn.ReLU(),
+        nn.Identity(), nn.Conv2d(256, CLASSES, 1),
+      )  # fmt: skip
+
+    def forward(self, middle, last):
+      features = self.ppm(last)
+      return features, self.cls(features), self.aux(middle)
+
+  return Heads()
+
+
+def make_twin(torch, bottleneck, context, deeplab):
+  """The network in PyTorch, under the names of APD's release."""
+  nn, f = torch.nn, torch.nn.functional
+  conv = make_conv(torch)
+
+  class Block(nn.Module):
+    def __init__(self, i, c, stride, first, second):
+      super().__init__()
+      o = 4 * c if bottleneck else c
+      self.bn1, self.bn2 = nn.BatchNorm2d(c), nn.BatchNorm2d(c)
+      if bottleneck:
+        self.conv1, self.conv2 = conv(i, c, 1), conv(c, c, 3, stride, first)
+        self.conv3, self.bn3 = conv(c, o, 1), nn.BatchNorm2d(o)
+      else:
+        self.conv1 = conv(i, c, 3, stride, first)
+        self.conv2 = conv(c, c, 3, 1, second)
+      if stride > 1 or i != o:
+        self.downsample = nn.Sequential(
+          conv(i, o, 1, stride), nn.BatchNorm2d(o)
+        )
+
+    def forward(self, x):
+      y = self.bn2(self.conv2(f.relu(self.bn1(self.conv1(x)))))
+      if bottleneck:
+        y = self.bn3(self.conv3(f.relu(y)))
+      if hasattr(self, 'downsample'):
+        x = self.downsample(x)
+      return f.relu(x + y)
+
+  # Stride of a layer; dilations of its first block's and its other blocks'
+  # first 3 x 3, of its second 3 x 3.
+  if context:
+    rules = (1, 1, 1, 1), (2, 1, 1, 1), (1, 1, 2, 2), (1, 2, 4, 4)
+  else:
+    rules = (1, 1, 1, 1), (2, 1, 1, 1), (1, 2, 2, 1), (1, 4, 4, 1)
+
   class Twin(nn.Module):
     def __init__(self):
       super().__init__()
@@ -116,19 +143,114 @@ def make_twin(torch, bottleneck, context, deeplab):
           blocks.append(Block(channels, c, 1 if j else stride, d, second))
           channels = 4 * c if bottleneck else c
         setattr(self, f'layer{n + 1}', nn.Sequential(*blocks))
-      self.ppm = (Aspp if deeplab else Ppm)(channels)
-      self.cls = nn.Sequential(nn.Conv2d(WIDTH, CLASSES, 1))
-      self.aux = nn.Sequential(
-        conv(channels // 2, 256, 3), nn.BatchNorm2d(256), nn.ReLU(),
-        nn.Identity(), nn.Conv2d(256, CLASSES, 1),
-      )  # fmt: skip
+      heads = make_heads(torch, deeplab, channels, channels // 2)
+      self.ppm, self.cls, self.aux = heads.ppm, heads.cls, heads.aux
+      self.heads = [heads.forward]
 
     def forward(self, x):
       middle = self.layer3(self.layer2(self.layer1(self.layer0(x))))
-      features = self.ppm(self.layer4(middle))
-      return features, self.cls(features), self.aux(middle)
+      return self.heads[0](middle, self.layer4(middle))
 
   return randomise(torch, Twin())
+
+
+# Kernel, expansion, channels, stride and dilation of Lite0's blocks.
+LITE = (
+  (3, 1, 16, 1, 1),
+  (3, 6, 24, 2, 1), (3, 6, 24, 1, 1),
+  (5, 6, 40, 2, 1), (5, 6, 40, 1, 1),
+  *((3, 6, 80, 1, 2),) * 3,
+  *((5, 6, 112, 1, 2),) * 3,
+  *((5, 6, 192, 1, 4),) * 4,
+  (3, 6, 320, 1, 4),
+)  # fmt: skip
+
+
+def make_lite(torch):
+  """Lite0 at stride 8 in PyTorch, under the names of the PyPI package."""
+  nn, f = torch.nn, torch.nn.functional
+  conv = make_conv(torch)
+
+  def norm(channels):
+    return nn.BatchNorm2d(channels, 1e-3)
+
+  class Block(nn.Module):
+    def __init__(self, i, size, expansion, o, stride, dilation):
+      super().__init__()
+      wide = i * expansion
+      if expansion > 1:
+        self._expand_conv, self._bn0 = conv(i, wide, 1), norm(wide)
+      self._depthwise_conv = conv(wide, wide, size, stride, dilation, wide)
+      self._bn1 = norm(wide)
+      self._project_conv, self._bn2 = conv(wide, o, 1), norm(o)
+
+    def forward(self, x):
+      y = x
+      if hasattr(self, '_expand_conv'):
+        y = f.relu6(self._bn0(self._expand_conv(y)))
+      y = f.relu6(self._bn1(self._depthwise_conv(y)))
+      y = self._bn2(self._project_conv(y))
+      return x + y if x.shape == y.shape else y
+
+  class Lite(nn.Module):
+    def __init__(self):
+      super().__init__()
+      self._conv_stem, self._bn0 = conv(3, 32, 3, 2), norm(32)
+      self._blocks, channels = nn.ModuleList(), 32
+      for size, expansion, o, stride, dilation in LITE:
+        self._blocks.append(
+          Block(channels, size, expansion, o, stride, dilation)
+        )
+        channels = o
+
+    def forward(self, x):
+      x, maps = f.relu6(self._bn0(self._conv_stem(x))), []
+      for block in self._blocks:
+        x = block(x)
+        maps.append(x)
+      return maps[11], x
+
+  return randomise(torch, Lite())
+
+
+def compare(model, arrays, pixels, wanted):
+  """The largest deviation of each output."""
+  params, state = fill(model, arrays, pixels.shape[1])
+  outputs, _ = jax.jit(functools.partial(model.apply, train=False))(
+    params, state, pixels
+  )
+  found = {}
+  for key, theirs in zip(('features', 'logits', 'aux'), wanted, strict=True):
+    theirs = theirs.detach().numpy().transpose(0, 2, 3, 1)
+    assert theirs.std((0, 1, 2)).max() > 0.03
+    found[key] = np.abs(getattr(outputs, key) - theirs).max()
+  return found
+
+
+def show(capsys, what, found):
+  with capsys.disabled():
+    row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
+    print(f'\nparity | {what} | {row}')
+
+
+@pytest.mark.parametrize('deeplab', [False, True])
+@pytest.mark.parametrize('size', [57, 97])
+def test_heads_over_lite(torch, capsys, deeplab, size):
+  backbone = make_lite(torch)
+  heads = randomise(torch, make_heads(torch, deeplab, 320, 192))
+  name = 'deeplab' if deeplab else 'psp'
+  model = models.build(
+    f'{name}_efficientnet_lite0', classes=CLASSES, drop_rate=0.0,
+    drop_path=0.0, width=WIDTH,
+  )  # fmt: skip
+  arrays = segmentation.from_torch(state_dict(backbone))
+  arrays |= segmentation.from_torch(state_dict(heads))
+  pixels = np.random.default_rng(0).random((2, size, size, 3), np.float32)
+  x = (torch.from_numpy(pixels) * 255 - 127) / 128
+  wanted = heads(*backbone(x.permute(0, 3, 1, 2)))
+  found = compare(model, arrays, pixels, wanted)
+  show(capsys, f'{name} over Lite0 | {size} px', found)
+  assert max(found.values()) < LIMIT, found
 
 
 @pytest.mark.parametrize('bottleneck', [False, True])
@@ -145,23 +267,13 @@ def test_heads_over_resnet(torch, capsys, bottleneck, context, deeplab, size):
     backbone=backbone, deeplab=deeplab, width=WIDTH,
   )  # fmt: skip
   arrays = segmentation.from_torch(state_dict(net))
-  params, state = fill(model, arrays, size)
   pixels = np.random.default_rng(0).random((2, size, size, 3), np.float32)
   mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
   x = ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)
   wanted = net(x)
-  outputs, _ = jax.jit(functools.partial(model.apply, train=False))(
-    params, state, pixels
-  )
-  found = {}
-  for key, theirs in zip(('features', 'logits', 'aux'), wanted, strict=True):
-    theirs = theirs.detach().numpy().transpose(0, 2, 3, 1)
-    assert theirs.std((0, 1, 2)).max() > 0.03
-    found[key] = np.abs(getattr(outputs, key) - theirs).max()
-  with capsys.disabled():
-    row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
-    what = 'DeepLabV3' if deeplab else 'PSPNet'
-    print(f'\nparity | {what}, {bottleneck=}, {context=} | {size} px | {row}')
+  found = compare(model, arrays, pixels, wanted)
+  what = 'DeepLabV3' if deeplab else 'PSPNet'
+  show(capsys, f'{what}, {bottleneck=}, {context=} | {size} px', found)
   assert max(found.values()) < LIMIT, found
 
 
