@@ -468,6 +468,12 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'config.{key} is {pair!r}, but must be two numbers in order '
         f'between {low:g} and {high:g}.'
       )
+  scales = fields['evaluation.scales']
+  if not scales or not all(0.1 <= scale <= 10 for scale in scales):
+    raise UserError(
+      f'config.evaluation.scales is {scales!r}, but must be one number or more '
+      'between 0.1 and 10, such as (1.0,).'
+    )
   for row in fields['optim.groups']:
     try:
       pattern, *multipliers = row

@@ -9,7 +9,6 @@ import chex
 import jax
 import numpy as np
 import pytest
-import streetruns
 
 from csdnet_jax import (
   build as build_lib,
@@ -22,6 +21,7 @@ from csdnet_jax import (
 from csdnet_jax.errors import UserError
 
 import runs
+import streetruns
 import streets
 
 DEVICE = jax.devices()[:1]
@@ -221,6 +221,10 @@ def _no_head(source, target):
     ({'teacher.run': '', 'teacher.model': ''}, "arm 'apd' needs a teacher"),
     ({'data.canvas': 40}, 'data.canvas'),
     ({'model.size': 32}, '8 k . 1'),
+    ({'model.name': 'vit_tiny'}, 'vit_tiny is no network for .*segmentation'),
+    ({'method.name': 'supervised'}, 'psp_tiny is no network for|data.source'),
+    ({'evaluation.scales': ()}, 'scales is .., but must be one number'),
+    ({'data.source': 'folder'}, "data.source is 'folder'"),
   ],
 )
 def test_a_mistake_ends_in_a_sentence(fields, words, root, teacher, tmp_path):

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-import streetruns
 
 from csdnet_jax import build as build_lib, config as config_lib, metrics
 from csdnet_jax.errors import UserError
@@ -17,6 +16,8 @@ from experiments import (
   run as run_lib,
   text,
 )
+
+import streetruns
 
 # ml_collections reads config files with it.
 pytestmark = pytest.mark.filterwarnings(
