@@ -119,6 +119,24 @@ def test_a_network_without_a_peer_is_refused(torch):
     torch_segmentation.build('deeplab_resnet18', classes=3)
 
 
+def test_memory_is_counted_without_a_step(torch):
+  from experiments.bench import memory
+
+  config = step.make_config(**FIELDS | {'size': 65, 'batch': 2}, method='apd')
+  weights = 4 * sum(
+    x.size
+    for x in jax.tree.leaves(
+      models.build(
+        'psp_tiny', classes=40, drop_rate=0.0, drop_path=0.0, width=12
+      ).init(jax.random.key(0), 65)
+    )
+  )
+  logits = 4 * 2 * 65 * 65 * 40
+  # Of the peer full-size logits are kept for three entropies and the KD.
+  assert memory.ours(config, 40) > 2 * weights
+  assert memory.peer(config, 40) > 4 * logits
+
+
 def test_a_tiny_benchmark_prints_one_line(torch, tmp_path):
   process = subprocess.run(
     [

@@ -2,22 +2,18 @@
 
 import hashlib
 import importlib.util
-import io
 import pathlib
 import re
 import shlex
-import zipfile
-import zlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 
 from csdnet_jax import models, paths
 from csdnet_jax.errors import UserError
-from csdnet_jax.models import swin, torch_file, vit
+from csdnet_jax.models import swin, vit, weight_files
 
 # A head for other classes is of no use; PyTorch's counters, the indices and
 # masks of Swin, what only training by masked images needs, and a backbone's
@@ -182,17 +178,10 @@ def _read(path, weights, model_name, field):
       f'The weights {path} cannot be read ({error.strerror or error}): check '
       f'the path in {field}{_or_fetch(path, model_name)}.'
     ) from error
-  if path.suffix == '.npz':
-    arrays = _read_npz(data, path)
-  elif path.suffix == '.safetensors':
-    arrays = models.from_torch(model_name, _read_safetensors(data, path))
-  elif path.suffix in ('.pth', '.pt'):
-    arrays = models.from_torch(model_name, torch_file.read(data, path))
-  else:
-    raise UserError(
-      f'{path} is of no known kind: weights are read from a .npz (the original '
-      'ViT), a .safetensors, or a PyTorch .pth or .pt.'
-    )
+  arrays = weight_files.read(data, path)
+  # An original ViT has our names.
+  if path.suffix != '.npz':
+    arrays = models.from_torch(model_name, arrays)
   origin = {
     'source': weights,
     'path': str(path),
@@ -270,34 +259,6 @@ def _or_fetch(path, model_name):
     ', or fetch the published ones: '
     f'`curl -L --create-dirs -o {shlex.quote(str(path))} {url}`'
   )
-
-
-def _read_npz(data, path):
-  try:
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-      return {name: archive[name] for name in archive.files}
-  except (
-    ValueError, TypeError, EOFError, OSError, MemoryError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
-  ) as error:  # fmt: skip
-    reason = str(error) or 'out of memory'
-    raise UserError(
-      f'{path} cannot be read as a .npz of plain arrays ({reason}): it is '
-      'damaged or of another kind; fetch it again.'
-    ) from error
-
-
-def _read_safetensors(data, path):
-  try:
-    return safetensors.numpy.load(data)
-  except (
-    safetensors.SafetensorError, ValueError, TypeError, KeyError, MemoryError,
-  ) as error:  # fmt: skip
-    raise UserError(
-      f'{path} cannot be read as a .safetensors of float32, float16 or '
-      f'integer arrays ({error or "out of memory"}): it is damaged or of '
-      'another kind; fetch it again.'
-    ) from error
 
 
 def _names(tree):

@@ -70,6 +70,19 @@ GOALS = (
        '≥ 0.7', _STEP | {'backbone': 'efficientnet_lite0', 'size': 128,
                          'device': '2-core CPU'},
        lambda r: r.get('ratio'), 'x', lambda x: x >= 0.7),
+  Goal('one H100, APD from PSPNet-R101 to R18 713 px, bf16, over PyTorch with '
+       'torch.compile', '≥ 1.1',
+       {'bench': 'step', 'method': 'apd', 'backbone': 'psp_resnet18',
+        'teacher': 'psp_resnet101', 'size': 713, 'dtype': 'bfloat16',
+        'device': 'H100'},
+       lambda r: r.get('ratio'), 'x', lambda x: x >= 1.1),
+  Goal("APD's step over that of plain KD, its own losses' share", '≤ 5 %',
+       {'bench': 'step', 'method': 'apd', 'against.method': 'apd_kd'},
+       lambda r: 100 * (1 - 1 / r['time_ratio']), ' %', lambda x: x <= 5),
+  Goal("peak memory of APD's step, R101 to R18, 2 crops of 713 px, 150 "
+       "classes, over PyTorch's", '≤ 0.5',
+       {'bench': 'memory', 'size': 713, 'batch': 2, 'classes': 150},
+       lambda r: r['memory_ratio'], 'x', lambda x: x <= 0.5),
   Goal('host pipeline from the cache over what one H100 step eats, 448 px',
        '≥ 2', {'bench': 'pipeline', 'size': 448, 'device': 'H100'},
        lambda r: r.get('ratio'), 'x', lambda x: x >= 2),
@@ -90,7 +103,7 @@ def _has(result: dict, fields: dict) -> bool:
 
 
 def _setting(result: dict) -> str:
-  names = ('backbone', 'size', 'batch', 'dtype')
+  names = ('backbone', 'teacher', 'size', 'batch', 'dtype')
   return ', '.join(str(result[name]) for name in names if name in result)
 
 

@@ -174,6 +174,12 @@ class Psp(nn.Module):
 
 
 def build(name: str, *, classes: int, width: int = 0) -> Psp:
+  """`make`, channels last."""
+  psp = make(name, classes=classes, width=width)
+  return psp.to(memory_format=torch.channels_last)
+
+
+def make(name: str, *, classes: int, width: int = 0) -> Psp:
   """Makes the peer of the segmentation network called `name`.
 
   Args:
@@ -194,5 +200,4 @@ def build(name: str, *, classes: int, width: int = 0) -> Psp:
     )
   width = width or sizes.get('width', segmentation.Net.width)
   aux_width = sizes.get('aux_width', segmentation.Net.aux_width)
-  psp = Psp(peer(net), classes, width, aux_width, module.MEAN, module.STD)
-  return psp.to(memory_format=torch.channels_last)
+  return Psp(peer(net), classes, width, aux_width, module.MEAN, module.STD)
