@@ -16,14 +16,14 @@ Published: nothing for this setting.
 Measured here: not yet.
 """
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import config as config_lib, presets
 
 ARGUMENTS = config_lib.ARMS
 
 
 def get_config(arm='student'):
   """Returns the config of an arm."""
-  c = config_lib.segmentation(arm)
+  c = presets.segmentation(arm)
   c.name = f'apd_camvid_{arm}'
   c.batch_size = 8
   c.epochs = 65.4  # 3,000 steps.

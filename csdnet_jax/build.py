@@ -120,7 +120,7 @@ def _require_network(config) -> None:
   """Refuses a network that does not do what the method trains."""
   name = config.model.name
   segments = methods.task(config) == 'segmentation'
-  if (models.module_of(name) is models.segmentation) != segments:
+  if models.segments(name) != segments:
     other = 'psp_resnet18' if segments else 'efficientnet_lite0'
     raise UserError(
       f'config.model.name={name} is no network for config.method.name='

@@ -19,7 +19,7 @@ TWO_VIEWS = named(
   {'method.name': 'supervised', 'method.supervised.views': 2},
 )
 SUPCON = named('SupCon', {'method.name': 'supcon'})
-# The loss of CLE-ViT's release (`config.clevit`) in this trainer's recipe.
+# The loss of CLE-ViT's release (`presets.clevit`) in this trainer's recipe.
 CLEVIT = named(
   'CLE-ViT',
   {

@@ -4,7 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import build as build_lib, config as config_lib, metrics
+from csdnet_jax import (
+  build as build_lib,
+  config as config_lib,
+  metrics,
+  presets,
+)
 from csdnet_jax.errors import UserError
 from experiments import (
   apd,
@@ -115,7 +120,7 @@ def test_the_bootstrap_sums_pixels_before_it_divides():
 
 
 def _row(arm, seed, counts, tmp_path, teacher='one'):
-  config = config_lib.segmentation(arm.lower())
+  config = presets.segmentation(arm.lower())
   known = grid_lib.identity(config)
   known.pop('seed')
   miou = metrics.segmentation_figures(counts.sum(0))['miou']
@@ -166,8 +171,7 @@ def test_a_point_is_run_and_recorded(tmp_path, monkeypatch):
   given = {
     key: value
     for key, value in config_lib.flat(c.to_dict()).items()
-    if value
-    != config_lib.flat(config_lib.segmentation('student').to_dict())[key]
+    if value != config_lib.flat(presets.segmentation('student').to_dict())[key]
   }
   flags = [f'--config.{key}={value}' for key, value in given.items()]
   points = _expand('distillers', *flags)[:1]

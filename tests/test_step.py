@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from csdnet_jax import (
-  config as config_lib,
   memory,
   methods,
   metrics,
+  presets,
   sharding,
 )
 from csdnet_jax.methods.base import Context
@@ -253,7 +253,7 @@ def test_two_supervised_views_are_csdnet_with_its_modules_off():
 
 def test_clevit_is_its_cross_entropies_and_the_peers_contrast():
   """The whole loss of the preset, against loops in NumPy."""
-  config = config_lib.clevit(tiny.config(), aug_weight=0.75)
+  config = presets.clevit(tiny.config(), aug_weight=0.75)
   model = tiny.model()
   method = methods.make(config, model)
   params, _ = model.init(jax.random.key(1), tiny.SIZE)
