@@ -6,31 +6,32 @@ r"""CamVid, 11 classes, on a CPU: a small network learns from a larger one.
     --config.data.root=camvid --config.teacher.run=runs/camvid_teacher
 
 The argument is the arm: teacher, student (the default), kd, cwd, skd or apd.
-367 training images at half resolution, crops of 177 px; the test images are
-scored at their own. The teacher is PSPNet over EfficientNet-Lite2, the student
-the same over Lite0 with a head of 128 channels; both start from ImageNet.
+The root holds {train,val,test}/ and {train,val,test}_labels/ or ...annot/;
+number 11 is void. 367 training images at half resolution, crops of 177 px,
+3,000 steps of batch 8; the test images are seen at half resolution and scored
+at their own. The teacher is PSPNet over EfficientNet-Lite2, the student the
+same over Lite0 with a head of 128 channels; both start from ImageNet.
 
 Published: nothing for this setting.
 Measured here: not yet.
 """
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import config as config_lib, presets
 
 ARGUMENTS = config_lib.ARMS
 
 
 def get_config(arm='student'):
   """Returns the config of an arm."""
-  c = config_lib.segmentation(arm)
+  c = presets.segmentation(arm)
   c.name = f'apd_camvid_{arm}'
   c.batch_size = 8
   c.epochs = 65.4  # 3,000 steps.
   c.eval_every = 65.4
   c.data.update(source='camvid', resize=180, canvas=240)
   c.model.update(name='psp_efficientnet_lite0', size=177, width=128)
-  c.crops.scale = (0.75, 2.0)
   c.teacher.update(model='psp_efficientnet_lite2', dtype='float32')
   c.method.apd.hidden = 128
   if arm == 'teacher':
-    c.model.update(name=c.teacher.model, width=0)
+    c.model.update(name='psp_efficientnet_lite2', width=0)
   return c

@@ -13,7 +13,7 @@ SoyGene, SoyGlobal, SoyAgeing), with Swin-B at 448 px, the best epoch on the
 test list, which is what runs here for a set or a stage. Measured here: not yet.
 """
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import config as config_lib, presets
 from csdnet_jax.errors import UserError
 
 STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
@@ -31,11 +31,11 @@ ARGUMENTS = (*SETS, *STAGES)
 def get_config(name=''):
   """Returns the config for a set, a stage, or a folder."""
   if name in STAGES:
-    config = config_lib.clevit(config_lib.ufg(f'soy_ageing/{name}'))
+    config = presets.clevit(presets.ufg(f'soy_ageing/{name}'))
   elif name in SETS:
-    config = config_lib.clevit(config_lib.ufg(name), **SETS[name])
+    config = presets.clevit(presets.ufg(name), **SETS[name])
   elif not name:
-    config = config_lib.clevit(config_lib.default())
+    config = presets.clevit(config_lib.default())
   else:
     raise UserError(
       f'The UFG release has no set {name!r}; take one of '

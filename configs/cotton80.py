@@ -10,11 +10,11 @@ Measured here: not yet; data and weights must be fetched by hand (the error of
 the command says where), and the run wants a GPU.
 """
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import presets
 
 
 def get_config():
   """Returns the paper's setting for this set."""
-  config = config_lib.ufg('cotton80')
+  config = presets.ufg('cotton80')
   config.method.csdnet.aug_weight = 0.75  # CLE-ViT's for this set.
   return config

@@ -10,9 +10,9 @@ Measured here: not yet; data and weights must be fetched by hand (the error of
 the command says where), and the run wants a GPU.
 """
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import presets
 
 
 def get_config():
   """Returns the paper's setting for this set."""
-  return config_lib.ufg('soy_global')
+  return presets.ufg('soy_global')

@@ -51,6 +51,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
   fit(config, n_train)
   steps = step_of(config, config.epochs, n_train)
   mesh = sharding.make_mesh(devices)
+  _require_network(config)
   model = models.build(
     config.model.name,
     classes=classes,
@@ -113,6 +114,19 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
     ),
     tasks.of(config).compile_eval(config, method, mesh, classes),
   )  # fmt: skip
+
+
+def _require_network(config) -> None:
+  """Refuses a network that does not do what the method trains."""
+  name = config.model.name
+  segments = methods.task(config) == 'segmentation'
+  if models.segments(name) != segments:
+    other = 'psp_resnet18' if segments else 'efficientnet_lite0'
+    raise UserError(
+      f'config.model.name={name} is no network for config.method.name='
+      f'{config.method.name}, which is for {methods.task(config)}; take one '
+      f'such as {other}.'
+    )
 
 
 def fit(config, n_train: int) -> list[str]:

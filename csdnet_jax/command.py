@@ -12,7 +12,7 @@ from typing import NoReturn
 import jax
 from absl import logging
 
-from csdnet_jax import environment, run as run_lib
+from csdnet_jax import environment, methods, run as run_lib
 from csdnet_jax.data import sources
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import console, say
@@ -150,15 +150,25 @@ def out_path(flag: str, given: str, suffix: str) -> pathlib.Path:
   return path
 
 
-def open_run(workdir: str) -> run_lib.TrainedRun:
+def open_run(workdir: str, *, segments: bool = False) -> run_lib.TrainedRun:
   """Loads a run for a command and says what it is.
 
+  Args:
+    workdir: of the run.
+    segments: whether the command can use one of segmentation.
+
   Raises:
-    UserError: see `run.load_run`.
+    UserError: if it cannot, and as `run.load_run`.
   """
   for note in environment.device_notes():
     say(note)
   run = run_lib.load_run(workdir)
+  if methods.task(run.config) == 'segmentation' and not segments:
+    raise UserError(
+      f'{workdir} is a run of segmentation, which this command cannot use: it '
+      'names one class for a whole image. Export the network '
+      '(csdnet_jax.export), or evaluate it (--eval_only).'
+    )
   cache_compiled(run.config.data.cache)
   say(
     f'{workdir}: {run.config.method.name} with {run.config.model.name} at '

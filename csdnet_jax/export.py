@@ -253,7 +253,7 @@ def main(argv: list[str]) -> None:
   jax.config.update('jax_platforms', 'cpu')
   # Else the program names every source file with its folder on this machine.
   jax.config.update('jax_hlo_source_file_canonicalization_regex', '.*/')
-  run = command.open_run(args.run)
+  run = command.open_run(args.run, segments=True)
   data = write(run)
   writers.write_bytes(out, data)
   say(run.calibration.how)

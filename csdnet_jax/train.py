@@ -273,7 +273,8 @@ def dry_run(config, *, devices=None) -> None:
   for name, value in batch.items():
     say(f'batch {name}: {value.dtype} {value.shape}')
   memory = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.memory))
-  say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
+  if memory:
+    say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
   say('Compiling the step to estimate its memory ...')
   shapes = sharding.abstract_rows(batch, run.mesh)
   compiled = run.train_step.lower(state, shapes, frozen).compile()

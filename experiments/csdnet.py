@@ -6,6 +6,8 @@ arm with one view gets twice the epochs and warm-up in batches twice as large:
 equally many steps, each with equally many images through the network.
 """
 
+import itertools
+
 from csdnet_jax import config as config_lib
 from experiments.grid import Grid, chain, field, named, product, zip_
 
@@ -19,7 +21,7 @@ TWO_VIEWS = named(
   {'method.name': 'supervised', 'method.supervised.views': 2},
 )
 SUPCON = named('SupCon', {'method.name': 'supcon'})
-# The loss of CLE-ViT's release (`config.clevit`) in this trainer's recipe.
+# The loss of CLE-ViT's release (`presets.clevit`) in this trainer's recipe.
 CLEVIT = named(
   'CLE-ViT',
   {
@@ -57,10 +59,14 @@ def one_view_twice(base):
 def components(base):
   """Each module on and off, beside cross-entropy on one view.
 
-  With all three off it is cross-entropy on two views.
+  With all three off it is cross-entropy on two views. A budget that ends early
+  leaves what is asked first: all, without each, without all.
   """
-  modules = product([{}, NO_SSDP], [{}, NO_DDL], [{}, NO_SSDT])
-  return chain([one_view_twice(base)], product([CSDNET], modules))
+  arms = [one_view_twice(base)]
+  for n in (0, 1, 3, 2):
+    for off in itertools.combinations((NO_SSDP, NO_DDL, NO_SSDT), n):
+      arms += product([CSDNET], *([module] for module in off))
+  return arms
 
 
 def baselines(base):

@@ -9,10 +9,10 @@ import chex
 import jax
 import numpy as np
 import pytest
-import streetruns
 
 from csdnet_jax import (
   build as build_lib,
+  command as command_lib,
   export,
   run as run_lib,
   terminal,
@@ -21,6 +21,7 @@ from csdnet_jax import (
 from csdnet_jax.errors import UserError
 
 import runs
+import streetruns
 import streets
 
 DEVICE = jax.devices()[:1]
@@ -158,6 +159,12 @@ def test_exports_hold_no_projector(finished):
   assert 'pixel' in export.describe(run)['outputs']['logits']
 
 
+def test_commands_that_name_a_class_for_an_image_refuse(finished):
+  with pytest.raises(UserError, match='is a run of segmentation'):
+    command_lib.open_run(str(finished))
+  command_lib.open_run(str(finished), segments=True)
+
+
 def test_averaged_weights_hold_no_projector(root, teacher, tmp_path):
   c = config(root, teacher, ema=0.9, epochs=0.5)
   train.train(c, tmp_path, devices=DEVICE)
@@ -214,6 +221,10 @@ def _no_head(source, target):
     ({'teacher.run': '', 'teacher.model': ''}, "arm 'apd' needs a teacher"),
     ({'data.canvas': 40}, 'data.canvas'),
     ({'model.size': 32}, '8 k . 1'),
+    ({'model.name': 'vit_tiny'}, 'vit_tiny is no network for .*segmentation'),
+    ({'method.name': 'supervised'}, 'psp_tiny is no network for|data.source'),
+    ({'evaluation.scales': ()}, 'scales is .., but must be one number'),
+    ({'data.source': 'folder'}, "data.source is 'folder'"),
   ],
 )
 def test_a_mistake_ends_in_a_sentence(fields, words, root, teacher, tmp_path):

@@ -15,6 +15,7 @@ from csdnet_jax import (
   config as config_lib,
   methods,
   optim,
+  presets,
   sharding,
 )
 from csdnet_jax.methods import distill
@@ -25,7 +26,7 @@ CLASSES, SIZE, CANVAS = 5, 33, 48
 
 
 def config(arm='apd', **fields):
-  c = config_lib.segmentation(arm)
+  c = presets.segmentation(arm)
   c.batch_size = 8
   c.epochs = 10.0
   c.data.update(source='pairs', canvas=CANVAS)

@@ -48,8 +48,13 @@ def test_a_config_makes_its_train_state(path, args):
 def test_the_docstring_holds_the_command(path):
   doc = _module(path).__doc__
   assert f'--config=configs/{path.name}' in doc
-  if 'ufg' in path.read_text():
+  if 'ufg' in path.read_text() or path.stem.startswith('apd'):
     assert 'Published' in doc and 'Measured here' in doc
+
+
+def test_an_unknown_arm_is_refused():
+  with pytest.raises(UserError, match="no arm 'adp'.*Did you mean .apd."):
+    _module(CONFIGS / 'apd_camvid.py').get_config('adp')
 
 
 def test_an_unknown_stage_is_refused():

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from csdnet_jax import (
-  config as config_lib,
   memory,
   methods,
   metrics,
+  presets,
   sharding,
 )
 from csdnet_jax.methods.base import Context
@@ -154,6 +154,7 @@ def test_a_redrawn_view_is_masked_by_the_map_of_the_raw_one():
   config.views.update(
     area=(1.0, 1.0), ratio=(1.0, 1.0), flip=False, rotate=0.0, brightness=0.0
   )
+  config.method.csdnet.redraw = False
   _, raw = tiny.run(config, 2)
   config.method.csdnet.redraw = True
   _, redrawn = tiny.run(config, 2)
@@ -252,7 +253,7 @@ def test_two_supervised_views_are_csdnet_with_its_modules_off():
 
 def test_clevit_is_its_cross_entropies_and_the_peers_contrast():
   """The whole loss of the preset, against loops in NumPy."""
-  config = config_lib.clevit(tiny.config(), aug_weight=0.75)
+  config = presets.clevit(tiny.config(), aug_weight=0.75)
   model = tiny.model()
   method = methods.make(config, model)
   params, _ = model.init(jax.random.key(1), tiny.SIZE)

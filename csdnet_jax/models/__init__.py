@@ -256,6 +256,15 @@ def module_of(name: str):
   return _find(name)[0]
 
 
+def segments(name: str) -> bool:
+  """Returns whether a network gives logits for every pixel.
+
+  Raises:
+    UserError: for a name that is not in MODELS.
+  """
+  return module_of(name).Net is segmentation.Net
+
+
 def _find(name):
   known = MODELS | _FOR_TESTS
   if name not in known:

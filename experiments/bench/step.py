@@ -31,6 +31,7 @@ from csdnet_jax import (
   build as build_lib,
   command,
   config as config_lib,
+  presets,
   sharding,
 )
 from csdnet_jax.errors import UserError
@@ -108,7 +109,7 @@ def make_config(
   """
   config = config_lib.default()
   if method in SEGMENTATION:
-    config = config_lib.segmentation('apd')
+    config = presets.segmentation('apd')
     config.teacher.update(model=teacher, dtype=dtype)
     config.model.width, config.method.apd.hidden = width, width or 512
   config.batch_size, config.accumulate = batch, accumulate
