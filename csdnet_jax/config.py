@@ -139,8 +139,8 @@ def default() -> ml_collections.ConfigDict:
   a.kd = 10.0  # Weight of plain KD, a mean over pixels and classes.
   a.observation = 10.0  # Weight of the KL between the adaptive observations.
   a.alignment = 10.0  # Weight of the distance between the prototypes.
-  a.channel = 3.0  # Weight of CWD, in its arm.
-  a.pair = 10.0  # Weight of SKD's pair-wise term, in its arm.
+  a.channel = 3.0  # Weight of CWD, in its arm: our choice.
+  a.pair = 0.5  # Weight of the pair-wise term of the arm skd: its release.
   a.scope = 'group'  # What shares prototypes; or 'image', 'global'.
   a.group = 2  # Images of a group.
   a.scale = 10.0  # Of the cosines that make an observation.
