@@ -2,7 +2,6 @@
 
 import csv
 import pathlib
-import statistics
 
 COLUMNS = ('arm', 'n', 'mean', 'sd', 'diff', 'low', 'high')
 
@@ -91,23 +90,22 @@ def readme_table(tables) -> str:
   What the features are worth before training is that of the first run.
   """
   lines = [
-    '| set | arm | images | seeds | top-1 | difference (95 %) | minutes |',
-    '|---|---|---:|---:|---:|---:|---:|',
+    '| set | arm | images | seeds | top-1 | difference (95 %) |',
+    '|---|---|---:|---:|---:|---:|',
   ]
   for table in tables:
     for arm in table.arms:
       config = arm.rows[0]['config']
-      minutes = statistics.median(row['seconds'] for row in arm.rows) / 60
       ends = between(arm.low is not None and (arm.low, arm.high), '+')
       lines.append(
         f'| {table.set} | {arm.name} | '
         f'{config["epochs"] * forwards(config):g} | {len(arm.seeds)} | '
         f'{spread(arm.mean, arm.sd)} | {number(arm.diff, "+")}'
-        f'{f" ({ends})" if ends else ""} | {minutes:.0f} |'
+        f'{f" ({ends})" if ends else ""} |'
       )
     start = table.arms[0].rows[0]['summary']['start']
     lines += [
-      f'| {table.set} | {words} | 0 | | {number(start[name])} | | |'
+      f'| {table.set} | {words} | 0 | | {number(start[name])} | |'
       for name, words in _FROZEN.items()
     ]
   return '\n'.join(lines) + '\n'

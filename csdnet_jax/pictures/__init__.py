@@ -73,22 +73,20 @@ def write_end(
 
 
 def _pictures(method, weights):
-  """Returns `(images [n, S, S, 3] in [0, 255], labels, key) -> {name: images}`.
+  """Returns `(batch, key) -> {name: images}`.
 
   The method's pictures, [n, H, W, 3] in [0, 1] each, in its own order.
   """
   headings = []
 
   @jax.jit
-  def compiled(weights, images, labels, key):
-    batch = {'image': images, 'label': labels}
+  def compiled(weights, batch, key):
     columns = method.pictures(*weights, batch, key)
     headings[:] = columns  # While traced: jit would sort a dict's keys.
     return list(columns.values())
 
-  def pictures(images, labels, key):
-    images = np.asarray(images, np.float32)
-    drawn = jax.device_get(compiled(weights, images, labels, key))
+  def pictures(batch, key):
+    drawn = jax.device_get(compiled(weights, batch, key))
     return dict(zip(headings, drawn, strict=True))
 
   return pictures
@@ -111,10 +109,8 @@ def _training_views(folder, method, pictures, data):
     key = jax.random.key(i)
     seen = jax.device_get(views(sharding.row_keys(key, len(rows), None), batch))
     columns[f'view, draw {i + 1}'] = seen['raw']
-    second = seen.get('aug')
-    if second is None:  # SSDP makes it of the first view, in the loss.
-      drawn = pictures(255.0 * seen['raw'], batch['label'], key)
-      second = drawn.get('augmented view')
+    # SSDP makes the second view in the loss, with the network's help.
+    second = pictures(seen, key).get('augmented view', seen.get('aug'))
     if second is not None:
       columns[f'2nd view, draw {i + 1}'] = second
   draw.contact_sheet(
@@ -127,7 +123,9 @@ def _of_test(pictures, data) -> dict[str, np.ndarray]:
   """The method's pictures of some test images, uint8 [n, H, W, 3] each."""
   test = data.views['test']
   rows = _some(len(test.labels))
-  drawn = pictures(test.images[rows], test.labels[rows], jax.random.key(0))
+  images = np.asarray(test.images[rows], np.float32)
+  batch = {'image': images, 'label': test.labels[rows]}
+  drawn = pictures(batch, jax.random.key(0))
   return {
     heading: np.clip(np.round(255 * images), 0, 255).astype(np.uint8)
     for heading, images in drawn.items()

@@ -68,25 +68,29 @@ def make(config, model: Model) -> base.Method:
     shown = ssdp.rank_mask(ties, saliency, hidden, keep=keep)
     return saliency, ssdp.enlarge(shown, size, size)
 
+  def spotlight(params, outputs, batch, keys):
+    """x_a: the mask on the raw view x_r, or on the second draw of it."""
+    raw, size = batch['raw'], batch['raw'].shape[1]
+    args = params, outputs, batch['label'], size, keys
+    if not c.redraw:
+      return ssdp.apply_mask(raw, mask(*args)[1], model.mean)
+    _, shown = mask(
+      *args,
+      lambda maps: augment.carry(
+        maps, batch['pose_0'], batch['pose_1'], size=size
+      ),
+    )
+    return ssdp.apply_mask(batch['aug'], shown, model.mean)
+
   def loss(params, context, batch, key):
     raw, labels, axis = batch['raw'], batch['label'], context.axis
     b = labels.shape[0]
 
-    def spotlight(outputs):
+    def second(outputs):
       keys = sharding.row_keys(jax.random.fold_in(key, 2), b, axis)
-      size = raw.shape[1]
-      args = params, outputs, labels, size, keys
-      if not c.redraw:
-        return ssdp.apply_mask(raw, mask(*args)[1], model.mean)
-      _, shown = mask(
-        *args,
-        lambda maps: augment.carry(
-          maps, batch['pose_0'], batch['pose_1'], size=size
-        ),
-      )
-      return ssdp.apply_mask(batch['aug'], shown, model.mean)
+      return spotlight(params, outputs, batch, keys)
 
-    aug = spotlight if c.mode in _ADAPTIVE else batch['aug']
+    aug = second if c.mode in _ADAPTIVE else batch['aug']
     out_r, out_a, state = base.forward_two(
       model, params, context, raw, aug, key
     )
@@ -124,9 +128,17 @@ def make(config, model: Model) -> base.Method:
     return total, base.Aux(state, everyone, metrics)
 
   def pictures(params, model_state, batch, key):
-    """The raw view, SSDP's map over it, its mask, and the augmented view."""
+    """The raw view, SSDP's map over it, its mask, and the augmented view.
+
+    Of a batch that `views` has drawn, the augmented view alone.
+    """
+    keys = sharding.row_keys(key, batch['image'].shape[0], None)
+    if 'raw' in batch:
+      if c.mode not in _ADAPTIVE:
+        return {'augmented view': batch['aug']}
+      outputs, _ = model.apply(params, model_state, batch['raw'], train=False)
+      return {'augmented view': spotlight(params, outputs, batch, keys)}
     images = batch['image'].astype(jnp.float32) / 255.0
-    keys = sharding.row_keys(key, images.shape[0], None)
     if c.mode not in _ADAPTIVE:
       extent = jnp.full((images.shape[0], 2), images.shape[1])
       batch = views(keys, batch | {'extent': extent})
