@@ -231,6 +231,7 @@ def run(
         became[point] = state
         board.show(point, state)
   if failures:
+    workdir.mkdir(parents=True, exist_ok=True)
     writers.write_json(workdir / 'failures.json', failures)
   else:
     (workdir / 'failures.json').unlink(missing_ok=True)
