@@ -115,6 +115,7 @@ def test_the_teacher_is_told_but_not_saved(finished, teacher):
   assert (known['model'], known['width']) == ('psp_tiny', 24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('step', [1, 3])
 def test_a_stopped_run_continues_bit_for_bit(
   step, root, teacher, finished, tmp_path, monkeypatch
@@ -143,6 +144,7 @@ def test_evaluation_of_a_workdir_repeats_its_figure(root, teacher, finished):
   assert figures['miou'] == _json(finished / 'summary.json')['miou']
 
 
+@pytest.mark.slow
 def test_many_devices_evaluate_the_same(root, teacher, finished):
   figures = train.evaluate_run(
     config(root, teacher), finished, devices=jax.devices()[:2]
@@ -165,6 +167,7 @@ def test_commands_that_name_a_class_for_an_image_refuse(finished):
   command_lib.open_run(str(finished), segments=True)
 
 
+@pytest.mark.slow
 def test_averaged_weights_hold_no_projector(root, teacher, tmp_path):
   c = config(root, teacher, ema=0.9, epochs=0.5)
   train.train(c, tmp_path, devices=DEVICE)
@@ -172,6 +175,7 @@ def test_averaged_weights_hold_no_projector(root, teacher, tmp_path):
   assert set(params) == {'backbone', 'context', 'head', 'aux', 'aux_head'}
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_student_without_its_projectors(
   root, finished, tmp_path
 ):
@@ -180,6 +184,7 @@ def test_a_run_starts_from_a_student_without_its_projectors(
   assert 'projector' not in runs.saved_state(tmp_path).params
 
 
+@pytest.mark.slow
 def test_monitoring_may_look_at_fewer_images(root, tmp_path):
   c = streetruns.config(root, 'student', **{'evaluation.images': 2})
   train.train(c, tmp_path, devices=DEVICE)
@@ -277,6 +282,7 @@ def test_another_teacher_than_at_the_start_is_refused(
     train.train(config(root, teacher), workdir, devices=DEVICE)
 
 
+@pytest.mark.slow
 def test_the_start_says_what_is_trained(root, teacher, tmp_path):
   with terminal.console.capture() as captured:
     train.train(config(root, teacher, epochs=0.5), tmp_path, devices=DEVICE)

@@ -43,6 +43,7 @@ def test_points_differ_and_start_from_the_baseline(name):
   assert points[0].arm == points[0].baseline
 
 
+@pytest.mark.slow
 def test_components_are_the_student_and_every_sum_of_terms():
   points = _expand('components')
   configs = [grid_lib.resolve(p.arguments).method.apd for p in points]

@@ -105,6 +105,7 @@ def train(config, steps=3, devices=1, ignored=()):
   return jax.device_get(state), jax.device_get(figures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('scope', 'accumulate'), [('group', 1), ('group', 2), ('global', 1)]
 )
@@ -164,6 +165,7 @@ def metrics_of(config):
   return jax.jit(loss)(params)[1].metrics
 
 
+@pytest.mark.slow
 def test_the_scopes_differ_and_global_is_one_group():
   of = {
     scope: metrics_of(config(**{'method.apd.scope': scope}))['observation']
@@ -228,6 +230,7 @@ def test_ignored_pixels_may_be_left_out_of_both_divergences():
   assert float(left_out['alignment']) == float(parity['alignment'])
 
 
+@pytest.mark.slow
 def test_each_arm_is_its_sum():
   """Against the losses of `distill` and `perspective`, on one forward."""
   run = build(config())
@@ -293,6 +296,7 @@ def test_clipping_and_decay_act_on_the_student_alone():
   )
 
 
+@pytest.mark.slow
 def test_the_step_is_one_program_and_logs_the_norm_of_the_student():
   c = config()
   run = build(c)

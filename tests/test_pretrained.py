@@ -576,7 +576,9 @@ def test_the_imagenet_weights_fill_the_whole_network():
   assert float(state['batch_stats']['top_bn']['var'].min()) > 0
 
 
-@pytest.mark.parametrize('version', [0, 2])
+@pytest.mark.parametrize(
+  'version', [0, pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_the_imagenet_weights_fill_a_segmentation_networks_backbone(version):
   name = f'psp_efficientnet_lite{version}'
   model = models.build(
