@@ -118,7 +118,9 @@ def make_config(
   )
   # As the configs of the paper have it: canvases of 640 for views of 448.
   config.data.update(canvas=size * 10 // 7, test_resize=size)
-  config.method.csdnet.queue = queue
+  # The mask on the raw view itself, which is what the peer has; the second draw
+  # of training costs one more sampling of the canvas.
+  config.method.csdnet.update(queue=queue, redraw=False)
   config.update_from_flattened_dict(METHODS[method])
   config_lib.validate(config)
   return config
