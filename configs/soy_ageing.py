@@ -36,7 +36,7 @@ def get_config(stage='R1'):
     )
   config = presets.ufg(f'soy_ageing/{stage}')
   config.notice = (
-    f'SoyAgeing, stage {stage}: the figure that papers print is the mean over '
-    f'the five stages {", ".join(ARGUMENTS)}, each trained by itself.'
+    'SoyAgeing: the figure that papers print is the mean over the five stages '
+    f'{", ".join(ARGUMENTS)}, each trained by itself.'
   )
   return config

@@ -37,6 +37,14 @@ def _clevit_optimiser(optim) -> None:
   )  # fmt: skip
 
 
+# The loss of CLE-ViT's release, as fields of `method.csdnet`.
+CLEVIT = {
+  'mode': 'views', 'hidden': (0.15, 0.45), 'queue': 0, 'averaging': 'joint',
+  'margin': 0.4, 'exclude_same_image': False, 'aug_weight': 1.0, 'alpha': 1.0,
+  'beta': 0.0,
+}  # fmt: skip
+
+
 def clevit(
   config: ml_collections.ConfigDict,
   *,
@@ -58,11 +66,8 @@ def clevit(
     lr: for a batch of 512, from which it is scaled; 2e-3 on SoyGene.
   """
   config.method.name = 'csdnet'
-  config.method.csdnet.update(
-    mode='views', hidden=(0.15, 0.45), queue=0, averaging='joint', margin=0.4,
-    exclude_same_image=False, aug_weight=aug_weight, alpha=contrast_weight,
-    beta=0.0,
-  )  # fmt: skip
+  config.method.csdnet.update(CLEVIT)
+  config.method.csdnet.update(aug_weight=aug_weight, alpha=contrast_weight)
   config.views = config_lib.default().views
   config.batch_size = 12
   config.epochs = 200.0

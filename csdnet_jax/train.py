@@ -17,6 +17,7 @@ from csdnet_jax import (
   build as build_lib,
   checkpoint,
   config as config_lib,
+  digests,
   environment,
   optim,
   paths,
@@ -68,6 +69,7 @@ def train(
     if config.notice:
       say(config.notice)
     record = environment.Record(workdir)
+    record.update(code=digests.of_code(config))
     return _train(config, workdir, record, devices, profile)
 
 

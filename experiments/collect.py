@@ -19,7 +19,6 @@ writes the README's table from experiments/results/baselines.jsonl.
 
 import argparse
 import collections
-import json
 import pathlib
 import statistics
 import sys
@@ -28,7 +27,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax import config as config_lib
 from csdnet_jax.errors import UserError
 from experiments import bootstrap, page, pixels, results, text
 
@@ -106,8 +104,13 @@ def tables(
   """
   if not rows:
     raise UserError('The files hold no results yet; run a grid first.')
+  # A line that was added later replaces the one before.
+  latest = {
+    (row['grid'], _set(row), row['set'], row['arm'], row['seed']): row
+    for row in rows
+  }
   sets = collections.defaultdict(list)
-  for row in rows:
+  for row in latest.values():
     sets[row['grid'], _set(row)].append(row)
   return [_table(*key, own, baseline, part) for key, own in sets.items()]
 
@@ -164,21 +167,17 @@ def check(name: str, rows: list[dict]) -> None:
   Raises:
     UserError: names the first thing that differs, and between which runs.
   """
-  known = json.loads(config_lib.to_json(config_lib.default()))
-  known = config_lib.flat(known)
   holder, made_by = {}, {}
   for row in rows:
-    # Fields newer than a line had their default's effect then.
-    config = known | row['config']
+    config = row['config']
     for key in sorted(config.keys() - {'seed', 'data.name'}):
       arm = row['arm'] if key in row['overrides'] else ''
       one = holder.setdefault((key, arm), row)
-      value = (known | one['config']).get(key)
-      if value != config[key]:
+      if one['config'][key] != config[key]:
         raise UserError(
-          f'On {name} {_run(one)} has config.{key} {value!r} but {_run(row)} '
-          f'has {config[key]!r}, which the grid does not sweep; collect them '
-          'apart, or remove one of them.'
+          f'On {name} {_run(one)} has config.{key} {one["config"][key]!r} but '
+          f'{_run(row)} has {config[key]!r}, which the grid does not sweep; '
+          'collect them apart, or remove one of them.'
         )
     for module, digest in row['code'].items():
       one = made_by.setdefault(module, row)
@@ -215,8 +214,7 @@ def _run(row: dict) -> str:
 def _measure(rows, stages, part):
   """Returns {seed: figure} and {seed: [what is known of images, by stage]}.
 
-  A line added later replaces what is known of its seed; a seed counts once
-  all its stages are there.
+  A seed counts once all its stages are there.
   """
   runs = {(row['seed'], row['set']): row for row in rows}
   seeds = sorted({seed for seed, _ in runs})
@@ -318,6 +316,8 @@ def main(argv: Sequence[str]) -> None:
   absent = [str(path) for path in args.results if not path.exists()]
   if absent:
     raise UserError(f'There is no file {absent[0]}; run its grid first.')
+  if args.out and args.out.is_file():
+    raise UserError(f'--out={args.out} is a file; name a folder.')
   if args.notes and not args.notes.is_file():
     raise UserError(f'--notes={args.notes}: there is no such file.')
   if args.pictures and not (args.pictures / 'pictures').is_dir():

@@ -8,7 +8,7 @@ equally many steps, each with equally many images through the network.
 
 import itertools
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import config as config_lib, presets
 from experiments.grid import Grid, chain, field, named, product, zip_
 
 CSDNET = named('CSDNet', {'method.name': 'csdnet'})
@@ -21,20 +21,11 @@ TWO_VIEWS = named(
   {'method.name': 'supervised', 'method.supervised.views': 2},
 )
 SUPCON = named('SupCon', {'method.name': 'supcon'})
-# The loss of CLE-ViT's release (`presets.clevit`) in this trainer's recipe.
+# CLE-ViT's loss in this trainer's recipe.
 CLEVIT = named(
   'CLE-ViT',
-  {
-    'method.name': 'csdnet',
-    'method.csdnet.mode': 'views',
-    'method.csdnet.hidden': (0.15, 0.45),
-    'method.csdnet.queue': 0,
-    'method.csdnet.margin': 0.4,
-    'method.csdnet.averaging': 'joint',
-    'method.csdnet.aug_weight': 1.0,
-    'method.csdnet.alpha': 1.0,
-    'method.csdnet.beta': 0.0,
-  },
+  {'method.name': 'csdnet'}
+  | {f'method.csdnet.{key}': value for key, value in presets.CLEVIT.items()},
 )
 
 NO_SSDP = named('without SSDP', {'method.csdnet.mode': 'none'})

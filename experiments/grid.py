@@ -16,10 +16,8 @@ a reader calls an arm goes along under ARM (`named`), and products join it.
 [{'name': 'csdnet', 'arm': 'CSDNet, without DDL', 'alpha': 0.0}]
 """
 
-import hashlib
 import importlib
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,11 +27,18 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import config as config_lib, digests, methods
 from csdnet_jax.errors import UserError
 
 Overrides = dict[str, Any]
 ARM = 'arm'  # The key of an arm's name: no field of a config.
+# What the runs of the other task never read.
+_ONLY = {
+  'classification': ('views',),
+  'segmentation': (
+    'crops', 'evaluation', 'teacher', 'data.resize', 'model.width'
+  ),
+}  # fmt: skip
 
 
 class Grid(NamedTuple):
@@ -190,12 +195,16 @@ def expand(
   Raises:
     UserError: for a field that is unknown, of another type or out of its range.
   """
+  if any(a.startswith('--config.seed=') for a in arguments):
+    raise UserError('A grid sets config.seed; say --seeds=N for N of them.')
   if not any(a.startswith('--config=') for a in arguments):
     arguments = [f'--config={grid.config}', *arguments]
   base = resolve(arguments)
   arms = list(grid.arms(base))
   points = []
   n = grid.seeds if seeds_of_each is None else seeds_of_each
+  if n < 1:
+    raise UserError(f'--seeds={n}: say 1 or more.')
   for overrides in product(seeds(n), arms):
     overrides['seed'] = overrides.pop('seed')  # Last in the name.
     arm = overrides.pop(ARM)
@@ -203,7 +212,7 @@ def expand(
     whole = (*arguments, *flags_)
     config = resolve(whole)
     config_lib.validate(config)
-    digest = hash_of(set_of(config), identity(config))
+    digest = digests.of_data(set_of(config), identity(config))
     points.append(
       Point(
         name, arm, arms[0][ARM], tuple(overrides), config.seed,
@@ -219,9 +228,11 @@ def resolve(arguments: Sequence[str]) -> ml_collections.ConfigDict:
   Raises:
     UserError: for a file that is absent, or a flag that is no field of it.
   """
+  if '--config' in arguments:
+    raise UserError('Write --config=FILE, without a space.')
   file = [a for a in arguments if a.startswith('--config=')][-1]
   path = file.partition('=')[2].partition(':')[0]
-  if not pathlib.Path(path).exists():
+  if not pathlib.Path(path).is_file():
     raise UserError(f'There is no config file {path}; see configs/.')
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
@@ -229,6 +240,8 @@ def resolve(arguments: Sequence[str]) -> ml_collections.ConfigDict:
   )
   try:
     rest = values([sys.argv[0], *arguments])[1:]
+  except SyntaxError as error:
+    raise UserError(f'{path} is no config file: {error}.') from error
   except (
     AttributeError, KeyError, TypeError, ValueError, flags.Error
   ) as error:  # fmt: skip
@@ -255,24 +268,22 @@ def set_of(config) -> str:
 
 
 def identity(config) -> dict[str, Any]:
-  """The flat config without what changes no figure: paths, logging.
+  """The flat config without what changes no figure of the run.
 
-  Of a teacher the name of the folder or file counts, as of a data set.
+  That is paths, logging, and what other methods or the other task read. Of a
+  teacher and of initial weights the name of the folder or file counts, as of a
+  data set.
   """
+  unread = ['data.root', *config_lib.LOGGING_KEYS]
+  unread += [f'method.{m}' for m in methods.METHODS if m != config.method.name]
+  for task, keys in _ONLY.items():
+    unread += keys if task != methods.task(config) else ()
   fields = {
     key: value
     for key, value in config_lib.flat(config.to_dict()).items()
-    if key != 'data.root'
-    and not any(
-      key == k or key.startswith(k + '.') for k in config_lib.LOGGING_KEYS
-    )
+    if not any(key == k or key.startswith(k + '.') for k in unread)
   }
-  for key in ('teacher.run', 'teacher.weights'):
-    fields[key] = pathlib.PurePath(fields[key]).name
+  for key in ('init_from', 'teacher.run', 'teacher.weights'):
+    if key in fields:
+      fields[key] = pathlib.PurePath(fields[key]).name
   return fields
-
-
-def hash_of(*parts) -> str:
-  """Returns 8 hexadecimal digits of plain data."""
-  text = json.dumps(parts, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -9,6 +9,7 @@ cache, by the same paths, and have this repository as their working directory.
 import importlib.util
 import os
 import pathlib
+import signal
 from collections.abc import Callable, Iterable, Iterator
 
 from csdnet_jax.errors import UserError
@@ -28,7 +29,10 @@ def launch(
     raise UserError('Ray is not installed; run pip install -e ".[ray]".')
   import ray
 
+  handler = signal.getsignal(signal.SIGTERM)
   ray.init(log_to_driver=False)
+  # Ray's own would end this process before its points have saved.
+  signal.signal(signal.SIGTERM, handler)
   try:
     yield from _schedule(ray, iter(points), workdir.resolve(), stop)
   finally:
@@ -38,7 +42,7 @@ def launch(
 def _schedule(ray, points, workdir, stop):
   """Keeps as many tasks as the cluster has room for."""
   resources = ray.cluster_resources()
-  needs = {'num_cpus': float(os.environ.get('EXPERIMENT_CPUS', 1))}
+  needs = {'num_cpus': _cpus()}
   slots = int(resources.get('CPU', 1) // needs['num_cpus'])
   if resources.get('GPU'):
     needs['num_gpus'] = 1
@@ -71,6 +75,16 @@ def _schedule(ray, points, workdir, stop):
     for reference in ready:
       yield running.pop(reference), _outcome(ray, reference, workdir)
   told.unlink(missing_ok=True)
+
+
+def _cpus() -> float:
+  text = os.environ.get('EXPERIMENT_CPUS', '1')
+  try:
+    if (cpus := float(text)) > 0:
+      return cpus
+  except ValueError:
+    pass
+  raise UserError(f'EXPERIMENT_CPUS is {text!r}; say a number above 0.')
 
 
 def _outcome(ray, reference, workdir) -> str:

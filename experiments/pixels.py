@@ -10,8 +10,7 @@ import zlib
 
 import numpy as np
 
-from csdnet_jax import metrics
-from experiments.grid import hash_of
+from csdnet_jax import digests, metrics
 
 
 def pack(path: pathlib.Path) -> dict:
@@ -30,7 +29,7 @@ def pack(path: pathlib.Path) -> dict:
   packed = zlib.compress(np.ascontiguousarray(counts, '<i4').tobytes(), 9)
   return {
     'n': len(names),
-    'images': hash_of([names, counts[:, 1].tolist()]),
+    'images': digests.of_data([names, counts[:, 1].tolist()]),
     'classes': counts.shape[2],
     'counts': base64.b64encode(packed).decode(),
   }

@@ -6,112 +6,42 @@ it was right, as bits in the order of the images' names, or its pixels (see
 `pixels`).
 """
 
-import ast
 import csv
-import functools
 import json
 import pathlib
-import re
+import shlex
 
 import numpy as np
 
-import csdnet_jax
-from csdnet_jax import build, config as config_lib, methods, models
+from csdnet_jax import build, config as config_lib, digests, tasks
 from csdnet_jax.errors import UserError
 from csdnet_jax.tasks import classification, segmentation
+from csdnet_jax.terminal import say
 from experiments import pixels
-from experiments.grid import Point, hash_of, identity, resolve, set_of
+from experiments.grid import Point, identity, resolve, set_of
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
-_PACKAGE = pathlib.Path(csdnet_jax.__file__).parent
-# What decides figures whatever is trained; docstrings and comments aside.
-_MODULES = (
-  'augment', 'memory', 'metrics', 'optim', 'sharding', 'state', 'step',
-  'data/decode', 'data/leaves', 'data/pipeline', 'data/splits',
-  'evaluators/classification', 'evaluators/probes', 'methods/base',
-  'methods/cosine',
-)  # fmt: skip
-_OF_SEGMENTATION = (
-  'augment', 'metrics', 'optim', 'resample', 'sharding', 'state', 'step',
-  'data/cache', 'data/decode', 'data/pairs', 'data/pipeline',
-  'data/segmentation', 'evaluators/segmentation', 'methods/base',
-  'methods/cosine', 'methods/distill',
-)  # fmt: skip
+# What every line has.
+_KEYS = {
+  'grid', 'arm', 'baseline', 'overrides', 'set', 'seed', 'config', 'code',
+  'summary',
+}  # fmt: skip
 # Paths of the machine are nobody else's business.
-_PATHS = re.compile(
-  r'(--config\.(?:data\.(?:root|cache)|teacher\.(?:run|weights))|--workdir)=\S+'
-)
+_PATHS = (
+  '--workdir', '--config.data.root', '--config.data.cache',
+  '--config.teacher.run', '--config.teacher.weights', '--config.init_from',
+)  # fmt: skip
 
 
-def code_of(config) -> dict[str, str]:
-  """Returns {module: digest} of the code that makes a config's figures.
-
-  Other methods and networks do not count, so that writing one leaves these
-  comparable.
-  """
-  own = _PACKAGE / 'methods' / config.method.name
-  segments = methods.task(config) == 'segmentation'
-  names = _OF_SEGMENTATION if segments else _MODULES
-  paths = [_PACKAGE / f'{name}.py' for name in names]
-  paths += sorted(own.glob('*.py')) or [own.with_suffix('.py')]
-  network = pathlib.Path(models.module_of(config.model.name).__file__)
-  paths += sorted(_built_on(network))
-  return {
-    path.relative_to(_PACKAGE).with_suffix('').as_posix(): _digest(path)
-    for path in paths
-  }
-
-
-@functools.cache
-def _built_on(path: pathlib.Path) -> frozenset[pathlib.Path]:
-  """A network's file and those of `models/` that it imports, directly or not.
-
-  Not the list of all networks, to which others may be added.
-  """
-  names = set()
-  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-    if isinstance(node, ast.ImportFrom) and node.module:
-      names |= {f'{node.module}.{alias.name}' for alias in node.names}
-      names.add(node.module)
-  found = {path}
-  for name in names:
-    head, _, own = name.rpartition('.')
-    other = path.with_name(f'{own}.py')
-    if head == 'csdnet_jax.models' and other.exists():
-      found |= _built_on(other)
-  return frozenset(found)
-
-
-@functools.cache
-def _digest(path: pathlib.Path) -> str:
-  return digest_of(path.read_text(encoding='utf-8'))
-
-
-def digest_of(source: str) -> str:
-  """Returns 8 hexadecimal digits of what a Python source does.
-
-  >>> digest_of('x = 1  # One.') == digest_of('x = (1)')
-  True
-  >>> digest_of('x = 1') == digest_of('x = 2')
-  False
-  """
-  tree = ast.parse(source)
-  for node in ast.walk(tree):
-    body = getattr(node, 'body', None)
-    if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-      text = body[0].value
-      if isinstance(text, ast.Constant) and isinstance(text.value, str):
-        body.pop(0)
-  return hash_of(ast.dump(tree))
-
-
-def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
+def record(point: Point, workdir: pathlib.Path) -> dict:
   """Returns the line of a finished point.
 
   Args:
     point: that was run.
     workdir: of its run, which is finished.
-    code: `code_of` the run when it started.
+
+  Raises:
+    UserError: if different code began and continued it.
   """
   summary, environment = (
     load(workdir / f'{name}.json') for name in ('summary', 'environment')
@@ -121,6 +51,7 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
   starts = environment['starts']
   fields = identity(config)
   fields.pop('seed')
+  split = load(workdir / 'split.json')
   row = {
     'grid': point.grid,
     'arm': point.arm,
@@ -130,8 +61,9 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
     'seed': point.seed,
     'hash': point.hash,
     'config': fields,
-    'code': code,
-    'n_train': len(load(workdir / 'split.json')['train']),
+    'code': code_of(workdir),
+    'split': digests.of_data(split),
+    'n_train': len(split['train']),
   }
   for part, name in classification.PREDICTIONS.items():
     if (workdir / name).exists():
@@ -144,46 +76,96 @@ def record(point: Point, workdir: pathlib.Path, code: dict[str, str]) -> dict:
   row |= {
     'summary': summary,
     'seconds': round(sum(start['seconds'] for start in starts), 1),
-    'command': _PATHS.sub(r'\1=...', starts[0]['command'].partition(' -m ')[2]),
+    'command': _without_paths(starts[0]['command'].partition(' -m ')[2]),
     'devices': starts[0]['devices'],
     'packages': starts[0]['packages'],
   }
   return row
 
 
-def again(point: Point, rows: list[dict], code: dict[str, str]) -> dict | None:
-  """Returns the line of a point that was run already, as part of another.
+def _without_paths(command: str) -> str:
+  words = shlex.split(command)
+  for i, word in enumerate(words):
+    key, _, value = word.partition('=')
+    if key in _PATHS and '/' in value:
+      words[i] = f'{key}=...'
+  return shlex.join(words)
 
-  Two points are the same run if their configs are, once fitted to the train
-  set: another grid has the same arm, or a queue is longer than what is used.
+
+def code_of(workdir: pathlib.Path) -> dict[str, str] | None:
+  """Returns the digests of the code that made a run; None if it never started.
+
+  Raises:
+    UserError: if different code began and continued it.
+  """
+  path = workdir / 'environment.json'
+  if not path.exists():
+    return None
+  first, *others = (start.get('code', {}) for start in load(path)['starts'])
+  for other in others:
+    require_same_code(workdir, first, other)
+  return first
+
+
+def require_same_code(workdir, begun: dict, now: dict) -> None:
+  """Raises a UserError if a run was begun by other code than this."""
+  changed = [name for name in now if begun.get(name) != now[name]]
+  if changed:
+    raise UserError(
+      f'{workdir} was begun by other code ({changed[0]}.py has changed); '
+      'remove it, or choose another --workdir.'
+    )
+
+
+def split_of(config) -> tuple[str, int]:
+  """Returns the digest of a config's split, and its training images.
+
+  Raises:
+    UserError: if the data cannot be read.
+  """
+  task = tasks.of(config)
+  split = json.loads(json.dumps(task.split_of(task.load(config))))
+  return digests.of_data(split), len(split['train'])
+
+
+def find(point: Point, rows: list[dict]) -> dict | None:
+  """Returns the line of a point that was run already, in whatever grid.
+
+  Two points are the same run if their images, their code and their configs
+  are, once fitted to the train set: another grid has the same arm, or a queue
+  is longer than what is used.
 
   Args:
     point: that is about to be run.
     rows: of all grids.
-    code: `code_of` the point.
+
+  Raises:
+    UserError: if its data cannot be read, or are too few for its config.
   """
   config = resolve(point.arguments)
-  own = identity(config)
-  data = {key: own[key] for key in own if key.startswith('data.')}
+  code, (split, n_train) = digests.of_code(config), split_of(config)
+  fitted = _fitted(config, n_train)
   for row in rows:
-    same = row['set'], row['seed'], row['code']
-    if same != (point.set, point.seed, code) or 'n_train' not in row:
-      continue
-    theirs = config_lib.from_flat(row['config'] | {'seed': row['seed']})
-    theirs = identity(theirs)
-    if data.items() <= theirs.items() and (
-      _fitted(own, row['n_train']) == _fitted(theirs, row['n_train'])
-    ):
-      own.pop('seed')
-      return row | {
-        'grid': point.grid, 'arm': point.arm, 'baseline': point.baseline,
-        'overrides': list(point.overrides), 'hash': point.hash, 'config': own,
-      }  # fmt: skip
+    same = row['seed'], row['code'], row.get('split')
+    if same == (point.seed, code, split):
+      theirs = config_lib.from_flat(row['config'] | {'seed': row['seed']})
+      if fitted == _fitted(theirs, n_train):
+        return row
   return None
 
 
-def _fitted(fields: dict, n_train: int) -> dict:
-  config = config_lib.from_flat(fields)
+def taken(point: Point, row: dict) -> dict:
+  """Returns the line of a point from that of the same run in another arm."""
+  fields = identity(resolve(point.arguments))
+  fields.pop('seed')
+  return row | {
+    'grid': point.grid, 'arm': point.arm, 'baseline': point.baseline,
+    'overrides': list(point.overrides), 'set': point.set, 'hash': point.hash,
+    'config': fields, 'same_as': row['arm'],
+  }  # fmt: skip
+
+
+def _fitted(config, n_train: int) -> dict:
   build.fit(config, n_train)
   return identity(config)
 
@@ -202,7 +184,7 @@ def correctness(path: pathlib.Path) -> dict:
   right = np.array([row['label'] == row['prediction'] for row in rows])
   return {
     'n': len(rows),
-    'images': hash_of([[row['image'], row['label']] for row in rows]),
+    'images': digests.of_data([[row['image'], row['label']] for row in rows]),
     'correct': np.packbits(right).tobytes().hex(),
   }
 
@@ -234,22 +216,43 @@ def headline(summary: dict) -> tuple[str, float]:
 def read(path: pathlib.Path) -> list[dict]:
   """Returns the lines of a file of results; none if it is absent.
 
+  Of each config what `identity` keeps, fields that are newer than the line at
+  their defaults.
+
   Raises:
     UserError: for a line that is not one of ours.
   """
   if not path.exists():
     return []
   rows = []
-  for i, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+  try:
+    lines = path.read_text(encoding='utf-8').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'{path} is no file of results: {error}.') from error
+  for i, line in enumerate(lines, 1):
     try:
       row = json.loads(line)
-      if not {'arm', 'config', 'summary'} <= row.keys():
-        raise KeyError('it lacks an arm, a config or a summary')
+      lacks = _KEYS - row.keys()
+      if lacks:
+        raise KeyError(f'it lacks {", ".join(sorted(lacks))}')
+      row['config'] = identity(config_lib.from_flat(row['config']))
+      row['config'].pop('seed')
       rows.append(row)
-    except (TypeError, ValueError, KeyError) as error:
+    except (AttributeError, TypeError, ValueError, KeyError) as error:
       raise UserError(
         f'Line {i} of {path} is no result ({error}); remove it.'
       ) from error
+  return rows
+
+
+def beside(path: pathlib.Path) -> list[dict]:
+  """Returns the lines of the other files of results in the folder of one."""
+  rows = []
+  for other in sorted(path.parent.glob('*.jsonl')):
+    try:
+      rows += read(other) if other != path else []
+    except UserError as error:
+      say(f'{other.name} is left aside: {error}')
   return rows
 
 

@@ -23,14 +23,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import rich.live
 import rich.table
+import rich.text
 
-from csdnet_jax import writers
+from csdnet_jax import digests, writers
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import console, say
 from experiments import grid as grid_lib, results
 from experiments.grid import Point
 
 DONE, FAILED, RUNNING, STOPPED = 'done', 'failed', 'running', 'stopped'
+_START = '$ '  # Before the command of each start in a point's log.
 
 
 def local(
@@ -62,6 +64,8 @@ def execute(
   folder.mkdir(parents=True, exist_ok=True)
   command = point.command(workdir, sys.executable)
   with open(folder / 'log.txt', 'a', encoding='utf-8') as log:
+    log.write(f'\n{_START}{shlex.join(command)}\n')
+    log.flush()
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     told = False
     try:
@@ -79,33 +83,12 @@ def execute(
   return STOPPED if told or process.returncode == 0 else FAILED
 
 
-def prepare(point: Point, workdir: pathlib.Path) -> dict[str, str]:
-  """Notes the code that a point starts with; returns its digests.
-
-  Raises:
-    UserError: if it was begun by other code, whose figures these would not be.
-  """
-  code = results.code_of(grid_lib.resolve(point.arguments))
-  folder = workdir / point.name
-  path = folder / 'code.json'
-  if path.exists():
-    begun = results.load(path)
-    changed = [name for name in code if begun.get(name) != code[name]]
-    if changed:
-      raise UserError(
-        f'{folder} was begun by other code ({changed[0]}.py has changed); '
-        'remove it, or choose another --workdir.'
-      )
-  folder.mkdir(parents=True, exist_ok=True)
-  writers.write_json(path, code)
-  return code
-
-
 def last_words(folder: pathlib.Path) -> str:
-  """Returns the line that says why a run failed."""
+  """Returns the line that says why a run failed, of its last start."""
   path = folder / 'log.txt'
-  lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-  lines = [line.strip() for line in lines if line.strip()]
+  log = path.read_text(encoding='utf-8', errors='replace')
+  last = log.rpartition(f'\n{_START}')[2].splitlines()[1:]
+  lines = [line.strip() for line in last if line.strip()]
   errors = [line for line in lines if line.startswith('error:')]
   return (errors or lines or ['it printed nothing'])[-1]
 
@@ -123,11 +106,11 @@ class Board:
   def _row(point: Point) -> str:
     return f'{point.set} {point.arm}'.strip()
 
-  def show(self, point: Point, text: str) -> None:
-    """Changes a cell; without a terminal it is a line instead."""
+  def show(self, point: Point, text: str, why: str = '') -> None:
+    """Changes a cell; why it failed, and all without a terminal, is a line."""
     self._cells[point] = text
-    if not console.is_terminal:
-      say(f'{point.name}: {text}')
+    if why or not console.is_terminal:
+      say(f'{point.name}: {text}' + (f': {why}' if why else ''))
 
   def __rich__(self) -> rich.table.Table:
     minutes = (time.monotonic() - self._clock) / 60
@@ -136,12 +119,13 @@ class Board:
       title=f'{ended} of {len(self._cells)} points, {minutes:.0f} minutes',
       title_justify='left',
     )
-    table.add_column('top-1 or mIoU, percent')
+    table.add_column('percent of the test part')
     for seed in self._seeds:
       table.add_column(f'seed {seed}', justify='right')
     at = {(self._row(p), p.seed): text for p, text in self._cells.items()}
     for row in self._rows:
-      table.add_row(row, *(at.get((row, seed), '') for seed in self._seeds))
+      cells = (row, *(at.get((row, seed), '') for seed in self._seeds))
+      table.add_row(*map(rich.text.Text, cells))
     return table
 
 
@@ -167,61 +151,74 @@ def run(
   Returns:
     What became of each point: DONE, FAILED, STOPPED, or '' if not started.
   """
-  clock, code = time.monotonic(), {}
-  kept = {row['hash']: row for row in results.read(path)}
-  others = [row for p in path.parent.glob('*.jsonl') for row in results.read(p)]
+  clock = time.monotonic()
+  own, others = results.read(path), results.beside(path)
   became, failures = dict.fromkeys(points, ''), {}
   board = Board(points)
 
-  def finish(point, row=None):
-    row = row or results.record(point, workdir / point.name, code[point])
-    others.append(row)
-    results.append(path, row)
+  def done(point, row):
     became[point] = DONE
     board.show(point, f'{results.headline(row["summary"])[1]:.1f}')
 
+  def keep(point, row):
+    own.append(row)
+    results.append(path, row)
+    done(point, row)
+
   def fail(point, why):
     became[point], failures[point.name] = FAILED, why
-    board.show(point, f'{FAILED}: {why}')
+    board.show(point, FAILED, why)
+
+  def finish(point):
+    try:
+      keep(point, results.record(point, workdir / point.name))
+    except (UserError, OSError) as error:
+      fail(point, str(error))
+
+  def known(point) -> bool:
+    """Whether the point is there, has been run elsewhere, or cannot be run."""
+    folder = workdir / point.name
+    try:
+      mine = [
+        x for x in own if (x['grid'], x['arm']) == (point.grid, point.arm)
+      ]
+      row = results.find(point, mine)
+      if row:
+        done(point, row)
+        return True
+      row = results.find(point, own + others)
+      if row:
+        keep(point, results.taken(point, row))
+        return True
+      begun = results.code_of(folder)
+      if begun is not None:
+        now = digests.of_code(grid_lib.resolve(point.arguments))
+        results.require_same_code(folder, begun, now)
+    except UserError as error:
+      fail(point, str(error))
+      return True
+    if (folder / 'summary.json').exists():
+      # It ended, but was not recorded any more.
+      finish(point)
+      return True
+    return False
 
   def waiting():
     """Yields what is to be run, as long as there is time."""
     for point in points:
-      if became[point]:
-        continue
       late = budget_minutes is not None and (
         time.monotonic() - clock > 60 * budget_minutes
       )
       if late or stop():
         return
-      same = results.again(point, others, code[point])
-      if same:
-        finish(point, same)
-        continue
-      try:
-        prepare(point, workdir)
-      except UserError as error:
-        fail(point, str(error))
-        continue
-      if (workdir / point.name / 'summary.json').exists():
-        # It ended, but was not recorded any more.
-        finish(point)
-        continue
-      yield point
+      if not became[point] and not known(point):
+        yield point
 
   with contextlib.ExitStack() as stack:
     if console.is_terminal:
       stack.enter_context(rich.live.Live(board, console=console))
     for point in points:
-      try:
-        code[point] = results.code_of(grid_lib.resolve(point.arguments))
-      except UserError as error:
-        fail(point, str(error))
-        continue
-      row = kept.get(point.hash)
-      if row and row['code'] == code[point]:
-        became[point] = DONE
-        board.show(point, f'{results.headline(row["summary"])[1]:.1f}')
+      known(point)
     for point, state in launch(waiting(), workdir, stop):
       if state == DONE:
         finish(point)
@@ -230,12 +227,20 @@ def run(
       else:
         became[point] = state
         board.show(point, state)
-  if failures:
-    workdir.mkdir(parents=True, exist_ok=True)
-    writers.write_json(workdir / 'failures.json', failures)
-  else:
-    (workdir / 'failures.json').unlink(missing_ok=True)
+  note_failures(workdir / 'failures.json', points, failures)
   return became
+
+
+def note_failures(path, points: list[Point], failures: dict[str, str]) -> None:
+  """Writes why points failed, beside what a file says of others."""
+  said = results.load(path) if path.exists() else {}
+  names = {point.name for point in points}
+  said = {name: why for name, why in said.items() if name not in names}
+  if said | failures:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writers.write_json(path, said | failures)
+  else:
+    path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

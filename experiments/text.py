@@ -61,6 +61,10 @@ def describe(table) -> str:
     )
   if any(a.spread and len(a.seeds) < 2 for a in table.arms):
     text += ' With one seed the interval is over the images alone.'
+  for arm in table.arms:
+    same = {row.get('same_as', arm.name) for row in arm.rows} - {arm.name}
+    if same:
+      text += f' {arm.name}: the runs of {", ".join(sorted(same))}.'
   if table.unfinished:
     text += f' Not finished: {", ".join(table.unfinished)}.'
   return text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from csdnet_jax import config as config_lib
+from csdnet_jax import config as config_lib, digests
 from csdnet_jax.errors import UserError
 from experiments import (
   bootstrap,
@@ -100,6 +100,27 @@ def test_what_differs_is_named_and_refused(second, words):
     collect.tables(rows)
 
 
+def test_a_later_line_replaces_the_one_of_other_code():
+  rows = [_row('base', s, _first(3)) for s in (0, 1)]
+  rows += [_row('base', s, _first(9), code='2') for s in (0, 1)]
+  (table,) = collect.tables(rows)
+  assert table.arms[0].mean == 22.5 and len(table.arms[0].seeds) == 2
+
+
+def test_what_only_some_methods_read_need_not_agree():
+  one = _row('base', 0, _first(3), **{'method.name': 'supervised'})
+  other = _row('a', 0, _first(3))
+  other['overrides'].append('method.name')
+  one['overrides'].append('method.name')
+  assert len(collect.tables([one, other])[0].arms) == 2
+
+
+def test_arms_of_one_run_are_said():
+  rows = [_row('base', 0, _first(3)), _row('a', 0, _first(3))]
+  rows[1]['same_as'] = 'base'
+  assert 'a: the runs of base.' in text.describe(collect.tables(rows)[0])
+
+
 def test_what_the_grid_sets_may_differ_between_arms():
   rows = [_row('base', 0, _first(3))]
   rows += [_row('a', 0, _first(3), **{'method.csdnet.beta': 0.5})]
@@ -122,9 +143,9 @@ def test_bits_survive(tmp_path):
 
 
 def test_the_digest_is_of_what_the_code_does():
-  one = results.digest_of('def f(x):\n  """A."""\n  return x  # One.\n')
-  assert one == results.digest_of('def f(x):\n  """B."""\n  return (x)\n')
-  assert one != results.digest_of('def f(x):\n  """A."""\n  return -x\n')
+  one = digests.of_source('def f(x):\n  """A."""\n  return x  # One.\n')
+  assert one == digests.of_source('def f(x):\n  """B."""\n  return (x)\n')
+  assert one != digests.of_source('def f(x):\n  """A."""\n  return -x\n')
 
 
 def test_the_report_is_one_page_that_loads_nothing(tmp_path, capsys):
@@ -171,6 +192,23 @@ def test_a_line_that_is_no_result_is_named(tmp_path):
   path.write_text('{"grid":')
   with pytest.raises(UserError, match='Line 1 of .*r.jsonl is no result'):
     results.read(path)
+  path.write_text('{"arm": "a", "config": {}, "summary": {}}')
+  with pytest.raises(UserError, match='it lacks baseline, code'):
+    results.read(path)
+  path.write_bytes(b'\xff')
+  with pytest.raises(UserError, match='no file of results'):
+    results.read(path)
+  with pytest.raises(UserError, match='no file of results'):
+    results.read(tmp_path)
+
+
+def test_fields_newer_than_a_line_have_their_defaults(tmp_path):
+  row = _row('base', 0, _first(3))
+  complete = dict(row['config'])
+  del row['config']['method.csdnet.redraw']
+  row['config']['method.apd.pair'] = 10.0  # Nobody reads it here.
+  results.append(tmp_path / 'r.jsonl', row)
+  assert results.read(tmp_path / 'r.jsonl')[0]['config'] == complete
 
 
 def test_a_page_keeps_its_tables():

@@ -1,6 +1,7 @@
 """A grid is run point by point: skipped, resumed, recorded, stopped."""
 
 import importlib.util
+import io
 import json
 import os
 import shlex
@@ -8,12 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
+import rich.console
 
+from csdnet_jax import digests
+from csdnet_jax.tasks import classification
 from experiments import grid as grid_lib, results, run as run_lib
 
 import command
+import images
 
 pytestmark = pytest.mark.filterwarnings(
   'ignore:the load_module:DeprecationWarning'
@@ -21,20 +27,32 @@ pytestmark = pytest.mark.filterwarnings(
 GRID = '--grid=csdnet:saliency'
 
 
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp('cache')
+
+
 @pytest.fixture
-def points():
+def points(cache):
   name, grid = grid_lib.find('csdnet:saliency')
-  return grid_lib.expand(name, grid, command.flags(), seeds_of_each=1)
+  flags = command.flags(**{'data.cache': cache})
+  return grid_lib.expand(name, grid, flags, seeds_of_each=1)
 
 
 def _finish(point, workdir, top1=50.0):
   """Leaves what a finished run leaves, as far as a line of results needs it."""
   folder = workdir / point.name
-  start = {'seconds': 1.0, 'command': 'python -m x', 'devices': 'cpu'}
+  folder.mkdir(exist_ok=True)
+  config = grid_lib.resolve(point.arguments)
+  start = {
+    'seconds': 1.0, 'command': 'python -m x --workdir=/a/b --config.seed=1',
+    'devices': 'cpu', 'packages': {}, 'code': digests.of_code(config),
+  }  # fmt: skip
+  split = classification.split_of(classification.load(config))
   texts = {
-    'environment.json': json.dumps({'starts': [start | {'packages': {}}]}),
+    'environment.json': json.dumps({'starts': [start]}),
     'predictions.csv': 'image,label,prediction,top5\na,0,0,1\nb,1,0,1\n',
-    'split.json': json.dumps({'train': {f'{i}.jpg': 0 for i in range(64)}}),
+    'split.json': json.dumps(split),
     'summary.json': json.dumps({'top1': top1}),
   }
   for name, content in texts.items():
@@ -47,7 +65,9 @@ def _launch(outcomes):
   def launch(points, workdir, stop):
     for point in points:
       outcome = outcomes.pop(0)
-      (workdir / point.name / 'log.txt').write_text('x\nerror: It broke.\ny\n')
+      (workdir / point.name).mkdir(exist_ok=True)
+      log = 'error: Long ago.\n\n$ x\nx\nerror: [/red] It broke.\ny\n'
+      (workdir / point.name / 'log.txt').write_text(log)
       if outcome == run_lib.DONE:
         _finish(point, workdir)
       yield point, outcome
@@ -61,7 +81,7 @@ def test_a_failure_is_recorded_and_the_rest_is_done(points, tmp_path):
   became = run_lib.run(points, tmp_path, path, launch=launch)
   assert list(became.values()) == [run_lib.FAILED, run_lib.DONE]
   failures = json.loads((tmp_path / 'failures.json').read_text())
-  assert failures == {points[0].name: 'error: It broke.'}
+  assert failures == {points[0].name: 'error: [/red] It broke.'}
   # The same command tries it again, and that one alone.
   became = run_lib.run(points, tmp_path, path, launch=_launch([run_lib.DONE]))
   assert set(became.values()) == {run_lib.DONE}
@@ -73,36 +93,90 @@ def test_a_failure_is_recorded_and_the_rest_is_done(points, tmp_path):
 
 
 def test_what_ended_without_its_line_is_recorded(points, tmp_path):
-  run_lib.prepare(points[0], tmp_path)
   _finish(points[0], tmp_path)
   path = tmp_path / 'r.jsonl'
   run_lib.run(points, tmp_path, path, launch=_launch([run_lib.DONE]))
   assert len(results.read(path)) == 2
 
 
-def test_what_another_grid_has_run_is_not_run_again(tmp_path):
-  def expand(queue, **fields):
-    arms = [grid_lib.named(f'queue {queue}', {'method.csdnet.queue': queue})]
-    grid = grid_lib.Grid(lambda base: arms)
-    return grid_lib.expand(
-      f'queue{queue}', grid, command.flags(**fields), seeds_of_each=2
-    )
+def test_a_failure_of_another_set_is_kept(points, tmp_path):
+  (tmp_path / 'failures.json').write_text('{"other": "no leaves"}')
+  launch = _launch([run_lib.DONE] * 2)
+  run_lib.run(points, tmp_path, tmp_path / 'r.jsonl', launch=launch)
+  failures = json.loads((tmp_path / 'failures.json').read_text())
+  assert failures == {'other': 'no leaves'}
 
-  def run(points, outcomes):
-    path = tmp_path / f'{points[0].grid}.jsonl'
-    run_lib.run(points, tmp_path, path, launch=_launch(outcomes))
-    return results.read(path)
 
-  ran = run(expand(128), [run_lib.DONE] * 2)
-  # Of 64 training images no more than 128 keys are used.
-  took = run(expand(512), [])
+def _queue(queue, cache, **fields):
+  arms = [grid_lib.named(f'queue {queue}', {'method.csdnet.queue': queue})]
+  grid = grid_lib.Grid(lambda base: arms)
+  flags = command.flags(**{'data.cache': cache} | fields)
+  return grid_lib.expand(f'queue{queue}', grid, flags, seeds_of_each=2)
+
+
+def _run(points, outcomes, tmp_path):
+  path = tmp_path / f'{points[0].grid}.jsonl'
+  run_lib.run(points, tmp_path, path, launch=_launch(outcomes))
+  return results.read(path)
+
+
+def test_what_another_grid_has_run_is_not_run_again(cache, tmp_path):
+  # Of 12 training images no more than 24 keys are used.
+  ran = _run(_queue(128, cache), [run_lib.DONE] * 2, tmp_path)
+  took = _run(_queue(512, cache), [], tmp_path)
   assert [row['arm'] for row in took] == ['queue 512'] * 2
+  assert [row['same_as'] for row in took] == ['queue 128'] * 2
   assert [row['config']['method.csdnet.queue'] for row in took] == [512] * 2
   assert [row['test'] for row in took] == [row['test'] for row in ran]
   # A shorter queue, or another rate, is another run.
-  assert len(run(expand(96), [run_lib.DONE] * 2)) == 2
-  other = expand(256, **{'optim.lr': 0.5})
-  assert len(run(other, [run_lib.DONE] * 2)) == 2
+  assert len(_run(_queue(16, cache), [run_lib.DONE] * 2, tmp_path)) == 2
+  other = _queue(256, cache, **{'optim.lr': 0.5})
+  assert len(_run(other, [run_lib.DONE] * 2, tmp_path)) == 2
+
+
+def test_another_folder_of_the_same_name_is_run(cache, tmp_path):
+  path = tmp_path / 'r.jsonl'
+  for project in ('one', 'two'):
+    root = tmp_path / project / 'leaves'
+    images.class_folders(root, {f'{project} oak': 9, 'elm': 9})
+    fields = {'data.source': 'folder', 'data.root': root}
+    points = _queue(16, cache, **fields)
+    launch = _launch([run_lib.DONE] * 2)
+    run_lib.run(points, tmp_path / project, path, launch=launch)
+  assert len(results.read(path)) == 4
+
+
+def test_a_foreign_file_beside_the_results_is_left_aside(points, tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
+  launch = _launch([run_lib.DONE] * 2)
+  run_lib.run(points, tmp_path, tmp_path / 'r.jsonl', launch=launch)
+  assert len(results.read(tmp_path / 'r.jsonl')) == 2
+
+
+def test_paths_of_this_computer_are_not_kept(points, tmp_path):
+  _finish(points[0], tmp_path)
+  row = results.record(points[0], tmp_path / points[0].name)
+  assert row['command'] == 'x --workdir=... --config.seed=1'
+
+
+def test_a_train_set_too_small_fails_its_point_alone(points, cache, tmp_path):
+  big = _queue(16, cache, batch_size=99)
+  became = run_lib.run(big, tmp_path, tmp_path / 'r.jsonl', launch=_launch([]))
+  assert set(became.values()) == {run_lib.FAILED}
+  assert 'lower it' in (tmp_path / 'failures.json').read_text()
+
+
+def test_the_live_table_has_an_arm_a_row_and_a_seed_a_column(cache):
+  points = _queue(16, cache)
+  board = run_lib.Board(points)
+  board.show(points[0], '61.2')
+  board.show(points[1], run_lib.FAILED, '[/red] it broke')
+  console = rich.console.Console(width=80, file=io.StringIO())
+  console.print(board)
+  lines = console.file.getvalue().splitlines()
+  assert '2 of 2 points' in lines[0]
+  assert 'seed 0' in lines[2] and 'seed 1' in lines[2]
+  assert '61.2' in lines[4] and 'failed' in lines[4]
 
 
 def test_no_point_starts_after_the_budget_or_a_signal(points, tmp_path):
@@ -113,14 +187,33 @@ def test_no_point_starts_after_the_budget_or_a_signal(points, tmp_path):
     assert set(became.values()) == {''}
 
 
+def test_a_budget_that_ends_leaves_what_is_done(points, tmp_path, monkeypatch):
+  # At the start, of the table, and before the first point.
+  ticks = iter([0.0] * 3)
+  clock = types.SimpleNamespace(monotonic=lambda: next(ticks, 120.0))
+  monkeypatch.setattr(run_lib, 'time', clock)
+  became = run_lib.run(
+    points, tmp_path, tmp_path / 'r.jsonl', budget_minutes=1.0,
+    launch=_launch([run_lib.DONE]),
+  )  # fmt: skip
+  assert list(became.values()) == [run_lib.DONE, '']
+  assert len(results.read(tmp_path / 'r.jsonl')) == 1
+
+
 def test_a_point_begun_by_other_code_is_refused(points, tmp_path):
-  code = run_lib.prepare(points[0], tmp_path)
-  path = tmp_path / points[0].name / 'code.json'
-  path.write_text(json.dumps(code | {'step': 'other'}))
-  launch = _launch([run_lib.DONE])
-  became = run_lib.run(points, tmp_path, tmp_path / 'r.jsonl', launch=launch)
-  assert became[points[0]] == run_lib.FAILED
-  assert 'step.py has changed' in (tmp_path / 'failures.json').read_text()
+  _finish(points[0], tmp_path)
+  path = tmp_path / points[0].name / 'environment.json'
+  text = path.read_text()
+  (start,) = json.loads(text)['starts']
+  other = start | {'code': start['code'] | {'step': 'other'}}
+  for starts in ([other], [start, other]):
+    path.write_text(json.dumps({'starts': starts}))
+    launch = _launch([run_lib.DONE])
+    path_ = tmp_path / f'{len(starts)}.jsonl'
+    became = run_lib.run(points, tmp_path, path_, launch=launch)
+    assert became[points[0]] == run_lib.FAILED
+    assert 'step.py has changed' in (tmp_path / 'failures.json').read_text()
+    path_.unlink()
 
 
 def test_a_dry_run_prints_commands_that_make_the_same_config(points, capsys):
@@ -133,7 +226,7 @@ def test_a_dry_run_prints_commands_that_make_the_same_config(points, capsys):
     assert (python, m, module) == ('python', '-m', 'csdnet_jax.main')
     assert workdir == f'--workdir=w/{point.name}'
     config = grid_lib.resolve(arguments)
-    found = grid_lib.hash_of(grid_lib.set_of(config), grid_lib.identity(config))
+    found = digests.of_data(grid_lib.set_of(config), grid_lib.identity(config))
     assert found == point.hash
 
 

@@ -158,6 +158,16 @@ def test_the_hash_forgets_paths_and_logging_but_not_the_set():
   assert one != point('--config.data.root=/a/grape58', '--config.optim.lr=0.1')
 
 
+def test_the_hash_forgets_what_the_run_does_not_read():
+  root = '--config.data.root=/a/grape58'
+  for unread in ('method.apd.pair=9', 'teacher.width=8', 'crops.blur=0'):
+    (one, *_), (other, *_) = (
+      _expand('baselines', root, *more)
+      for more in ((), (f'--config.{unread}',))
+    )
+    assert one.hash == other.hash
+
+
 @pytest.mark.parametrize(
   ('arguments', 'words'),
   [
@@ -165,6 +175,10 @@ def test_the_hash_forgets_paths_and_logging_but_not_the_set():
     (['--config.optim.lr=big'], '--config'),
     (['--config=configs/none.py'], 'no config file configs/none.py'),
     (['--config.optim.lr=-1'], 'config.optim.lr is -1'),
+    (['--config=configs'], 'no config file configs'),
+    (['--config=README.md'], 'README.md is no config file'),
+    (['--config', 'x.py'], 'Write --config=FILE'),
+    (['--config.seed=3'], 'say --seeds=N'),
     (['extra'], "Cannot use the argument 'extra'"),
   ],
 )
