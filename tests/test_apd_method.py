@@ -111,11 +111,8 @@ def train(config, steps=3, devices=1, ignored=()):
 )
 def test_four_devices_train_as_one(scope, accumulate):
   """Labels lie unevenly: the means are over pixels and groups, not devices."""
-  fields = {
-    'method.apd.scope': scope, 'accumulate': accumulate,
-    'batch_size': 8 * accumulate,
-  }  # fmt: skip
-  del fields['batch_size']
+  fields = {'method.apd.scope': scope, 'accumulate': accumulate}
+  fields['method.apd.mask_ignored'] = scope == 'global'
   devices = 4 if accumulate == 1 else 2
   c = config(**fields)
   one, figures1 = train(c, ignored=(1, 4, 5))
@@ -159,9 +156,9 @@ def terms(config, ignored=(), params=None):
   return value, aux.metrics, grads
 
 
-def metrics_of(config):
+def metrics_of(config, ignored=()):
   """The terms of the first loss."""
-  loss, params = loss_of(config)
+  loss, params = loss_of(config, ignored)
   return jax.jit(loss)(params)[1].metrics
 
 
@@ -219,7 +216,14 @@ def test_a_row_of_weight_zero_has_no_labels_and_is_counted():
   state = first_state(run)
   context = Context(state.model_state, (), (), (), jnp.zeros((), int), None)
   _, aux = run.method.loss(state.params, context, views, jax.random.key(0))
-  assert float(aux.metrics['crops_without_label']) == 2
+  assert float(aux.metrics['crops_without_label']) == 25.0  # Percent.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('arm', ['kd', 'cwd', 'skd', 'apd'])
+def test_crops_without_label_teach_nothing(arm):
+  metrics = metrics_of(config(arm), ignored=range(8))
+  assert float(metrics['loss']) == 0
 
 
 def test_ignored_pixels_may_be_left_out_of_both_divergences():

@@ -14,13 +14,13 @@ def maps(d, d2=None, h=5, w=7):
   return student, rng.normal(size=(3, h, w, d2 or d)).astype(np.float32)
 
 
-def slow_pairwise(student, teacher, nodes):
+def slow_pairwise(student, teacher, share):
   def affinity(x):
-    rows, columns = x.shape[0] // nodes, x.shape[1] // nodes
+    rows, columns = int(share * x.shape[0]), int(share * x.shape[1])
     vectors = []
-    for i in range(nodes):
-      for j in range(nodes):
-        cell = x[i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
+    for i in range(0, x.shape[0], rows):
+      for j in range(0, x.shape[1], columns):
+        cell = x[i : i + rows, j : j + columns]
         v = cell.reshape(-1, x.shape[2]).max(axis=0).astype(np.float64)
         vectors.append(v / np.linalg.norm(v))
     return np.array([[a @ b for b in vectors] for a in vectors])
@@ -43,11 +43,12 @@ def slow_channelwise(student, teacher, temperature):
   return temperature**2 * total / count
 
 
-@pytest.mark.parametrize('nodes', [2, 3])
-def test_pairwise_is_the_loops(nodes):
+@pytest.mark.parametrize('share', [0.5, 0.34])
+def test_pairwise_is_the_loops(share):
+  # Odd sides: the last cells are smaller.
   student, teacher = maps(6, 9)
-  loss = distill.pairwise(student, teacher, nodes=nodes)
-  expected = slow_pairwise(student, teacher, nodes)
+  loss = distill.pairwise(student, teacher, share=share)
+  expected = slow_pairwise(student, teacher, share)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
@@ -68,6 +69,16 @@ def test_equal_maps_cost_nothing_and_the_teacher_gets_no_gradient(loss):
   )
   assert np.abs(to_student).max() > 0
   assert np.abs(to_teacher).max() == 0
+
+
+@pytest.mark.parametrize('loss', [distill.pairwise, distill.channelwise])
+def test_an_image_that_does_not_count_changes_nothing(loss):
+  student, teacher = maps(6)
+  counted = np.array([True, False, True])
+  found = loss(student, teacher, counted=counted)
+  expected = loss(student[counted], teacher[counted])
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  assert float(loss(student, teacher, counted=np.zeros(3, bool))) == 0
 
 
 def test_channelwise_ignores_a_channels_level_and_pairwise_its_scale():
@@ -93,5 +104,5 @@ def test_maps_that_do_not_pair_are_refused():
     distill.channelwise(student, teacher)
   with pytest.raises(ValueError, match='positions'):
     distill.pairwise(student, teacher[:, :4])
-  with pytest.raises(ValueError, match='no 9 x 9 nodes'):
-    distill.pairwise(student, teacher, nodes=9)
+  with pytest.raises(ValueError, match='0.1 of a map of 5 x 7 is less'):
+    distill.pairwise(student, teacher, share=0.1)

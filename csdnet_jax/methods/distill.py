@@ -7,56 +7,77 @@ Plain KD is `csdnet_jax.methods.apd.perspective.logit_kd`.
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from csdnet_jax.methods.cosine import at_least_float32, normalise
+from csdnet_jax.methods.cosine import at_least_float32
 
 
 def pairwise(
-  student: jax.Array, teacher: jax.Array, *, nodes: int = 2
+  student: jax.Array,
+  teacher: jax.Array,
+  *,
+  share: float = 0.5,
+  counted: jax.Array | None = None,
 ) -> jax.Array:
   r"""Pair-wise distillation of SKD (Liu et al., CVPR 2019, section 3.2).
 
-  Features are pooled by their maximum to a grid of `nodes` x `nodes`, each
-  node's vector a_i is normalised, and
+  Features are pooled by their maximum over cells of `share` of the map, rounded
+  down; what is left over at the far sides makes cells of its own. With the
+  vector a_i of each of the n cells,
 
     L = 1/n^2 sum_ij (cos(a_i^s, a_j^s) - cos(a_i^t, a_j^t))^2
 
-  over the n = nodes^2 nodes. The release pools by half the map, hence 2.
+  whose gradient takes the lengths |a_i| for constants: both as in the release.
 
   Args:
     student: [b, h, w, D].
     teacher: [b, h, w, D'], detached here; D' may differ from D.
-    nodes: of a side; h and w are at least as many.
+    share: in 0 .. 1; the release has half the map.
+    counted: [b] bool, the images that count; None: all.
 
   Returns:
-    [] in 0 .. 4, the mean over images.
+    [] in 0 .. 4, the mean over images; 0 if none counts.
 
   Raises:
-    ValueError: the maps differ in size, or have fewer rows than nodes.
+    ValueError: the maps differ in size, or have less than a row in a cell.
   """
   _same_size(student, teacher)
 
   def affinity(x):
-    x = normalise(_max_pool(at_least_float32(x), nodes))
+    x = _max_pool(at_least_float32(x), share)
+    length = jnp.linalg.norm(jax.lax.stop_gradient(x), axis=-1, keepdims=True)
+    x = x / jnp.maximum(length, 1e-8)
     return jnp.einsum('bic,bjc->bij', x, x, precision='highest')
 
   target = affinity(jax.lax.stop_gradient(teacher))
-  return jnp.mean((affinity(student) - target) ** 2)
+  return _mean((affinity(student) - target) ** 2, counted)
 
 
-def _max_pool(x, nodes):
-  """[b, h, w, D] to [b, nodes^2, D]; the last rows may be in no node."""
+def _max_pool(x, share):
+  """[b, h, w, D] to [b, n, D]; the last cells of a side may be smaller."""
   b, h, w, d = x.shape
-  if min(h, w) < nodes:
-    raise ValueError(f'A map of {h} x {w} has no {nodes} x {nodes} nodes.')
-  rows, columns = h // nodes, w // nodes
-  x = x[:, : rows * nodes, : columns * nodes]
-  x = x.reshape(b, nodes, rows, nodes, columns, d)
-  return jnp.max(x, axis=(2, 4)).reshape(b, nodes**2, d)
+  cell = int(share * h), int(share * w)
+  if min(cell) < 1:
+    raise ValueError(f'{share} of a map of {h} x {w} is less than a row.')
+  rest = tuple((0, -n % size) for n, size in zip((h, w), cell, strict=True))
+  return nn.max_pool(x, cell, cell, rest).reshape(b, -1, d)
+
+
+def _mean(x, counted):
+  """The mean over the images of [b, ...] that count."""
+  if counted is None:
+    return jnp.mean(x)
+  of_images = jnp.mean(x.reshape(x.shape[0], -1), axis=1)
+  total = jnp.sum(jnp.where(counted, of_images, 0))
+  return total / jnp.maximum(jnp.sum(counted), 1)
 
 
 def channelwise(
-  student: jax.Array, teacher: jax.Array, *, temperature: float = 4.0
+  student: jax.Array,
+  teacher: jax.Array,
+  *,
+  temperature: float = 4.0,
+  counted: jax.Array | None = None,
 ) -> jax.Array:
   r"""CWD, channel-wise distillation (Shu et al., ICCV 2021, equation 3).
 
@@ -69,9 +90,10 @@ def channelwise(
     student: [b, h, w, C].
     teacher: [b, h, w, C], detached here.
     temperature: T > 0.
+    counted: [b] bool, the images that count; None: all.
 
   Returns:
-    [] >= 0, the mean over images and channels.
+    [] >= 0, the mean over images and channels; 0 if none counts.
 
   Raises:
     ValueError: the maps differ in size or channels.
@@ -89,7 +111,7 @@ def channelwise(
   target = log_shares(jax.lax.stop_gradient(teacher))
   source = log_shares(student)
   divergence = jnp.sum(jnp.exp(target) * (target - source), axis=1)
-  return temperature**2 * jnp.mean(divergence)
+  return temperature**2 * _mean(divergence, counted)
 
 
 def _same_size(student, teacher):

@@ -79,56 +79,65 @@ def make(config, model: Model) -> base.Method:
     if teacher is not None:
       target, _ = teacher.apply(*context.frozen, images, train=False)
       target = jax.lax.stop_gradient(target)
-      mask = labelled if c.mask_ignored else None
-      distilled, weighted = distillation(
-        params, student, target, labels, mask, axis
-      )
+      distilled, weighted = distillation(params, student, target, labels, axis)
       terms |= distilled
       total = total + weighted
-    unused = batch['weight'] == 0
     metrics = terms | {
       'loss': total,
       'labelled': 100.0 * jnp.mean(labelled),
-      'crops_without_label': sharding.total(unused, axis),
+      'crops_without_label': 100.0 * jnp.mean(batch['weight'] == 0),
     }
     return total, base.Aux(state, (), metrics)
 
-  def distillation(params, student, target, labels, mask, axis):
+  def distillation(params, student, target, labels, axis):
     """The arm's terms, and their weighted sum."""
-    if c.arm == 'cwd':
-      cwd = distill.channelwise(student.logits, target.logits)
-      return {'cwd': cwd}, c.channel * cwd
+    labelled = labels != augment.IGNORE
+    # A crop without any label counts nowhere.
+    counted = jnp.any(labelled, axis=(1, 2))
+    mask = labelled if c.mask_ignored else every_pixel(counted, labels)
     terms = {}
-    kd = perspective.logit_kd(
+    if c.arm == 'cwd':
+      terms['cwd'] = share(counted, axis) * distill.channelwise(
+        student.logits, target.logits, counted=counted
+      )
+      return terms, c.channel * terms['cwd']
+    terms['kd'] = share(mask, axis) * perspective.logit_kd(
       student.logits, target.logits, labels.shape[1:], mask=mask
     )
-    terms['kd'] = kd if mask is None else share(mask, axis) * kd
     total = c.kd * terms['kd']
     if c.arm == 'skd':
-      terms['pair'] = distill.pairwise(student.features, target.features)
+      terms['pair'] = share(counted, axis) * distill.pairwise(
+        student.features, target.features, counted=counted
+      )
       total += c.pair * terms['pair']
     elif c.arm == 'apd':
-      terms |= perspectives(params, student, target, labels, axis)
+      terms |= perspectives(params, student, target, labels, mask, axis)
       total += c.observation * terms['observation']
       total += c.alignment * terms['alignment'] + terms['ce_teacher_projector']
     return terms, total
 
-  def perspectives(params, student, target, labels, axis):
+  def every_pixel(counted, labels):
+    return jnp.broadcast_to(counted[:, None, None], labels.shape)
+
+  def perspectives(params, student, target, labels, mask, axis):
     """APD's three terms: the mean over groups that share prototypes."""
     features = (
       project(params['projector'], student.features),
       project(params['teacher_projector'], target.features),
     )
+    mask = resample.subsample(mask, *student.features.shape[1:3])
     if c.scope == 'global':
-      terms = of_group(*features, labels, axis)
+      terms = of_group(*features, labels, mask, axis)
+      terms['observation'] *= share(mask, axis)
       terms['ce_teacher_projector'] *= share(labels != augment.IGNORE, axis)
       return terms
     n = 1 if c.scope == 'image' else c.group
-    grouped = (x.reshape(-1, n, *x.shape[1:]) for x in (*features, labels))
+    rows = *features, labels, mask
+    grouped = (x.reshape(-1, n, *x.shape[1:]) for x in rows)
     return jax.tree.map(jnp.mean, jax.vmap(of_group)(*grouped))
 
-  def of_group(student, teacher, labels, axis=None):
-    """The terms of [g, h, w, D] features and [g, H, W] labels."""
+  def of_group(student, teacher, labels, mask, axis=None):
+    """The terms of [g, h, w, D] features, [g, H, W] labels, [g, h, w] mask."""
     small = resample.subsample(labels, *student.shape[1:3])
     ours, present = perspective.prototypes(
       student.reshape(-1, c.hidden), small.reshape(-1), classes=classes,
@@ -142,8 +151,7 @@ def make(config, model: Model) -> base.Method:
     target = perspective.observe(teacher, theirs, scale=c.scale)
     return {
       'observation': perspective.observation_kl(
-        seen, target, present,
-        mask=small != augment.IGNORE if c.mask_ignored else None,
+        seen, target, present, mask=mask
       ),
       'alignment': perspective.alignment(ours, theirs, present),
       'ce_teacher_projector': perspective.cross_entropy(target, labels),
@@ -259,6 +267,6 @@ def fit(config, n_train: int) -> list[str]:
   if arm in DISTILLED and t.run and paths.of(t.run).is_dir():
     theirs = config_lib.get_config(t.run).model
     if (theirs.name, theirs.width) != (t.model, t.width):
-      notes.append(f'The teacher {t.run} is a {theirs.name}.')
+      notes.append(f'The teacher {t.run} is {theirs.name}.')
     t.model, t.width = theirs.name, theirs.width
   return notes
