@@ -27,16 +27,19 @@ _THREADS = max(os.cpu_count() or 1, 2)
 # Images in flight: bounds the memory that decoded ones take.
 _CHUNK = 8 * _THREADS
 _GIB = 2**30
+_LISTED = 50  # Unreadable images that a sentence names.
 
 
 class UnreadableError(UserError):
-  """Images that cannot be used, all of them, each with its reason."""
+  """Images that cannot be used: all in `problems`, the first in the sentence."""
 
   def __init__(self, problems: Sequence[str]):
     self.problems = tuple(problems)
+    more = len(problems) - _LISTED
     super().__init__(
       f'Images that cannot be used, {len(self.problems)} in all, to be '
-      f'replaced or taken out: {"; ".join(self.problems)}'
+      f'replaced or taken out: {"; ".join(self.problems[:_LISTED])}'
+      + (f'; and {more} more' if more > 0 else '')
     )
 
 
