@@ -117,15 +117,23 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
 
 
 def _require_network(config) -> None:
-  """Refuses a network that does not do what the method trains."""
-  name = config.model.name
+  """Refuses networks that do not do what the method trains."""
   segments = methods.task(config) == 'segmentation'
-  if models.segments(name) != segments:
-    other = 'psp_resnet18' if segments else 'efficientnet_lite0'
+  fields = {'config.model.name': config.model.name}
+  if segments and config.teacher.model:
+    fields['config.teacher.model'] = config.teacher.model
+  for field, name in fields.items():
+    if models.segments(name) != segments:
+      other = 'psp_resnet18' if segments else 'efficientnet_lite0'
+      raise UserError(
+        f'{field}={name} is no network for config.method.name='
+        f'{config.method.name}, which is for {methods.task(config)}; take one '
+        f'such as {other}.'
+      )
+  if config.model.width and not segments:
     raise UserError(
-      f'config.model.name={name} is no network for config.method.name='
-      f'{config.method.name}, which is for {methods.task(config)}; take one '
-      f'such as {other}.'
+      f'config.model.width is {config.model.width}, but only segmentation '
+      'networks have a width to choose; leave it 0.'
     )
 
 

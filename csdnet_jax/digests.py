@@ -34,11 +34,12 @@ def of_code(config) -> dict[str, str]:
   Other methods and networks do not count, so that writing one leaves these
   comparable; nor does what loads weights and files, which tests hold fixed.
   """
-  own = _PACKAGE / 'methods' / config.method.name
+  method = pathlib.Path(methods.module_of(config).__file__)
+  own = [method] if method.parent.name == 'methods' else method.parent.glob('*')
   segments = methods.task(config) == 'segmentation'
   names = _OF_SEGMENTATION if segments else _MODULES
   paths = [_PACKAGE / f'{name}.py' for name in names]
-  paths += sorted(own.glob('*.py')) or [own.with_suffix('.py')]
+  paths += sorted(path for path in own if path.suffix == '.py')
   network = pathlib.Path(models.module_of(config.model.name).__file__)
   paths += sorted(_built_on(network))
   return {

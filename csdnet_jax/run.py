@@ -75,7 +75,8 @@ class TrainedRun:
 
     Raises:
       decode.ImageError: if a file cannot be read as an image.
-      UserError: if an array is of another shape or type.
+      UserError: if an array is of another shape or type, or the run is of
+        segmentation.
     """
     if not isinstance(image, np.ndarray):
       image = files.decoded(files.of_paths([image]), 0)
@@ -119,7 +120,8 @@ class TrainedRun:
 
     Raises:
       decode.ImageError: if a file cannot be read as an image.
-      UserError: if an array is of another shape or type.
+      UserError: if an array is of another shape or type, or the run is of
+        segmentation.
     """
     return self.probabilities(self.forward(self._views(images))['logits'])
 
@@ -135,7 +137,8 @@ class TrainedRun:
 
     Raises:
       decode.ImageError: if a file cannot be read as an image.
-      UserError: if an array is of another shape or type.
+      UserError: if an array is of another shape or type, or the run is of
+        segmentation.
     """
     return self.forward(self._views(images))['embedding']
 
@@ -224,6 +227,11 @@ class TrainedRun:
     return made
 
   def _views(self, images):
+    if methods.task(self.config) == 'segmentation':
+      raise UserError(
+        f'{self.workdir} is a run of segmentation; it names no class of a '
+        'whole image. Export the network (csdnet_jax.export) to use it.'
+      )
     if isinstance(images, (str, os.PathLike)):
       raise UserError(f'Give a list of images, such as [{str(images)!r}].')
     size = self.config.model.size

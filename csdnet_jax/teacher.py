@@ -41,13 +41,8 @@ def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:
   """
   if run.method.teacher is None:
     return ()
-  require_fit(config, run)
+  _check(config, run)
   c = config.teacher
-  if c.run and c.weights:
-    raise UserError(
-      'config.teacher.run and config.teacher.weights are both set; the teacher '
-      'is either a run or a file.'
-    )
   if c.run:
     frozen, origin = _of_run(config, run, class_names)
   elif c.weights:
@@ -77,11 +72,12 @@ def describe(config, run: build_lib.Run, class_names) -> Any:
   """
   if run.method.teacher is None:
     return ()
-  require_fit(config, run)
+  _check(config, run)
   c = config.teacher
   given = c.run or c.weights
   if given and paths.of(given).exists():
     if c.run:
+      _require_folder(config)
       _same_classes(c.run, class_names)
     say(f'Teacher: {c.model} from {given}.')
   else:
@@ -92,12 +88,13 @@ def describe(config, run: build_lib.Run, class_names) -> Any:
   return sharding.abstract(frozen, run.mesh)
 
 
-def require_fit(config, run: build_lib.Run) -> None:
-  """Refuses a teacher whose maps are of another size than the student's.
-
-  Raises:
-    UserError: names the strides.
-  """
+def _check(config, run: build_lib.Run) -> None:
+  """Refuses two teachers, and one whose maps are of another size."""
+  if config.teacher.run and config.teacher.weights:
+    raise UserError(
+      'config.teacher.run and config.teacher.weights are both set; the teacher '
+      'is either a run or a file.'
+    )
   size = config.model.size
   maps = [
     jax.eval_shape(
@@ -151,10 +148,20 @@ def _same_classes(source, class_names) -> None:
     )
 
 
+def _require_folder(config) -> None:
+  if paths.of(config.teacher.run).is_dir():
+    return
+  if paths.of(config.teacher.run).exists():
+    raise UserError(
+      f'config.teacher.run={config.teacher.run} is a file, not the workdir of '
+      'a run; a file of weights is config.teacher.weights.'
+    )
+  raise UserError(f'{_absent(config)}; check config.teacher.run.')
+
+
 def _of_run(config, run, class_names):
   source = paths.of(config.teacher.run)
-  if not source.is_dir():
-    raise UserError(f'{_absent(config)}; check config.teacher.run.')
+  _require_folder(config)
   _same_classes(config.teacher.run, class_names)
   theirs, _ = build_lib.read_run(source)
   trained, state = build_lib.restore_run(

@@ -295,7 +295,7 @@ def evaluate_run(
   """Evaluates the newest state of a workdir on the test part of `config.data`.
 
   Args:
-    config: the run's own, possibly with other `data`.
+    config: the run's own, possibly with other `data` and `evaluation`.
     workdir: of a run.
     devices: to run on; all of them where None.
 
@@ -303,22 +303,23 @@ def evaluate_run(
     The figures of `evaluate` of the task, percentages and 'n' images.
 
   Raises:
-    UserError: if there is no checkpoint, the config differs in more than the
-      data, the classes are not the run's, or the test part holds images that
-      it was trained on.
+    UserError: if there is no checkpoint, the config differs in more, the
+      classes are not the run's, or the test part holds images that it was
+      trained on.
   """
   config_lib.validate(config)
   trained, split = build_lib.read_run(workdir)
   build_lib.fit(config, len(split['train']))
   changed = config_lib.differences(trained, config)
-  other = [key for key in changed if not key.startswith('data.')]
+  other = [k for k in changed if not k.startswith(('data.', 'evaluation.'))]
   if other:
     raise UserError(
-      f'A run is evaluated as it was trained, only config.data may differ: '
-      f'{"; ".join(other)}.'
+      'A run is evaluated as it was trained, only config.data and '
+      f'config.evaluation may differ: {"; ".join(other)}.'
     )
   task = tasks.of(config)
-  dataset = task.load(config, None if changed else split)
+  same_data = not any(key.startswith('data.') for key in changed)
+  dataset = task.load(config, split if same_data else None)
   if list(dataset.class_names) != split['class_names']:
     raise UserError(
       f'The classes of {dataset.name} are not those that {workdir} was '

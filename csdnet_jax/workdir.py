@@ -80,7 +80,7 @@ def _claim(config, workdir: paths.Path) -> None:
         'choose another --workdir, or go back to those values.'
       )
   else:
-    for name in ('split.json', 'start.json', 'metrics.jsonl'):
+    for name in ('split.json', 'start.json', 'metrics.jsonl', 'teacher.json'):
       (workdir / name).unlink(missing_ok=True)
 
 

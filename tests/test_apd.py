@@ -145,6 +145,16 @@ def test_evaluation_of_a_workdir_repeats_its_figure(root, teacher, finished):
 
 
 @pytest.mark.slow
+def test_a_run_is_evaluated_at_other_scales(root, teacher, finished):
+  c = config(root, teacher, **{'evaluation.scales': (0.75, 1.0)})
+  figures = train.evaluate_run(c, finished, devices=DEVICE)
+  single = _json(finished / 'summary.json')
+  assert figures['miou'] != single['miou']
+  c.optim.lr = 0.5
+  with pytest.raises(UserError, match='only config.data and config.eval.*lr'):
+    train.evaluate_run(c, finished, devices=DEVICE)
+
+
 def test_many_devices_evaluate_the_same(root, teacher, finished):
   figures = train.evaluate_run(
     config(root, teacher), finished, devices=jax.devices()[:2]
@@ -165,6 +175,8 @@ def test_commands_that_name_a_class_for_an_image_refuse(finished):
   with pytest.raises(UserError, match='is a run of segmentation'):
     command_lib.open_run(str(finished))
   command_lib.open_run(str(finished), segments=True)
+  with pytest.raises(UserError, match='names no class of a whole image'):
+    run_lib.load_run(finished).predict([np.zeros((9, 9, 3), np.uint8)])
 
 
 @pytest.mark.slow
@@ -222,6 +234,8 @@ def _no_head(source, target):
     ({'teacher.run': ''}, "'apd' needs a teacher, and neither"),
     ({'teacher.run': 'no/such/run'}, 'no/such/run is absent'),
     ({'teacher.weights': 'some.pth'}, 'either a run or a file'),
+    ({'teacher.run': __file__}, 'test_apd.py is a file, not the workdir'),
+    ({'teacher.run': '', 'teacher.model': 'vit_tiny'}, 'vit_tiny is no net'),
     ({'batch_size': 3}, r'batch_size is 3.*in groups of 2'),
     ({'teacher.run': '', 'teacher.model': ''}, "arm 'apd' needs a teacher"),
     ({'data.canvas': 40}, 'data.canvas'),
@@ -235,6 +249,24 @@ def _no_head(source, target):
 def test_a_mistake_ends_in_a_sentence(fields, words, root, teacher, tmp_path):
   with pytest.raises(UserError, match=words):
     train.train(config(root, teacher, **fields), tmp_path, devices=DEVICE)
+
+
+def test_a_dry_run_refuses_what_a_run_does(root, teacher):
+  for fields, words in (
+    ({'teacher.run': __file__}, 'test_apd.py is a file'),
+    ({'teacher.weights': 'some.pth'}, 'either a run or a file'),
+  ):
+    with pytest.raises(UserError, match=words):
+      train.dry_run(config(root, teacher, **fields), devices=DEVICE)
+
+
+def test_a_start_that_saved_nothing_binds_to_no_teacher(
+  root, teacher, tmp_path
+):
+  (tmp_path / 'teacher.json').write_text('{"sha256": "other", "path": "x"}')
+  c = config(root, teacher, init_from='no/such.pth')
+  with pytest.raises(UserError, match='no/such.pth'):
+    train.train(c, tmp_path, devices=DEVICE)
 
 
 def test_a_teacher_of_other_classes_is_refused(root, teacher, tmp_path):

@@ -48,6 +48,14 @@ def test_the_published_size():
       'stem/kernel',
     ),
     ('layer.0.conv_3x3.normalization.bias', 'block_1/depthwise_bn/bias'),
+    ('features.0.0.weight', 'stem/kernel'),
+    ('features.1.conv.0.0.weight', 'block_0/depthwise/kernel'),
+    ('features.1.conv.2.weight', 'block_0/project_bn/scale'),
+    ('features.2.conv.0.0.weight', 'block_1/expand/kernel'),
+    ('features.17.conv.1.1.running_var', 'block_16/depthwise_bn/var'),
+    ('features.17.conv.2.weight', 'block_16/project/kernel'),
+    ('features.17.conv.3.bias', 'block_16/project_bn/bias'),
+    ('features.18.1.bias', 'top_bn/bias'),
   ],
 )
 def test_names_of_pytorch(theirs, ours):

@@ -765,3 +765,15 @@ def test_transfer_keeps_a_fitting_head(lite):
   assert 'head of 9 classes starts at zero' in str(report)
   with pytest.raises(UserError, match='runs/a does not fit'):
     pretrained.transfer(make('vit_tiny'), lite, origin=origin)
+
+
+def test_the_stem_of_another_resnet_is_named(tmp_path):
+  params, state = make('psp_tiny', size=33)
+  arrays = flat(params, state)
+  arrays['backbone/conv1/kernel'] = np.zeros((3, 3, 3, 4), np.float32)
+  path = tmp_path / 'resnet.safetensors'
+  safetensors.numpy.save_file(arrays, path)
+  with pytest.raises(UserError, match='another stem, one convolution of 7 x 7'):
+    pretrained.load(
+      str(path), 'psp_tiny', params, state, classes=CLASSES, allow=''
+    )

@@ -264,6 +264,7 @@ def test_a_validation_part_selects_the_best_epoch(cache, tmp_path):
     ({'method.name': 'csdnett'}, "method.name is 'csdnett'"),
     ({'model.name': 'efficientnet_lite9'}, 'efficientnet_lite'),
     ({'init_from': 'no/such/run'}, 'no/such/run'),
+    ({'model.width': 2}, 'width is 2, but only segmentation networks'),
     ({'epochs': -1.0}, 'epochs'),
   ],
 )

@@ -31,7 +31,7 @@ _LISTED = 50  # Unreadable images that a sentence names.
 
 
 class UnreadableError(UserError):
-  """Images that cannot be used: all in `problems`, the first in the sentence."""
+  """Images that cannot be used, all of them in `problems`."""
 
   def __init__(self, problems: Sequence[str]):
     self.problems = tuple(problems)

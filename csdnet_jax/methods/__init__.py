@@ -17,7 +17,7 @@ _TASKS = {'apd': 'segmentation'}
 
 def make(config, model: Model) -> Method:
   """Returns the method that `config.method.name` names, for this model."""
-  return _module(config).make(config, model)
+  return module_of(config).make(config, model)
 
 
 def fit(config, n_train: int) -> list[str]:
@@ -33,7 +33,7 @@ def fit(config, n_train: int) -> list[str]:
   Raises:
     UserError: if the fields cannot go with a train set or a batch so small.
   """
-  return _module(config).fit(config, n_train)
+  return module_of(config).fit(config, n_train)
 
 
 def task(config) -> str:
@@ -41,7 +41,12 @@ def task(config) -> str:
   return _TASKS.get(config.method.name, 'classification')
 
 
-def _module(config):
+def module_of(config):
+  """Returns the module of `config.method.name`.
+
+  Raises:
+    UserError: for a name that is not in METHODS.
+  """
   name = config.method.name
   if name not in METHODS:
     raise UserError(

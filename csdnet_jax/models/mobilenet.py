@@ -139,7 +139,20 @@ def _openmmlab(match):
   return f'backbone/block_{block}/{part}{_BN[kind]}'
 
 
-# mmsegmentation's, which APD's release has below `mv2`; then transformers'.
+# torchvision's convolutions and norms: of a block, and of the first, which does
+# not expand.
+_OF_BLOCK = {
+  '0.0': 'expand', '0.1': 'expand_bn', '1.0': 'depthwise',
+  '1.1': 'depthwise_bn', '2': 'project', '3': 'project_bn',
+}  # fmt: skip
+_OF_FIRST = {
+  '0.0': 'depthwise', '0.1': 'depthwise_bn', '1': 'project',
+  '2': 'project_bn',
+}  # fmt: skip
+_OUTER = {'0.0': 'stem', '0.1': 'stem_bn', '18.0': 'top', '18.1': 'top_bn'}
+
+# mmsegmentation's, which APD's release has below `mv2`; transformers';
+# torchvision's.
 PATTERNS = (
   (r'(?:mv2\.)?conv1\.(conv|bn)', lambda m: f'backbone/stem{_BN[m[1]]}'),
   (r'conv2\.(conv|bn)', lambda m: f'backbone/top{_BN[m[1]]}'),
@@ -150,6 +163,12 @@ PATTERNS = (
    lambda m: f'backbone/top{_BN[m[1]]}'),
   (r'(?:mobilenet_v2\.)?layer\.(\d+)\.(\w+)\.(convolution|normalization)',
    lambda m: f'backbone/block_{int(m[1]) + 1}/{_LAYER[m[2]]}{_BN[m[3]]}'),
+  (r'features\.((?:0|18)\.[01])', lambda m: f'backbone/{_OUTER[m[1]]}'),
+  (r'features\.1\.conv\.(0\.[01]|[12])',
+   lambda m: f'backbone/block_0/{_OF_FIRST[m[1]]}'),
+  (r'features\.(\d+)\.conv\.([01]\.[01]|[23])',
+   lambda m: f'backbone/block_{int(m[1]) - 1}/{_OF_BLOCK[m[2]]}'),
+  (r'classifier\.1', 'head'),
 )  # fmt: skip
 
 
@@ -157,7 +176,8 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Arrays of a PyTorch MobileNetV2 under our names, in our layout.
 
   Args:
-    arrays: as mmsegmentation, APD's release or transformers name them.
+    arrays: as mmsegmentation, APD's release, transformers or torchvision name
+      them.
 
   Returns:
     The same under our names; a name that is none of theirs is kept.

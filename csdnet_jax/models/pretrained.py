@@ -321,6 +321,13 @@ def _fill(
       for what, names in faults.items()
       if names
     )
+    # The stem of another ResNet, in which nothing else may differ.
+    stem = any(name.startswith('backbone/conv1/kernel [') for name in wrong)
+    if stem:
+      found += (
+        ': the file has another stem, one convolution of 7 x 7 or the deep one '
+        'of three, which segmentation networks have'
+      )
     raise UserError(
       f'{misfit}: {found}; choose the model that the weights were made for'
       f'{advice}.'
