@@ -40,8 +40,8 @@ details { margin: .6rem 0; } summary { cursor: pointer; color: #555; }
 _METHOD = (
   'Intervals are 95 % percentile intervals of a paired bootstrap over seeds '
   'and images, 2,000 resamples; with few seeds they are too narrow. The '
-  'difference is from the baseline, in percentage points, under the same seeds '
-  'on the same images.'
+  'difference is from the baseline (the open circle), in percentage points, '
+  'under the same seeds on the same images.'
 )
 
 
@@ -103,7 +103,9 @@ def _section(table) -> str:
     )  # fmt: skip
     cells = ''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)
     rows.append(f'<tr{" class=baseline" * base}>{cells}</tr>\n')
-  heads = ('arm', 'n', table.figure, '95 %', 'difference', '95 %')
+  heads = (
+    'arm', 'n', table.figure, '95 % of it', 'difference', '95 % of it'
+  )  # fmt: skip
   head = ''.join(f'<th>{name}</th>' for name in heads)
   return (
     f'<h2>{html.escape(f"{table.grid}: {table.set}")}</h2>\n'
@@ -116,7 +118,11 @@ def _section(table) -> str:
 def _gallery(run: pathlib.Path) -> str:
   """What the workdir of a run shows of it."""
   config = json.loads((run / 'config.json').read_text(encoding='utf-8'))
-  what = f'{config["method"]["name"]}, seed {config["seed"]}'
+  data = config['data']
+  what = (
+    f'{config["method"]["name"]} on {data["name"] or data["root"]}, '
+    f'seed {config["seed"]}, {config["epochs"]:g} epochs.'
+  )
   parts = [f'<h2>Pictures of one run</h2>\n<p>{html.escape(what)}</p>\n']
   for name, caption in _PICTURES.items():
     path = run / 'pictures' / f'{name}.png'

@@ -24,7 +24,7 @@ def markdown(table) -> str:
   """Returns a heading and the table of a set."""
   lines = [
     f'### {table.grid}: {table.set}', '', describe(table), '',
-    f'| arm | n | {table.figure} | 95 % | difference | 95 % |',
+    f'| arm | n | {table.figure} | 95 % of it | difference | 95 % of it |',
     '|---|---:|---:|---:|---:|---:|',
   ]  # fmt: skip
   for arm in table.arms:

@@ -102,6 +102,8 @@ def test_equal_compute_is_as_many_steps_and_images():
       ours, ours.epochs, n_train
     )
   assert twice.batch_size == 2 * ours.batch_size
+  more = configs['cross-entropy, one view, equal compute, twice the steps']
+  assert (more.epochs, more.batch_size) == (twice.epochs, ours.batch_size)
 
 
 def test_soy_ageing_has_five_stages_of_the_same_arms():
@@ -118,7 +120,7 @@ def test_tuning_is_the_same_for_each_arm_and_never_on_test():
     rates.setdefault(point.arm.partition(', lr ')[0], set()).add(
       config.optim.lr
     )
-  assert len(rates) == 5
+  assert len(rates) == 6
   assert all(r == {1e-3, 3e-4, 3e-3} for r in map(_rounded, rates.values()))
 
 

@@ -394,7 +394,7 @@ def test_pairs_are_named_and_counted(tmp_path, figures):
     'cultivar 1\nright', 'cultivar 2\ntaken for\ncultivar 0',
   ]  # fmt: skip
   assert [a.get_ylabel() for a in axes if a.get_ylabel()] == [
-    '2 + 1 mistaken', '1 + 0 mistaken'
+    'mistaken 2 →, 1 ←', 'mistaken 1 →, 0 ←'
   ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ _COLOURS = (
 )  # fmt: skip
 _DASHES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*', '<', '>')
-_NAMED = 40  # Classes whose names an axis has room for.
+_NAMED = 64  # Classes whose names an axis has room for.
 _COUNTED = 24  # Classes for which a cell has room for its count.
 
 # Of a record: no terms of the loss.
@@ -79,7 +79,7 @@ def confused_pairs(
     ]
     for row in leaves
   ]  # fmt: skip
-  counts = [f'{p.there} + {p.back} mistaken' for p in pairs]
+  counts = [f'mistaken {p.there} →, {p.back} ←' for p in pairs]
   _sheet(path, rows, counts, title=title)
 
 
@@ -127,11 +127,11 @@ def confusion(
         color='white' if s > 0.4 else 'black',
       )  # fmt: skip
   axes.set(xlim=(-0.6, n - 0.4), ylim=(n - 0.4, -0.6), aspect='equal')
-  number = '' if n <= _NAMED else ', by number from 0'
+  number = '' if n <= _NAMED else ', its place in class_names.json, from 0'
   axes.set(xlabel=f'predicted class{number}', ylabel=f'true class{number}')
   if n <= _NAMED:
     names = [_short(name) for name in class_names]
-    font = {'fontsize': 6, 'parse_math': False}
+    font = {'fontsize': min(6, 48 * side / n), 'parse_math': False}
     axes.set_xticks(range(n), names, rotation=90, **font)
     axes.set_yticks(range(n), names, **font)
   else:
@@ -229,6 +229,8 @@ def curves(path: paths.Path, records: Sequence[Mapping], *, title: str) -> None:
         fontsize=6.5, handlelength=4, ncols=3, loc='upper center',
         bbox_to_anchor=(0.5, -0.16), frameon=False,
       )  # fmt: skip
+  # The terms of a contrastive loss are small beside a cross-entropy.
+  left.set_yscale('symlog', linthresh=0.01)
   left.set_ylabel('loss and its terms')
   right.set(ylabel='accuracy, percent', ylim=(-2, 102))
   figure.suptitle(title, fontsize=10, parse_math=False)
