@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-# Floats of an upsampled map that are in memory at a time.
+# Floats of an upsampled map that are in memory at a time, of a call.
 _BLOCK = 2**23
 
 

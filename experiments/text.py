@@ -89,33 +89,31 @@ _FROZEN = {
 
 
 def readme_table(tables) -> str:
-  """Returns the README's table: a row for each set and arm.
+  """Returns the README's table: a row for each arm, a column for each set.
 
   What the features are worth before training is that of the first run.
   """
+  names = dict.fromkeys(arm.name for table in tables for arm in table.arms)
   lines = [
-    '| set | arm | images | seeds | top-1 | difference (95 %) |',
-    '|---|---|---:|---:|---:|---:|',
+    f'| arm | {" | ".join(table.set for table in tables)} |',
+    f'|---|{"---|" * len(tables)}',
   ]
-  for table in tables:
-    for arm in table.arms:
-      config = arm.rows[0]['config']
-      ends = between(arm.low is not None and (arm.low, arm.high), '+')
-      lines.append(
-        f'| {table.set} | {arm.name} | '
-        f'{config["epochs"] * forwards(config):g} | {len(arm.seeds)} | '
-        f'{spread(arm.mean, arm.sd)} | {number(arm.diff, "+")}'
-        f'{f" ({ends})" if ends else ""} |'
-      )
-    start = table.arms[0].rows[0]['summary']['start']
-    lines += [
-      f'| {table.set} | {words} | 0 | | {number(start[name])} | |'
-      for name, words in _FROZEN.items()
-    ]
+  for name in names:
+    cells = [_cell(table, name) for table in tables]
+    lines.append(f'| {name} | {" | ".join(cells)} |')
+  starts = [table.arms[0].rows[0]['summary']['start'] for table in tables]
+  for key, words in _FROZEN.items():
+    cells = [number(start[key]) for start in starts]
+    lines.append(f'| {words} | {" | ".join(cells)} |')
   return '\n'.join(lines) + '\n'
 
 
-def forwards(config: dict) -> int:
-  """Images through the network for each training image of an epoch."""
-  one = config['method.name'] == 'supervised'
-  return config['method.supervised.views'] if one else 2
+def _cell(table, name: str) -> str:
+  """An arm's mean, n, and the difference with its interval."""
+  for arm in table.arms:
+    if arm.name == name:
+      mean = f'{spread(arm.mean, arm.sd)} ({len(arm.seeds)})'
+      ends = between(arm.low is not None and (arm.low, arm.high), '+')
+      difference = f', {number(arm.diff, "+")}' if arm.diff is not None else ''
+      return mean + difference + (f' ({ends})' if ends else '')
+  return ''

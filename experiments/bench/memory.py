@@ -5,8 +5,8 @@ r"""The peak memory of APD's step, ours and PyTorch's, without running it.
 
 Ours is what XLA reserves for the compiled step. Of the peer, `torch_apd` run
 eagerly, every tensor is a fake one, whose bytes PyTorch counts from its making
-to its end. Both are float32 and hold weights, optimiser state and the batch;
-crops are drawn in neither.
+to its end. Both are float32, the teacher too, and hold weights, optimiser state
+and the batch; ours draws its crops as well.
 """
 
 import jax
