@@ -173,6 +173,7 @@ def test_the_scopes_differ_and_global_is_one_group():
   assert float(whole) == pytest.approx(float(of['global']), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_teacher_projector_learns_from_its_own_loss_alone():
   c = config()
   _, _, grads = terms(c)
@@ -206,6 +207,7 @@ def test_crops_without_a_label_leave_all_finite(scope):
     assert np.isfinite(x).all()
 
 
+@pytest.mark.slow
 def test_a_row_of_weight_zero_has_no_labels_and_is_counted():
   run = build(config('student'))
   rows = batch(0)
