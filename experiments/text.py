@@ -65,6 +65,10 @@ def describe(table) -> str:
     same = {row.get('same_as', arm.name) for row in arm.rows} - {arm.name}
     if same:
       text += f' {arm.name}: the runs of {", ".join(sorted(same))}.'
+  start = table.arms[0].rows[0]['summary'].get('start')
+  if start:
+    frozen = (f'{words} {number(start[k])}' for k, words in _FROZEN.items())
+    text += f' The features before training: {", ".join(frozen)}.'
   if table.unfinished:
     text += f' Not finished: {", ".join(table.unfinished)}.'
   return text
@@ -82,10 +86,8 @@ def write_csv(path: pathlib.Path, table) -> None:
 
 
 _FROZEN = {
-  'linear_probe': 'frozen features, linear probe',
-  'prototypes': 'frozen features, prototypes',
-  'knn': 'frozen features, kNN',
-}
+  'linear_probe': 'linear probe', 'prototypes': 'prototypes', 'knn': 'kNN'
+}  # fmt: skip
 
 
 def readme_table(tables) -> str:
@@ -104,7 +106,7 @@ def readme_table(tables) -> str:
   starts = [table.arms[0].rows[0]['summary']['start'] for table in tables]
   for key, words in _FROZEN.items():
     cells = [number(start[key]) for start in starts]
-    lines.append(f'| {words} | {" | ".join(cells)} |')
+    lines.append(f'| frozen features, {words} | {" | ".join(cells)} |')
   return '\n'.join(lines) + '\n'
 
 
