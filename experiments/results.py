@@ -7,6 +7,7 @@ it was right, as bits in the order of the images' names, or its pixels (see
 """
 
 import csv
+import functools
 import json
 import pathlib
 import shlex
@@ -123,8 +124,16 @@ def split_of(config) -> tuple[str, int]:
   Raises:
     UserError: if the data cannot be read.
   """
+  return _split_of(config.method.name, json.dumps(config.data.to_dict()))
+
+
+# Hundreds of points share a set, which is slow to list on some disks.
+@functools.lru_cache
+def _split_of(method: str, data: str) -> tuple[str, int]:
+  fields = {'method': {'name': method}, 'data': json.loads(data)}
+  config = config_lib.from_json(json.dumps(fields))
   task = tasks.of(config)
-  split = json.loads(json.dumps(task.split_of(task.load(config))))
+  split = task.split_of(task.load(config))
   return digests.of_data(split), len(split['train'])
 
 
