@@ -119,9 +119,10 @@ def _gallery(run: pathlib.Path) -> str:
   """What the workdir of a run shows of it."""
   config = json.loads((run / 'config.json').read_text(encoding='utf-8'))
   data = config['data']
+  name = data['name'] or pathlib.PurePath(data['root']).name or data['source']
   what = (
-    f'{config["method"]["name"]} on {data["name"] or data["root"]}, '
-    f'seed {config["seed"]}, {config["epochs"]:g} epochs.'
+    f'{config["method"]["name"]} on {name}, seed {config["seed"]}, '
+    f'{config["epochs"]:g} epochs.'
   )
   parts = [f'<h2>Pictures of one run</h2>\n<p>{html.escape(what)}</p>\n']
   for name, caption in _PICTURES.items():

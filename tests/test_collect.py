@@ -168,7 +168,9 @@ def test_the_report_shows_notes_and_the_pictures_of_a_run(tmp_path):
   run, notes = tmp_path / 'run', tmp_path / 'notes.txt'
   notes.write_text('It is < 5.\n\nAnd so on.')
   (run / 'pictures').mkdir(parents=True)
-  (run / 'config.json').write_text(config_lib.to_json(config_lib.default()))
+  config = config_lib.default()
+  config.data.root = '/home/me/oaks'
+  (run / 'config.json').write_text(config_lib.to_json(config))
   (run / 'pictures' / 'curves.png').write_bytes(b'not looked into')
   out = f'--out={tmp_path}'
   args = [str(tmp_path / 'r.jsonl'), out, f'--notes={notes}']
@@ -176,6 +178,7 @@ def test_the_report_shows_notes_and_the_pictures_of_a_run(tmp_path):
   html = (tmp_path / 'report.html').read_text()
   assert html.count('<p class="note">') == 2 and 'It is &lt; 5.' in html
   assert html.count('data:image/png') == 1 and 'terms of the loss' in html
+  assert 'csdnet on oaks, seed 0, 30 epochs.' in html and '/home' not in html
   with pytest.raises(UserError, match='no pictures/ in it'):
     collect.main([*args, f'--pictures={tmp_path}'])
   with pytest.raises(UserError, match='there is no such file'):
