@@ -196,6 +196,7 @@ def terms_of_student(c):
   return terms(c, params=params)[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scope', ['group', 'global'])
 def test_crops_without_a_label_leave_all_finite(scope):
   c = config(**{'method.apd.scope': scope})
@@ -228,6 +229,7 @@ def test_crops_without_label_teach_nothing(arm):
   assert float(metrics['loss']) == 0
 
 
+@pytest.mark.slow
 def test_ignored_pixels_may_be_left_out_of_both_divergences():
   c = config(**{'method.apd.mask_ignored': True})
   left_out, parity = metrics_of(c), metrics_of(config())

@@ -53,6 +53,7 @@ def test_a_vit_sends_gradients_keys_and_scalars():
   assert found['all-reduce']['count'] == 2
 
 
+@pytest.mark.slow
 def test_batch_norm_sends_its_moments_too():
   found, state = _count('efficientnet_tiny')
   gradients = sum(4 * x.size for x in jax.tree.leaves(state.params))

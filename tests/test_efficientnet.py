@@ -155,6 +155,7 @@ def test_sizes_of_the_published_networks(name, millions):
   assert round(count / 1e6, 3) == millions
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_hands_out_float32(tiny):
   _, params, state = tiny
   rng = np.random.default_rng(4)

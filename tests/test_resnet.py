@@ -207,6 +207,7 @@ def test_batch_norm_normalises_and_moves_its_averages():
   )
 
 
+@pytest.mark.slow
 def test_two_devices_equal_one_of_double_batch():
   model, params, state = make(drop_rate=0.5, drop_path=0.5)
   params['head']['kernel'] = jnp.ones((WIDTH, CLASSES))

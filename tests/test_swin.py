@@ -185,6 +185,7 @@ def test_tables_of_one_size_are_unchanged_and_others_keep_a_constant():
   )
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_mean_colour_has_a_finite_gradient():
   """As SSDP makes it: random weights, and patches that are exactly zero."""
   model = models.build('swin_micro', classes=3, drop_rate=0.0, drop_path=0.0)
