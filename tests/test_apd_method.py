@@ -239,6 +239,16 @@ def test_ignored_pixels_may_be_left_out_of_both_divergences():
 
 
 @pytest.mark.slow
+def test_a_teacher_in_bfloat16_teaches_nearly_the_same():
+  full = metrics_of(config())
+  half = metrics_of(config(**{'teacher.dtype': 'bfloat16'}))
+  assert float(half['ce']) == pytest.approx(float(full['ce']), rel=1e-5)
+  for name in ('kd', 'observation', 'alignment'):
+    assert float(half[name]) == pytest.approx(float(full[name]), rel=0.05)
+    assert float(half[name]) != float(full[name])
+
+
+@pytest.mark.slow
 def test_each_arm_is_its_sum():
   """Against the losses of `distill` and `perspective`, on one forward."""
   run = build(config())
