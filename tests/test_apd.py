@@ -205,6 +205,7 @@ def test_monitoring_may_look_at_fewer_images(root, tmp_path):
   assert [r['n'] for r in tests] == [2, 3]
 
 
+@pytest.mark.slow
 def test_a_dry_run_accepts_an_absent_teacher_and_says_so(root):
   c = config(root, 'no/such/run')
   with terminal.console.capture() as captured:

@@ -63,6 +63,7 @@ def test_batch_norm_sends_its_moments_too():
   _check(found, gradients=gradients, batch=16, width=32, moments=moments)
 
 
+@pytest.mark.slow
 def test_nothing_grows_with_the_queue():
   assert _count('vit_tiny', queue=64)[0] == _count('vit_tiny', queue=1024)[0]
 

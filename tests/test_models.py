@@ -11,8 +11,12 @@ from csdnet_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
-  'name', ['efficientnet_tiny', 'vit_tiny', 'swin_micro']
-)
+  'name',
+  [
+    'efficientnet_tiny', 'vit_tiny',
+    pytest.param('swin_micro', marks=pytest.mark.slow),
+  ],
+)  # fmt: skip
 def test_recomputed_blocks_give_the_same_gradients(name):
   images = jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
   keys = jax.random.split(jax.random.key(2), 4)

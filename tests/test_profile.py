@@ -1,6 +1,7 @@
 """`--profile` leaves a trace of whole steps; a short run leaves none."""
 
 import jax
+import pytest
 
 from csdnet_jax import train
 from csdnet_jax.profile import SKIPPED, TRACED
@@ -30,5 +31,6 @@ def test_a_trace_names_the_steps_it_holds(tmp_path, capsys):
   assert f'A trace of steps {SKIPPED + 1} to' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_while_it_is_traced_keeps_what_there_is(tmp_path):
   assert _train(tmp_path, (SKIPPED + 1) * 4 / 12)
