@@ -39,7 +39,7 @@ class Arm(NamedTuple):
   """An arm over its seeds, in percent.
 
   Attributes:
-    name: its slug.
+    name: in words.
     seeds: the figure of each seed, over all stages where the set has several.
     mean, sd: of those; sd is None for one seed.
     spread: the 95 % interval of the mean, or None without predictions.
@@ -60,6 +60,11 @@ class Arm(NamedTuple):
   high: float | None
   shared: int
   rows: list[dict]
+
+  @property
+  def ends(self) -> tuple[float, float] | None:
+    """The 95 % interval of `diff`, or None."""
+    return None if self.low is None else (self.low, self.high)
 
 
 class Table(NamedTuple):

@@ -38,21 +38,21 @@ NO_SSDT = named('without SSDT', {'method.csdnet.beta': 0.0})
 STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
 
 
+def _twice_as_long(base):
+  return {'epochs': 2 * base.epochs, 'optim.warmup': 2 * base.optim.warmup}
+
+
 def one_view_twice(base):
   """Cross-entropy on one view, at the compute and steps of two views."""
-  longer = {
-    'batch_size': 2 * base.batch_size,
-    'epochs': 2 * base.epochs,
-    'optim.warmup': 2 * base.optim.warmup,
-  }
-  return named('cross-entropy, one view, equal compute', ONE_VIEW | longer)
+  larger = {'batch_size': 2 * base.batch_size}
+  words = 'cross-entropy, one view, equal compute'
+  return named(words, ONE_VIEW | larger | _twice_as_long(base))
 
 
 def one_view_more_steps(base):
   """Cross-entropy on one view, at the compute and twice the steps."""
-  longer = {'epochs': 2 * base.epochs, 'optim.warmup': 2 * base.optim.warmup}
   words = 'cross-entropy, one view, equal compute, twice the steps'
-  return named(words, ONE_VIEW | longer)
+  return named(words, ONE_VIEW | _twice_as_long(base))
 
 
 def components(base):

@@ -10,7 +10,7 @@ import textwrap
 import matplotlib
 import matplotlib.figure
 
-from experiments.text import between, describe, number, spread
+from experiments.text import cells, describe, heads
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -95,18 +95,9 @@ def _section(table) -> str:
   rows = []
   for arm in table.arms:
     base = arm.name == table.baseline
-    ends = None if arm.low is None else (arm.low, arm.high)
-    cells = (
-      arm.name + ' (baseline)' * base, str(len(arm.seeds)),
-      spread(arm.mean, arm.sd), between(arm.spread), number(arm.diff, '+'),
-      between(ends, '+'),
-    )  # fmt: skip
-    cells = ''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)
-    rows.append(f'<tr{" class=baseline" * base}>{cells}</tr>\n')
-  heads = (
-    'arm', 'n', table.figure, '95 % of it', 'difference', '95 % of it'
-  )  # fmt: skip
-  head = ''.join(f'<th>{name}</th>' for name in heads)
+    row = ''.join(f'<td>{html.escape(x)}</td>' for x in cells(table, arm))
+    rows.append(f'<tr{" class=baseline" * base}>{row}</tr>\n')
+  head = ''.join(f'<th>{name}</th>' for name in heads(table))
   return (
     f'<h2>{html.escape(f"{table.grid}: {table.set}")}</h2>\n'
     f'<p>{html.escape(describe(table))}</p>\n{_picture(table)}'
@@ -175,8 +166,7 @@ def _picture(table) -> str:
       left.plot(values, [y] * len(values), '|', color='0.6', markersize=8)
       _dot(left, arm.mean, arm.spread, y, base)
       if arm.diff is not None:
-        ends = None if arm.low is None else (arm.low, arm.high)
-        _dot(right, arm.diff, ends, y, base)
+        _dot(right, arm.diff, arm.ends, y, base)
     right.axvline(0, color='0.5', linewidth=0.8, linestyle='--')
     left.set_yticks(range(rows), [_label(arm.name) for arm in table.arms])
     left.set_ylim(rows - 0.5, -0.5)

@@ -124,14 +124,14 @@ def split_of(config) -> tuple[str, int]:
   Raises:
     UserError: if the data cannot be read.
   """
-  return _split_of(config.method.name, json.dumps(config.data.to_dict()))
+  fields = {'method': {'name': config.method.name}}
+  return _split_of(json.dumps(fields | {'data': config.data.to_dict()}))
 
 
 # Hundreds of points share a set, which is slow to list on some disks.
 @functools.lru_cache
-def _split_of(method: str, data: str) -> tuple[str, int]:
-  fields = {'method': {'name': method}, 'data': json.loads(data)}
-  config = config_lib.from_json(json.dumps(fields))
+def _split_of(fields: str) -> tuple[str, int]:
+  config = config_lib.from_json(fields)
   task = tasks.of(config)
   split = task.split_of(task.load(config))
   return digests.of_data(split), len(split['train'])

@@ -20,21 +20,27 @@ def spread(mean: float, sd: float | None) -> str:
   return number(mean) + (f' ± {number(sd)}' if sd is not None else '')
 
 
+def heads(table) -> tuple[str, ...]:
+  """The heads of the columns that `cells` fills."""
+  return ('arm', 'n', table.figure, '95 % of it', 'difference', '95 % of it')
+
+
+def cells(table, arm) -> tuple[str, ...]:
+  """An arm's row."""
+  return (
+    arm.name + ' (baseline)' * (arm.name == table.baseline),
+    str(len(arm.seeds)), spread(arm.mean, arm.sd), between(arm.spread),
+    number(arm.diff, '+'), between(arm.ends, '+'),
+  )  # fmt: skip
+
+
 def markdown(table) -> str:
   """Returns a heading and the table of a set."""
-  lines = [
-    f'### {table.grid}: {table.set}', '', describe(table), '',
-    f'| arm | n | {table.figure} | 95 % of it | difference | 95 % of it |',
-    '|---|---:|---:|---:|---:|---:|',
-  ]  # fmt: skip
-  for arm in table.arms:
-    base = ' (baseline)' if arm.name == table.baseline else ''
-    lines.append(
-      f'| {arm.name}{base} | {len(arm.seeds)} | {spread(arm.mean, arm.sd)} | '
-      f'{between(arm.spread)} | {number(arm.diff, "+")} | '
-      f'{between(arm.low is not None and (arm.low, arm.high), "+")} |'
-    )
-  return '\n'.join(lines) + '\n'
+  rows = [heads(table), *(cells(table, arm) for arm in table.arms)]
+  lines = [f'| {" | ".join(row)} |' for row in rows]
+  lines.insert(1, '|---|---:|---:|---:|---:|---:|')
+  title = f'### {table.grid}: {table.set}'
+  return '\n'.join([title, '', describe(table), '', *lines]) + '\n'
 
 
 def between(ends, sign: str = '') -> str:
@@ -65,10 +71,9 @@ def describe(table) -> str:
     same = {row.get('same_as', arm.name) for row in arm.rows} - {arm.name}
     if same:
       text += f' {arm.name}: the runs of {", ".join(sorted(same))}.'
-  start = table.arms[0].rows[0]['summary'].get('start')
-  if start:
-    frozen = (f'{words} {number(start[k])}' for k, words in _FROZEN.items())
-    text += f' The features before training: {", ".join(frozen)}.'
+  frozen = ', '.join(f'{words} {x}' for words, x in _frozen(table).items())
+  if frozen:
+    text += f' The features before training: {frozen}.'
   if table.unfinished:
     text += f' Not finished: {", ".join(table.unfinished)}.'
   return text
@@ -90,32 +95,36 @@ _FROZEN = {
 }  # fmt: skip
 
 
+def _frozen(table) -> dict[str, str]:
+  """What the features are worth before training, of the first run."""
+  start = table.arms[0].rows[0]['summary'].get('start')
+  return {w: number(start[key]) for key, w in _FROZEN.items()} if start else {}
+
+
 def readme_table(tables) -> str:
-  """Returns the README's table: a row for each arm, a column for each set.
-
-  What the features are worth before training is that of the first run.
-  """
-  names = dict.fromkeys(arm.name for table in tables for arm in table.arms)
-  lines = [
-    f'| arm | {" | ".join(table.set for table in tables)} |',
-    f'|---|{"---|" * len(tables)}',
+  """Returns the README's table: a row for each arm, a column for each set."""
+  arms = [{arm.name: arm for arm in table.arms} for table in tables]
+  rows = [
+    ('arm', *(table.set for table in tables)),
+    ('---',) * (len(tables) + 1),
   ]
-  for name in names:
-    cells = [_cell(table, name) for table in tables]
-    lines.append(f'| {name} | {" | ".join(cells)} |')
-  starts = [table.arms[0].rows[0]['summary']['start'] for table in tables]
-  for key, words in _FROZEN.items():
-    cells = [number(start[key]) for start in starts]
-    lines.append(f'| frozen features, {words} | {" | ".join(cells)} |')
-  return '\n'.join(lines) + '\n'
+  rows += [
+    (name, *(_cell(own[name]) if name in own else '' for own in arms))
+    for name in dict.fromkeys(name for own in arms for name in own)
+  ]
+  frozen = [_frozen(table) for table in tables]
+  rows += [
+    (f'frozen features, {words}', *(own.get(words, '') for own in frozen))
+    for words in _FROZEN.values()
+  ]
+  return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 
 
-def _cell(table, name: str) -> str:
-  """An arm's mean, n, and the difference with its interval."""
-  for arm in table.arms:
-    if arm.name == name:
-      mean = f'{spread(arm.mean, arm.sd)} ({len(arm.seeds)})'
-      ends = between(arm.low is not None and (arm.low, arm.high), '+')
-      difference = f', {number(arm.diff, "+")}' if arm.diff is not None else ''
-      return mean + difference + (f' ({ends})' if ends else '')
-  return ''
+def _cell(arm) -> str:
+  """An arm's mean, its seeds, and the difference with its interval."""
+  text = f'{spread(arm.mean, arm.sd)} ({len(arm.seeds)})'
+  if arm.diff is not None:
+    text += f', {number(arm.diff, "+")}'
+  if arm.ends:
+    text += f' ({between(arm.ends, "+")})'
+  return text

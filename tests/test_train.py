@@ -352,7 +352,8 @@ def test_evaluation_of_a_workdir_repeats_its_figures(finished, cache):
   assert figures['top1'] == _summary(finished)['top1']
   with pytest.raises(UserError, match='is not the workdir of a run'):
     train.evaluate_run(runs.config(cache), cache, devices=DEVICE)
-  with pytest.raises(UserError, match='may differ: optim'):
+  words = r'only config\.data and config\.evaluation may differ: optim'
+  with pytest.raises(UserError, match=words):
     config = runs.config(cache, **{'optim.lr': 0.5})
     train.evaluate_run(config, finished, devices=DEVICE)
   with pytest.raises(UserError, match='were not|not those that'):
