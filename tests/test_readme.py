@@ -63,7 +63,11 @@ def test_its_table_is_the_generated_one():
 @pytest.mark.slow
 def test_the_quickstart_runs_as_written(tmp_path):
   """The first command, for one epoch instead of all."""
-  (first,) = [c for c in COMMANDS if c.endswith('configs/quickstart.py')]
+  (first,) = [
+    c
+    for c in COMMANDS
+    if c.startswith('python -m csdnet_jax.main --config=configs/quickstart.py')
+  ]
   args = shlex.split(first)[3:]
   status, output = command.run(
     *args,
