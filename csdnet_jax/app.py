@@ -19,6 +19,7 @@ from PIL import Image
 from csdnet_jax import command, embed, predict
 from csdnet_jax.data import files, uploads
 from csdnet_jax.errors import UserError
+from csdnet_jax.pictures import draw
 from csdnet_jax.terminal import say
 
 
@@ -55,9 +56,9 @@ def make_app(run, leaves=None, note=''):
       batch = {'image': view, 'label': best[:, 0]}
       drawn = pictures(run.params, run.model_state, batch, jax.random.key(0))
     shown = [('What the network sees', _uri(view[0]))]
-    if 'SSDP map over it' in drawn:
-      heat = np.asarray(255 * drawn['SSDP map over it'][0], np.uint8)
-      shown.append(('SSDP map: bright tells most', _uri(heat)))
+    if 'SSDP map' in drawn:
+      heat = 255 * draw.over(view, np.asarray(drawn['SSDP map']))[0]
+      shown.append(('SSDP map: bright tells most', _uri(np.uint8(heat))))
     closest = [(names[c], 100 * p[0, c]) for c in best[0]]
     near = nearest(outputs['embedding']) if leaves else []
     return render(_ANSWER, shown=shown, closest=closest, near=near)

@@ -178,7 +178,7 @@ def test_early_and_late_stand_side_by_side(tmp_path, sheets):
   pictures.write_start(method, state, data, tmp_path)
   finish(tmp_path, method, trained(state), data)
   columns, names, _ = sheets['early_late.png']
-  maps = 'SSDP map over it', 'mask', 'augmented view'
+  maps = 'SSDP map', 'mask', 'augmented view'
   steps = [f'{name}\nstep {step}' for name in maps for step in (0, 7)]
   assert list(columns) == ['raw view', *steps]
   np.testing.assert_array_equal(

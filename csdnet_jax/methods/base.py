@@ -79,9 +79,10 @@ class Method(NamedTuple):
     loss: `(params, Context, batch, key) -> (loss, Aux)`.
     update_memory: `(memory, push) -> memory`.
     predict: `(params, model_state, batch) -> {'logits', 'embedding'}`.
-    pictures: `(params, model_state, batch, key) -> {name: [B, H, W, 3]}` in
-      [0, 1]: what a person should see of the method. Of a batch that `views`
-      has drawn: {'augmented view'} if the loss makes or changes it, or {}.
+    pictures: `(params, model_state, batch, key) -> {name: images}` in [0, 1],
+      [B, H, W, 3], or [B, H, W] of a map of the views: what a person should
+      see of the method. Of a batch that `views` has drawn: {'augmented view'}
+      if the loss makes or changes it, or {}.
     forwards: images through the network for each image of the batch.
     group: images of a batch, one after the other, that stay on one device.
     extras: parameters beside the network's, by name.

@@ -75,7 +75,8 @@ def write_end(
 def _pictures(method, weights):
   """Returns `(batch, key) -> {name: images}`.
 
-  The method's pictures, [n, H, W, 3] in [0, 1] each, in its own order.
+  The method's pictures, [n, H, W, 3] in [0, 1] each, in its own order; a map is
+  laid over the image that it is of.
   """
   headings = []
 
@@ -87,7 +88,10 @@ def _pictures(method, weights):
 
   def pictures(batch, key):
     drawn = jax.device_get(compiled(weights, batch, key))
-    return dict(zip(headings, drawn, strict=True))
+    return {
+      name: images if images.ndim == 4 else draw.over(batch['image'], images)
+      for name, images in zip(headings, drawn, strict=True)
+    }
 
   return pictures
 

@@ -54,6 +54,22 @@ def contact_sheet(
   _sheet(path, rows, names, title=title)
 
 
+def over(images: np.ndarray, maps: np.ndarray) -> np.ndarray:
+  """Lays maps over images, in colours that are brighter where a map is higher.
+
+  Args:
+    images: [n, H, W, 3] uint8 or in [0, 255].
+    maps: [n, H, W] in [0, 1].
+
+  Returns:
+    [n, H, W, 3] float in [0, 1].
+  """
+  import matplotlib
+
+  grey = np.mean(images, axis=-1, keepdims=True) / 255.0
+  return 0.7 * matplotlib.colormaps['viridis'](maps)[..., :3] + 0.3 * grey
+
+
 def confused_pairs(
   path: paths.Path,
   pairs: Sequence[Pair],

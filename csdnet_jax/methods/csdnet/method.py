@@ -128,7 +128,7 @@ def make(config, model: Model) -> base.Method:
     return total, base.Aux(state, everyone, metrics)
 
   def pictures(params, model_state, batch, key):
-    """The raw view, SSDP's map over it, its mask, and the augmented view.
+    """The raw view, SSDP's map, its mask, and the augmented view.
 
     Of a batch that `views` has drawn, the augmented view alone.
     """
@@ -149,11 +149,10 @@ def make(config, model: Model) -> base.Method:
     )
     low = jnp.min(saliency, axis=(1, 2), keepdims=True)
     high = jnp.max(saliency, axis=(1, 2), keepdims=True)
-    heat = (saliency - low) / jnp.maximum(high - low, 1e-12)
-    heat = ssdp.enlarge(heat, *images.shape[1:3])
+    saliency = (saliency - low) / jnp.maximum(high - low, 1e-12)
     return {
       'raw view': images,
-      'SSDP map over it': images * (0.15 + 0.85 * heat[..., None]),
+      'SSDP map': ssdp.enlarge(saliency, *images.shape[1:3]),
       'mask': jnp.repeat(shown[..., None], 3, axis=-1),
       'augmented view': ssdp.apply_mask(images, shown, model.mean),
     }
