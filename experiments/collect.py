@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from csdnet_jax.errors import UserError
-from experiments import bootstrap, page, pixels, results, text
+from experiments import bootstrap, page, results, text
 
 ROOT = pathlib.Path(__file__).parent.parent
 README_RESULTS = results.RESULTS / 'baselines.jsonl'
@@ -94,14 +94,15 @@ class Table(NamedTuple):
 
 
 def tables(
-  rows: list[dict], *, baseline: str = '', part: str = 'test'
+  rows: list[dict], *, baseline: str = '', part: str = ''
 ) -> list[Table]:
   """Returns a table for each grid and data set.
 
   Args:
     rows: of `results.read`.
     baseline: an arm; '' for the one that the grid names.
-    part: 'test', or 'val' for the validation part of train.
+    part: 'test', or 'val' for the validation part of train; '' for the one
+      that the grid names.
 
   Raises:
     UserError: if what would be averaged or compared is not the same but for
@@ -130,6 +131,7 @@ def _set(row: dict) -> str:
 def _table(grid, name, rows, baseline, part) -> Table:
   check(name, rows)
   baseline = baseline or rows[0]['baseline']
+  part = part or rows[0].get('part', 'test')
   grouped = collections.defaultdict(list)
   for row in rows:
     grouped[row['arm']].append(row)
@@ -153,7 +155,7 @@ def _table(grid, name, rows, baseline, part) -> Table:
     row[part]['n'] if part in row else row['summary']['n_test']
     for row in stages.values()
   )
-  figure, _ = results.headline(rows[0]['summary'])
+  figure = results.name_of_figure(rows[0])
   return Table(
     grid, name, part, figure, images, len(stages), baseline, arms, unfinished
   )
@@ -230,33 +232,15 @@ def _measure(rows, stages, part):
     images = [results.of_images(row, part) for row in own]
     if all(x is not None for x in images):
       known[seed] = images
-      figures[seed] = statistics.mean(
-        float(_figure(x)(x.sum(0), len(x))) for x in images
-      )
-    elif part == 'test':
-      figures[seed] = statistics.mean(
-        results.headline(row['summary'])[1] for row in own
-      )
-    else:
-      raise UserError(
-        f'{_run(own[0])} has no validation part; train with '
-        '--config.data.val_fraction=0.34.'
-      )
+    figures[seed] = statistics.mean(results.value(row, part) for row in own)
   return figures, known
-
-
-def _figure(images):
-  """`(sums over n images, n) -> figure`, of what is known of an image."""
-  if images.ndim > 1:
-    return pixels.miou
-  return lambda sums, n: sums / n
 
 
 def _arm(name, rows, figures, known, figures_base, known_base):
   values = list(figures.values())
   spread = diff = low = high = None
   if known and len(known) == len(figures):
-    figure = _figure(next(iter(known.values()))[0])
+    figure = results.figure(next(iter(known.values()))[0])
     spread = bootstrap.interval(_stacked(known, known), figure=figure)
   shared = sorted(figures.keys() & figures_base.keys())
   if shared:
@@ -265,7 +249,7 @@ def _arm(name, rows, figures, known, figures_base, known_base):
       low, high = bootstrap.interval(
         _stacked(known, shared),
         _stacked(known_base, shared),
-        figure=_figure(known[shared[0]][0]),
+        figure=results.figure(known[shared[0]][0]),
       )
   return Arm(
     name, figures, statistics.mean(values),
@@ -303,7 +287,7 @@ def main(argv: Sequence[str]) -> None:
   )
   parser.add_argument('results', nargs='*', type=pathlib.Path)
   parser.add_argument('--baseline', default='', metavar='ARM')
-  parser.add_argument('--part', default='test', choices=('test', 'val'))
+  parser.add_argument('--part', default='', choices=('test', 'val'))
   parser.add_argument('--out', type=pathlib.Path, metavar='DIR')
   parser.add_argument('--notes', type=pathlib.Path, metavar='FILE')
   parser.add_argument('--pictures', type=pathlib.Path, metavar='RUN')

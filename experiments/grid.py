@@ -48,11 +48,14 @@ class Grid(NamedTuple):
     arms: `(config) -> override dicts`, the first of them the baseline.
     config: the file that the points start from.
     seeds: each arm runs with seeds 0 to seeds - 1.
+    part: of the images, by which its arms are judged: 'test', or 'val', the
+      validation part of train, if it chooses what is then tested.
   """
 
   arms: Callable[[ml_collections.ConfigDict], Iterable[Overrides]]
   config: str = 'configs/folder.py'
   seeds: int = 5
+  part: str = 'test'
 
 
 class Point(NamedTuple):
@@ -62,6 +65,7 @@ class Point(NamedTuple):
     grid: the grid's name, such as 'components'.
     arm: what is done, in words, without the seed and the data.
     baseline: the arm that the others are compared with.
+    part: of the images, by which it is judged.
     overrides: the fields that the grid sets in this point.
     seed: of the run.
     set: the name of the data set.
@@ -73,6 +77,7 @@ class Point(NamedTuple):
   grid: str
   arm: str
   baseline: str
+  part: str
   overrides: tuple[str, ...]
   seed: int
   set: str
@@ -215,7 +220,7 @@ def expand(
     digest = digests.of_data(set_of(config), identity(config))
     points.append(
       Point(
-        name, arm, arms[0][ARM], tuple(overrides), config.seed,
+        name, arm, arms[0][ARM], grid.part, tuple(overrides), config.seed,
         set_of(config), digest, f'{slug(overrides)}-{digest}', whole,
       )
     )  # fmt: skip

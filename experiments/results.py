@@ -11,6 +11,7 @@ import functools
 import json
 import pathlib
 import shlex
+from collections.abc import Callable
 
 import numpy as np
 
@@ -57,6 +58,7 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
     'grid': point.grid,
     'arm': point.arm,
     'baseline': point.baseline,
+    'part': point.part,
     'overrides': list(point.overrides),
     'set': set_of(config),
     'seed': point.seed,
@@ -169,8 +171,8 @@ def taken(point: Point, row: dict) -> dict:
   fields.pop('seed')
   return row | {
     'grid': point.grid, 'arm': point.arm, 'baseline': point.baseline,
-    'overrides': list(point.overrides), 'set': point.set, 'hash': point.hash,
-    'config': fields, 'same_as': row['arm'],
+    'part': point.part, 'overrides': list(point.overrides), 'set': point.set,
+    'hash': point.hash, 'config': fields, 'same_as': row['arm'],
   }  # fmt: skip
 
 
@@ -216,10 +218,36 @@ def of_images(row: dict, part: str) -> np.ndarray | None:
   return pixels.unpack(kept) if 'counts' in kept else 100.0 * bits(kept)
 
 
-def headline(summary: dict) -> tuple[str, float]:
-  """Returns what a run is judged by, and its value in percent."""
-  task = segmentation if segmentation.FIGURE in summary else classification
-  return task.NAME, summary[task.FIGURE]
+def figure(images: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
+  """Returns `(sums over n images, n) -> percent` of what `of_images` gives."""
+  return pixels.miou if images.ndim > 1 else lambda sums, n: sums / n
+
+
+def value(row: dict, part: str) -> float:
+  """Returns what a run is judged by on a part, in percent.
+
+  Raises:
+    UserError: if it has no such part.
+  """
+  images = of_images(row, part)
+  if images is not None:
+    return float(figure(images)(images.sum(0), len(images)))
+  if part != 'test':
+    raise UserError(
+      f'{row["arm"]} (seed {row["seed"]}) has no validation part; train with '
+      '--config.data.val_fraction=0.34.'
+    )
+  return row['summary'][_task(row).FIGURE]
+
+
+def name_of_figure(row: dict) -> str:
+  """Returns what a run is judged by, 'top-1' or 'mIoU'."""
+  return _task(row).NAME
+
+
+def _task(row):
+  segments = segmentation.FIGURE in row['summary']
+  return segmentation if segments else classification
 
 
 def read(path: pathlib.Path) -> list[dict]:

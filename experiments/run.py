@@ -99,6 +99,7 @@ class Board:
   def __init__(self, points: list[Point]):
     self._cells = dict.fromkeys(points, '')
     self._rows = list(dict.fromkeys(self._row(point) for point in points))
+    (self._part,) = {point.part for point in points}
     self._seeds = sorted({point.seed for point in points})
     self._clock = time.monotonic()
 
@@ -119,7 +120,7 @@ class Board:
       title=f'{ended} of {len(self._cells)} points, {minutes:.0f} minutes',
       title_justify='left',
     )
-    table.add_column('percent of the test part')
+    table.add_column(f'percent of the {self._part} part')
     for seed in self._seeds:
       table.add_column(f'seed {seed}', justify='right')
     at = {(self._row(p), p.seed): text for p, text in self._cells.items()}
@@ -158,7 +159,7 @@ def run(
 
   def done(point, row):
     became[point] = DONE
-    board.show(point, f'{results.headline(row["summary"])[1]:.1f}')
+    board.show(point, f'{results.value(row, point.part):.1f}')
 
   def keep(point, row):
     own.append(row)

@@ -181,7 +181,7 @@ def test_a_point_is_run_and_recorded(tmp_path, monkeypatch):
   became = run_lib.run(points, tmp_path / 'runs', tmp_path / 'r.jsonl')
   assert list(became.values()) == [run_lib.DONE]
   (row,) = results.read(tmp_path / 'r.jsonl')
-  assert results.headline(row['summary'])[0] == 'mIoU'
+  assert results.name_of_figure(row) == 'mIoU'
   assert str(tmp_path) not in row['command']
   counts = results.of_images(row, 'test')
   figures = metrics.segmentation_figures(counts.sum(0))

@@ -135,6 +135,16 @@ def test_an_absent_baseline_and_an_absent_part_are_refused():
     collect.tables(rows, part='val')
 
 
+def test_what_chooses_is_judged_on_the_validation_part():
+  rows = [
+    _row('base', seed, _first(3)) | {'part': 'val', 'val': _part(_first(12))}
+    for seed in range(2)
+  ]
+  for asked, part, mean in ('', 'val', 30.0), ('test', 'test', 7.5):
+    (table,) = collect.tables(rows, part=asked)
+    assert (table.part, table.arms[0].mean) == (part, mean)
+
+
 def test_bits_survive(tmp_path):
   path = tmp_path / 'predictions.csv'
   path.write_text('image,label,prediction,top5\nb,1,1,1\na,0,1,1\nc,2,2,1\n')

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
 QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
   'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction',
-  'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning',
+  'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning', 'tuned',
 )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_tuning_is_the_same_for_each_arm_and_never_on_test():
   rates = {}
   for point in _expand('tuning'):
     config = grid_lib.resolve(point.arguments)
-    assert config.data.val_fraction == 0.34
+    assert config.data.val_fraction == 0.34 and point.part == 'val'
     rates.setdefault(point.arm.partition(', lr ')[0], set()).add(
       config.optim.lr
     )
