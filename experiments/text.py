@@ -67,8 +67,9 @@ def describe(table) -> str:
     )
   if any(a.spread and len(a.seeds) < 2 for a in table.arms):
     text += ' With one seed the interval is over the images alone.'
+  others = {arm.name for arm in table.arms}
   for arm in table.arms:
-    same = {row.get('same_as', arm.name) for row in arm.rows} - {arm.name}
+    same = others & {row.get('same_as') for row in arm.rows} - {arm.name}
     if same:
       text += f' {arm.name}: the runs of {", ".join(sorted(same))}.'
   frozen = ', '.join(f'{words} {x}' for words, x in _frozen(table).items())
@@ -124,7 +125,7 @@ def _cell(arm) -> str:
   """An arm's mean, its seeds, and the difference with its interval."""
   text = f'{spread(arm.mean, arm.sd)} ({len(arm.seeds)})'
   if arm.diff is not None:
-    text += f', {number(arm.diff, "+")}'
+    text += f'<br>{number(arm.diff, "+")}'
   if arm.ends:
     text += f' ({between(arm.ends, "+")})'
   return text
