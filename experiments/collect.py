@@ -9,8 +9,10 @@ with a 95 % interval by a paired bootstrap over seeds and test images. With
 --out it also writes `report.md`, `report.html` and, for each table, a CSV file
 with the columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if
 nothing differs between them but the seed, and compared only if nothing but what
-the grid sets. --notes=FILE puts paragraphs of text on top of the page, and
---pictures=RUN what a run's workdir shows of it at the end.
+the grid sets. A grid that chooses something, such as tuning, is judged on the
+validation part of train; --part says another. --notes=FILE puts paragraphs of
+text on top of the page, and --pictures=RUN what a run's workdir shows of it at
+the end.
 
   python -m experiments.collect --readme
 
@@ -131,7 +133,7 @@ def _set(row: dict) -> str:
 def _table(grid, name, rows, baseline, part) -> Table:
   check(name, rows)
   baseline = baseline or rows[0]['baseline']
-  part = part or rows[0].get('part', 'test')
+  part = part or rows[0]['part']
   grouped = collections.defaultdict(list)
   for row in rows:
     grouped[row['arm']].append(row)
@@ -232,7 +234,7 @@ def _measure(rows, stages, part):
     images = [results.of_images(row, part) for row in own]
     if all(x is not None for x in images):
       known[seed] = images
-    figures[seed] = statistics.mean(results.value(row, part) for row in own)
+    figures[seed] = statistics.mean(map(results.value, own, images))
   return figures, known
 
 

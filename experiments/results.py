@@ -207,12 +207,20 @@ def bits(part: dict) -> np.ndarray:
 
 
 def of_images(row: dict, part: str) -> np.ndarray | None:
-  """What a line holds of the images of a part, or None.
+  """What a line holds of the images of a part, or None of a test part.
 
   Returns:
     float64 [n], 100 where an image is right; or `pixels.unpack`'s.
+
+  Raises:
+    UserError: if the run has no validation part and it is asked for.
   """
   if part not in row:
+    if part == 'val':
+      raise UserError(
+        f'{row["arm"]} (seed {row["seed"]}) has no validation part; train with '
+        '--config.data.val_fraction=0.34.'
+      )
     return None
   kept = row[part]
   return pixels.unpack(kept) if 'counts' in kept else 100.0 * bits(kept)
@@ -223,21 +231,11 @@ def figure(images: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
   return pixels.miou if images.ndim > 1 else lambda sums, n: sums / n
 
 
-def value(row: dict, part: str) -> float:
-  """Returns what a run is judged by on a part, in percent.
-
-  Raises:
-    UserError: if it has no such part.
-  """
-  images = of_images(row, part)
-  if images is not None:
-    return float(figure(images)(images.sum(0), len(images)))
-  if part != 'test':
-    raise UserError(
-      f'{row["arm"]} (seed {row["seed"]}) has no validation part; train with '
-      '--config.data.val_fraction=0.34.'
-    )
-  return row['summary'][_task(row).FIGURE]
+def value(row: dict, images: np.ndarray | None) -> float:
+  """Returns what a run is judged by, in percent, of what `of_images` gives."""
+  if images is None:
+    return row['summary'][_task(row).FIGURE]
+  return float(figure(images)(images.sum(0), len(images)))
 
 
 def name_of_figure(row: dict) -> str:
@@ -253,8 +251,8 @@ def _task(row):
 def read(path: pathlib.Path) -> list[dict]:
   """Returns the lines of a file of results; none if it is absent.
 
-  Of each config what `identity` keeps, fields that are newer than the line at
-  their defaults.
+  Of each config what `identity` keeps; what is newer than the line, a field of
+  the config or the part that judges it, has its default.
 
   Raises:
     UserError: for a line that is not one of ours.
@@ -274,7 +272,7 @@ def read(path: pathlib.Path) -> list[dict]:
         raise KeyError(f'it lacks {", ".join(sorted(lacks))}')
       row['config'] = identity(config_lib.from_flat(row['config']))
       row['config'].pop('seed')
-      rows.append(row)
+      rows.append({'part': 'test'} | row)
     except (AttributeError, TypeError, ValueError, KeyError) as error:
       raise UserError(
         f'Line {i} of {path} is no result ({error}); remove it.'

@@ -159,7 +159,8 @@ def run(
 
   def done(point, row):
     became[point] = DONE
-    board.show(point, f'{results.value(row, point.part):.1f}')
+    images = results.of_images(row, point.part)
+    board.show(point, f'{results.value(row, images):.1f}')
 
   def keep(point, row):
     own.append(row)

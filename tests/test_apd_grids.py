@@ -132,7 +132,7 @@ def _row(arm, seed, counts, tmp_path, teacher='one'):
     'overrides': ['method.apd.arm', 'seed'], 'seed': seed, 'hash': '',
     'config': known, 'code': {'step': '1'}, 'test': _part(counts, tmp_path),
     'summary': {'miou': miou, 'n_test': 30}, 'seconds': 1.0, 'command': 'x',
-    'devices': 'cpu', 'packages': {},
+    'devices': 'cpu', 'packages': {}, 'part': 'test',
   } | ({} if arm == 'student' else {'teacher': teacher})  # fmt: skip
 
 

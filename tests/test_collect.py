@@ -31,8 +31,9 @@ def _row(arm, seed, right, *, code='1', set_='grape58', **fields):
   known = grid_lib.identity(config)
   known.pop('seed')
   return {
-    'grid': 'made up', 'arm': arm, 'baseline': 'base', 'set': set_,
-    'overrides': ['method.csdnet.beta', 'seed', 'data.name'], 'seed': seed,
+    'grid': 'made up', 'arm': arm, 'baseline': 'base', 'part': 'test',
+    'set': set_, 'seed': seed,
+    'overrides': ['method.csdnet.beta', 'seed', 'data.name'],
     'hash': '', 'config': known, 'code': {'step': code}, 'test': _part(right),
     'summary': {'top1': 100 * np.mean(right), 'n_test': len(right)},
     'seconds': 1.0, 'command': 'x', 'devices': 'cpu', 'packages': {},
