@@ -118,6 +118,21 @@ def tuned(base):
     yield from product([arm], _rates(base, dict.fromkeys(RATES[arm[ARM]])))
 
 
+def _for(factor):
+  """CSDNet and its strictest rival, trained for a multiple of the epochs."""
+
+  def arms(base):
+    schedule = {
+      'epochs': factor * base.epochs,
+      'optim.warmup': factor * base.optim.warmup,
+    }
+    base = base.copy_and_resolve_references()
+    base.update_from_flattened_dict(schedule)
+    return [one_view_more_steps(base), CSDNET | schedule]
+
+  return Grid(arms)
+
+
 def soy_ageing(base):
   """Five stages, each trained by itself: the papers print their mean."""
   stages = field('data.name', [f'soy_ageing/{stage}' for stage in STAGES])
@@ -157,6 +172,8 @@ GRIDS = {
   'baselines': Grid(baselines),
   'tuning': Grid(tuning, seeds=2, part='val'),
   'tuned': Grid(tuned),
+  'short': _for(1 / 3),
+  'long': _for(3),
   'soy_ageing': Grid(soy_ageing, config='configs/soy_ageing.py'),
   'backbone': Grid(backbone),
   'queue_length': _around(
