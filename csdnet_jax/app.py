@@ -6,21 +6,20 @@ It is served to this computer alone (127.0.0.1) and loads nothing from
 elsewhere; an upload stays in memory, and only until it is answered.
 """
 
-import base64
-import io
 import secrets
 import socket
 import threading
 
 import jax
 import numpy as np
-from PIL import Image
 
 from csdnet_jax import command, embed, predict
 from csdnet_jax.data import files, uploads
 from csdnet_jax.errors import UserError
 from csdnet_jax.pictures import draw
 from csdnet_jax.terminal import say
+
+_SIDE = 320  # Pixels of a picture on the page.
 
 
 def make_app(run, leaves=None, note=''):
@@ -55,10 +54,11 @@ def make_app(run, leaves=None, note=''):
       best = predict.top(p, min(5, len(names)))
       batch = {'image': view, 'label': best[:, 0]}
       drawn = pictures(run.params, run.model_state, batch, jax.random.key(0))
-    shown = [('What the network sees', _uri(view[0]))]
+    shown = [('What the network sees', files.thumbnail(view[0], _SIDE))]
     if 'SSDP map' in drawn:
-      heat = 255 * draw.over(view, np.asarray(drawn['SSDP map']))[0]
-      shown.append(('SSDP map: bright tells most', _uri(np.uint8(heat))))
+      heat = np.uint8(255 * draw.over(view, np.asarray(drawn['SSDP map']))[0])
+      image = files.thumbnail(heat, _SIDE)
+      shown.append(('SSDP map: bright tells most', image))
     closest = [(names[c], 100 * p[0, c]) for c in best[0]]
     near = nearest(outputs['embedding']) if leaves else []
     return render(_ANSWER, shown=shown, closest=closest, near=near)
@@ -67,7 +67,8 @@ def make_app(run, leaves=None, note=''):
     split, rows, vectors = leaves
     (found,), (cosine,) = embed.nearest(vector, vectors, min(5, len(rows)))
     for i, cos in zip([rows[j] for j in found], cosine, strict=True):
-      yield names[split.labels[i]], cos, _uri(files.decoded(split, i))
+      image = files.thumbnail(files.decoded(split, i), _SIDE)
+      yield names[split.labels[i]], cos, image
 
   @app.errorhandler(UserError)
   @app.errorhandler(413)
@@ -75,14 +76,6 @@ def make_app(run, leaves=None, note=''):
     return render('{{ error }}', error=error), getattr(error, 'code', 400)
 
   return app
-
-
-def _uri(image: np.ndarray) -> str:
-  encoded, image = io.BytesIO(), Image.fromarray(image)
-  image.thumbnail((320, 320))
-  image.save(encoded, 'JPEG', quality=88)
-  text = base64.b64encode(encoded.getvalue()).decode()
-  return f'data:image/jpeg;base64,{text}'
 
 
 def main(argv: list[str]) -> None:

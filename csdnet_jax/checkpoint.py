@@ -7,7 +7,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from csdnet_jax import paths
-from csdnet_jax.errors import UserError
+from csdnet_jax.errors import UserError, first_line
 from csdnet_jax.state import TrainState
 
 # What Orbax and TensorStore raise for bytes that are missing or damaged.
@@ -104,12 +104,12 @@ class Checkpoints:
         if saved == steps[0] or not alone:
           raise UserError(
             f'The checkpoint {self._folder / str(saved)} cannot be read '
-            f'({_first_line(error)}); move it away to start from the one '
+            f'({_why(error)}); move it away to start from the one '
             'before, if there is one.'
           ) from error
         warn(
           f'The checkpoint of step {saved} is damaged '
-          f'({_first_line(error)}); falling back to the one before.'
+          f'({_why(error)}); falling back to the one before.'
         )
         if not self._read_only:
           self._set_aside(saved)
@@ -134,7 +134,10 @@ class Checkpoints:
     self._checkpointer.close()
     aside = self._folder.parent / 'damaged'
     aside.mkdir(exist_ok=True)
-    (self._folder / str(step)).rename(aside / str(step))
+    target = aside / str(step)
+    while target.exists():  # The same step was damaged before.
+      target = target.with_name(f'{target.name}_')
+    (self._folder / str(step)).rename(target)
     self._open()
 
   def close(self) -> None:
@@ -149,6 +152,5 @@ def _unless_loop_is_closed(hook, unraisable) -> None:
     hook(unraisable)
 
 
-def _first_line(error: Exception) -> str:
-  text = str(error.args[0] if error.args else error)
-  return f'{type(error).__name__}: {text.splitlines()[0][:120]}'
+def _why(error: Exception) -> str:
+  return f'{type(error).__name__}: {first_line(error)[:120]}'

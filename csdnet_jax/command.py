@@ -135,7 +135,7 @@ def out_path(flag: str, given: str, suffix: str) -> pathlib.Path:
   Raises:
     UserError: if the suffix is another, or nothing can be written there.
   """
-  path = pathlib.Path(given)
+  path = pathlib.Path(os.path.expanduser(given))
   if path.suffix.lower() != suffix or path.is_dir():
     raise UserError(f'{flag}={given} must name a file that ends in {suffix}.')
   if not path.parent.is_dir():

@@ -12,7 +12,6 @@ are listed at the end; the others are done and written, and the exit status
 is 1.
 """
 
-import base64
 import functools
 import html
 import io
@@ -21,7 +20,7 @@ import string
 import numpy as np
 
 from csdnet_jax import command, paths, writers
-from csdnet_jax.data import files, splits
+from csdnet_jax.data import files
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import progress_bar, say
 
@@ -90,7 +89,6 @@ def main(argv: list[str]) -> int:
   given = files.find(args.images)
   run = command.open_run(args.run)
   split = run.part(args.part) if args.part else given
-  train = run.part('train') if page_path else None
   problems = []
   rows, vectors = embed(run, split, problems, 'images')
   archive = io.BytesIO()
@@ -104,11 +102,12 @@ def main(argv: list[str]) -> int:
   writers.write_bytes(out, archive.getvalue())
   say(f'{len(rows)} vectors of {vectors.shape[1]} figures: {out}')
   if page_path:
+    queries = train = split, rows, vectors
     itself = args.part == 'train'
-    keys = rows, vectors
     if not itself:
-      keys = embed(run, train, problems, 'training images')
-    text = page(run, (split, rows, vectors), (train, *keys), itself=itself)
+      leaves = run.part('train')
+      train = leaves, *embed(run, leaves, problems, 'training images')
+    text = page(run, queries, train, itself=itself)
     writers.write_text(page_path, text)
     say(f'Nearest training leaves: {page_path}')
   return command.report(problems)
@@ -134,10 +133,6 @@ def embed(run, split, problems: list[str], unit: str):
     for some, outputs in run.outputs(split, problems, progress):
       rows += some
       vectors.append(outputs['embedding'])
-  if not rows:
-    raise UserError(
-      f'None of {len(problems)} images can be read: {splits.some(problems)}'
-    )
   return rows, np.concatenate(vectors)
 
 
@@ -163,7 +158,9 @@ def page(run, queries, train, *, itself: bool) -> str:
   labels = split.labels[rows]
   found = train_split.labels[np.array(train_rows)[near]]
   shown = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS))
-  thumbnail = functools.cache(lambda i: _thumbnail(train_split, i))
+  thumbnail = functools.cache(
+    lambda i: files.thumbnail(files.decoded(train_split, i), _SIDE)
+  )
 
   def neighbour(q, j):
     row, same = train_rows[near[q, j]], found[q, j] == labels[q]
@@ -180,7 +177,8 @@ def page(run, queries, train, *, itself: bool) -> str:
     file = path.rpartition('/')[2]
     known = labels[q] >= 0
     query = _FIGURE.substitute(
-      kind='query', image=_thumbnail(split, rows[q]), path=html.escape(path),
+      kind='query', path=html.escape(path),
+      image=files.thumbnail(files.decoded(split, rows[q]), _SIDE),
       name=_breakable(run.class_names[labels[q]] if known else file),
       note=_breakable(file) if known else '',
     )  # fmt: skip
@@ -211,18 +209,6 @@ def page(run, queries, train, *, itself: bool) -> str:
 def _breakable(name: str) -> str:
   """Escapes a name and lets its line break after an underscore."""
   return html.escape(name).replace('_', '_<wbr>')
-
-
-def _thumbnail(split, i: int) -> str:
-  """The photograph as a data URI, its longer side at most `_SIDE`."""
-  from PIL import Image
-
-  image = Image.fromarray(files.decoded(split, i))
-  image.thumbnail((_SIDE, _SIDE))
-  encoded = io.BytesIO()
-  image.save(encoded, 'JPEG', quality=80)
-  text = base64.b64encode(encoded.getvalue()).decode()
-  return f'data:image/jpeg;base64,{text}'
 
 
 _FIGURE = string.Template(

@@ -74,7 +74,8 @@ def device_notes() -> list[str]:
     f'Running on {jax.device_count()} x {device.device_kind} '
     f'({device.platform}), JAX {jax.__version__}.'
   ]
-  if device.platform == 'cpu':
+  # Who has asked for the CPU needs no advice.
+  if device.platform == 'cpu' and not jax.config.jax_platforms:
     for path, kind, extra in (
       ('/dev/nvidia0', 'An NVIDIA GPU', 'cuda12'),
       ('/dev/accel0', 'A TPU', 'tpu'),

@@ -17,6 +17,7 @@ uses the first without this package.
 import io
 import json
 import logging
+import pathlib
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,7 @@ from safetensors.numpy import save as save_safetensors
 
 import csdnet_jax
 from csdnet_jax import command, methods, writers
-from csdnet_jax.errors import UserError
+from csdnet_jax.errors import UserError, first_line
 from csdnet_jax.terminal import say
 
 _TOLERANCE = 1e-4
@@ -69,6 +70,7 @@ def describe(run) -> dict[str, Any]:
     ('teacher', 'weights'),
   ):  # fmt: skip
     del config[section][key]
+  config['init_from'] = pathlib.PurePath(config['init_from']).name
   if methods.task(run.config) == 'segmentation':
     about = _of_windows(run)
   else:
@@ -78,7 +80,10 @@ def describe(run) -> dict[str, Any]:
     'class_names': list(run.class_names),
     **about,
     'temperature': run.calibration.temperature,
-    'calibration': run.calibration.how,
+    # Why it is not may name a path.
+    'calibration': run.calibration.how
+    if run.calibration.n
+    else 'Not calibrated (T = 1).',
     'steps': run.step,
     'config': config,
   }
@@ -93,10 +98,11 @@ def _of_images(run):
       'resize': None if square else run.config.data.test_resize,
       'size': run.config.model.size,
     },
-    'input': 'uint8 [B, size, size, 3], RGB. Upright by EXIF, transparency '
-    "over white; then, by Pillow's BICUBIC: if square, to size x size; "
-    'otherwise the shorter side to resize, and the central size x size. The '
-    'bytes as they are: normalisation is in the program.',
+    'input': 'uint8 [B, size, size, 3], RGB. Upright by EXIF, 16-bit grey '
+    'scaled to 8 bits, transparency over white; then, by '
+    "Pillow's BICUBIC: if square, to size x size; otherwise the shorter side "
+    'to resize, and the central size x size. The bytes as they are: '
+    'normalisation is in the program.',
     'outputs': {
       'logits': '[B, classes]',
       'probabilities': '[B, classes], softmax(logits / temperature)',
@@ -222,8 +228,8 @@ def onnx(run) -> bytes:
   except Exception as error:  # A converter fails in its own many ways.
     raise UserError(
       f'{name} cannot be converted to ONNX: '
-      f'{str(error).splitlines()[0]} ({type(error).__name__} in jax2onnx or '
-      'ONNX Runtime); take --format=stablehlo.'
+      f'{first_line(error)} ({type(error).__name__} in jax2onnx or ONNX '
+      'Runtime); take --format=stablehlo.'
     ) from error
   worst = max(np.abs(found[k] - expected[k]).max() for k in expected)
   if not worst <= _TOLERANCE:

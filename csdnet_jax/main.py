@@ -16,7 +16,7 @@ from csdnet_jax import (
   processes,
   train,
 )
-from csdnet_jax.errors import UserError
+from csdnet_jax.errors import UserError, first_line
 from csdnet_jax.terminal import say
 
 FLAGS = flags.FLAGS
@@ -109,7 +109,7 @@ def _parse(argv: list[str]) -> list[str]:
     # The run's own config is the one that --config.key=value changes.
     argv.insert(1, f'--config={config_lib.__file__}:{given["workdir"]}')
   path = given.get('config', '').partition(':')[0]
-  if path and not pathlib.Path(path).exists():
+  if path and not pathlib.Path(path).is_file():
     command.fail(
       f'There is no config file {path}; the ones that come with the project '
       'are in configs/.'
@@ -118,6 +118,8 @@ def _parse(argv: list[str]) -> list[str]:
     return app.parse_flags_with_usage(argv)
   except UserError as error:
     command.fail(str(error))
+  except SyntaxError as error:
+    command.fail(f'{path} is no config file: {error}.')
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     command.fail(_explain_flag(argv, error))
 
@@ -130,7 +132,7 @@ def _explain_flag(argv: list[str], error: Exception) -> str:
     if name.startswith('config.') and key not in known:
       hint = config_lib.nearest(key, known)
       return f'The config has no field {key!r}.{hint}'
-  return f'{str(error).splitlines()[0]}; check --config and its fields.'
+  return f'{first_line(error)}; check --config and its fields.'
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 def of(path: str | os.PathLike) -> Path:
-  """Returns the path with the methods of `pathlib.Path`.
+  """Returns the path with the methods of `pathlib.Path`, ~ expanded.
 
   A path of the disk is pathlib's own: symbolic links, locks and atomic renames,
   of which an object store has none, work there as ever.
@@ -30,7 +30,8 @@ def of(path: str | os.PathLike) -> Path:
     UserError: if it is in a store that cannot be read.
   """
   if not is_remote(path):
-    return pathlib.Path(path)
+    # A shell expands the ~ of `--workdir ~/runs`, not of `--workdir=~/runs`.
+    return pathlib.Path(os.path.expanduser(path))
   if not os.fspath(path).startswith('gs://'):
     raise UserError(f'{path} is neither a folder nor a gs:// path; give one.')
   try:
@@ -66,4 +67,4 @@ def of_disk(path: str | os.PathLike, field: str, why: str) -> pathlib.Path:
   """
   if is_remote(path):
     raise UserError(f'{field}={path} must be a folder on a disk: {why}.')
-  return pathlib.Path(path).expanduser()
+  return pathlib.Path(os.path.expanduser(path))

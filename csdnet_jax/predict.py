@@ -14,8 +14,7 @@ import io
 import numpy as np
 
 from csdnet_jax import command, writers
-from csdnet_jax.data import files, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.data import files
 from csdnet_jax.terminal import progress_bar, say
 
 _TOP = 5
@@ -67,10 +66,6 @@ def main(argv: list[str]) -> int:
     for rows, outputs in run.outputs(split, problems, progress):
       names += [split.names[i] for i in rows]
       probabilities.append(run.probabilities(outputs['logits']))
-  if not names:
-    raise UserError(
-      f'None of {len(problems)} images can be read: {splits.some(problems)}'
-    )
   csv_text = table(names, np.concatenate(probabilities), run.class_names)
   writers.write_text(out, csv_text)
   say(f'{len(names)} images: {out}')

@@ -45,15 +45,17 @@ def join() -> None:
 def together():
   """What stops one process stops all of them, once all are here.
 
-  Nothing inside may wait for another process.
+  Inside a process may wait for another only where that one comes whatever fails
+  in it.
 
   Raises:
-    UserError: on the processes that did not fail themselves.
+    UserError: on the processes that did not fail themselves; these raise what
+      has stopped them.
   """
   problem = None
   try:
     yield
-  except (UserError, OSError) as error:
+  except Exception as error:
     problem = error
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils

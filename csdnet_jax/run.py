@@ -22,6 +22,7 @@ from csdnet_jax.data import decode, files, sources, splits
 from csdnet_jax.errors import UserError
 
 Image = np.ndarray | str | os.PathLike
+_MOST_VIEWS = 32  # At a time.
 
 
 class Calibration(NamedTuple):
@@ -65,6 +66,8 @@ class TrainedRun:
     self.params, self.model_state = params, model_state
     self.method: methods.Method = method
     self._split = split
+    # A batch of training may have been spread over many devices.
+    self._batch = min(config.batch_size, _MOST_VIEWS)
     self._forward = jax.jit(method.predict)
 
   def view(self, image: Image) -> np.ndarray:
@@ -75,8 +78,7 @@ class TrainedRun:
 
     Raises:
       decode.ImageError: if a file cannot be read as an image.
-      UserError: if an array is of another shape or type, or the run is of
-        segmentation.
+      UserError: if an array is of another shape or type.
     """
     if not isinstance(image, np.ndarray):
       image = files.decoded(files.of_paths([image]), 0)
@@ -99,8 +101,8 @@ class TrainedRun:
     Args:
       views: [n, size, size, 3] uint8, what `view` returns.
     """
-    n, batch = len(views), self.config.batch_size
-    # Padded to whole batches, so that nothing is compiled twice.
+    n, batch = len(views), self._batch if len(views) > 1 else 1
+    # Padded to whole batches, so that two programs do: of one view and of many.
     whole = -(-max(n, 1) // batch) * batch
     padded = np.zeros((whole, *views.shape[1:]), np.uint8)
     padded[:n] = views
@@ -157,14 +159,22 @@ class TrainedRun:
 
     Yields:
       Rows of `split`, and their `forward`.
+
+    Raises:
+      UserError: if none can be read.
     """
-    batch, done = self.config.batch_size, 0
-    for rows, views, errors in files.batches(split, self.view, batch):
-      problems += map(str, errors)
+    done, failed = 0, []
+    for rows, views, errors in files.batches(split, self.view, self._batch):
+      failed += map(str, errors)
       if rows:
         yield rows, self.forward(views)
       done += len(rows) + len(errors)
       progress(done, len(split.names))
+    problems += failed
+    if len(failed) == done:
+      raise UserError(
+        f'None of {done} images can be read: {splits.some(failed)}'
+      )
 
   def part(self, name: str) -> splits.Split:
     """Returns the pictures of the run's own 'train', 'val' or 'test' part.

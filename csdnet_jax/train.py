@@ -117,8 +117,9 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
       writer = writers.Writer(workdir, config, step=int(state.step))
       stack.callback(writer.close)
     state, finished = loop(
-      config, run, state, frozen, data, checkpoints, writer, workdir, profile
-    )
+      config, run, state, frozen, data, checkpoints, writer, record, workdir,
+      profile,
+    )  # fmt: skip
     checkpoints.close()
   record.finish(steps=int(state.step))
   if not finished:
@@ -140,8 +141,9 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
 
 
 def loop(
-  config, run, state, frozen, data, checkpoints, writer, workdir, profile
-):
+  config, run, state, frozen, data, checkpoints, writer, record, workdir,
+  profile,
+):  # fmt: skip
   """Steps until the end or a signal; returns (state, whether it is the end).
 
   Evaluates and saves before it takes the next batch, so that the state of a
@@ -189,6 +191,7 @@ def loop(
       if saving:
         if writer:
           writer.flush()
+        record.update()  # A start that is killed has taken its time, too.
         checkpoints.save(state, step, selection)
       if stopping and step < run.steps:
         return state, False
@@ -327,7 +330,7 @@ def evaluate_run(
       f'{len(split["class_names"])} of them); evaluate on a set with the same '
       'class names.'
     )
-  if config.data.root == trained.data.root:
+  if _where(config) == _where(trained):
     seen = set(dataset.test.names) & set(split['train'])
     if seen:
       raise UserError(
@@ -339,3 +342,8 @@ def evaluate_run(
   figures, _ = task.evaluate(config, run, state, data, 'test', last=True)
   show_table(f'Step {int(state.step)} of {workdir}, test part', figures)
   return figures
+
+
+def _where(config) -> paths.Path:
+  """The folder of the images, however it is written."""
+  return paths.resolve(paths.of(config.data.root))

@@ -17,6 +17,9 @@ from csdnet_jax import (
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import say
 
+# What a network disk without locks answers.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
 
 @contextlib.contextmanager
 def hold(config, workdir: paths.Path):
@@ -56,7 +59,10 @@ def _lock(workdir: paths.Path):
     ) from error
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
+  except OSError as error:
+    if error.errno in _NO_LOCKS:
+      say(f'Nothing locks {workdir}: start no second run in it.')
+      return lock
     lock.close()
     raise UserError(
       f'Another process is training in {workdir}; wait for it, or choose '
@@ -67,9 +73,7 @@ def _lock(workdir: paths.Path):
 
 def _claim(config, workdir: paths.Path) -> None:
   """Checks that the workdir holds the same run, or clears it for a new one."""
-  saved = workdir / 'checkpoints'
-  started = saved.is_dir() and any(saved.iterdir())
-  if started or (workdir / 'summary.json').exists():
+  if holds_run(workdir):
     known, split = build_lib.read_run(workdir)
     given = config.copy_and_resolve_references()
     build_lib.fit(given, len(split['train']))
@@ -80,8 +84,18 @@ def _claim(config, workdir: paths.Path) -> None:
         'choose another --workdir, or go back to those values.'
       )
   else:
-    for name in ('split.json', 'start.json', 'metrics.jsonl', 'teacher.json'):
+    for name in (
+      'split.json', 'start.json', 'metrics.jsonl', 'teacher.json',
+      'environment.json', 'calibration.json',
+    ):  # fmt: skip
       (workdir / name).unlink(missing_ok=True)
+
+
+def holds_run(workdir: paths.Path) -> bool:
+  """Whether a run has saved anything that a start continues."""
+  saved = workdir / 'checkpoints'
+  begun = saved.is_dir() and any(saved.iterdir())
+  return begun or (workdir / 'summary.json').exists()
 
 
 def write_inputs(config, dataset, workdir: paths.Path) -> None:

@@ -112,6 +112,8 @@ class Writer:
     """Makes the records last; called before each checkpoint."""
     if self._remote:
       write_text(self._path, self._file.getvalue())
+    else:
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Closes every file."""

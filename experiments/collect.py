@@ -145,7 +145,7 @@ def _table(grid, name, rows, baseline, part) -> Table:
   if baseline not in measured or baseline in unfinished:
     raise UserError(
       f'There is no arm {baseline} on {name} to compare with; finish it, or '
-      f'name another by --baseline: {", ".join(grouped)}.'
+      f'name another by --baseline: {"; ".join(grouped)}.'
     )
   arms = []
   for arm, own in grouped.items():
@@ -176,9 +176,15 @@ def check(name: str, rows: list[dict]) -> None:
   Raises:
     UserError: names the first thing that differs, and between which runs.
   """
-  holder, made_by = {}, {}
+  holder, made_by, modules = {}, {}, {}
   for row in rows:
     config = row['config']
+    one = modules.setdefault(row['arm'], row)
+    if one['code'].keys() != row['code'].keys():
+      raise UserError(
+        f'On {name} {_run(one)} and {_run(row)} do not know the same code; '
+        'run the older one again.'
+      )
     for key in sorted(config.keys() - {'seed', 'data.name'}):
       arm = row['arm'] if key in row['overrides'] else ''
       one = holder.setdefault((key, arm), row)
@@ -196,6 +202,16 @@ def check(name: str, rows: list[dict]) -> None:
           f'code ({module}.py has changed); run the older ones again, or '
           'collect them apart.'
         )
+  drawn = {}
+  for row in rows:
+    swept = {k for k in row['overrides'] if k.startswith('data.')}
+    arm = row['arm'] if swept - {'data.name'} else ''
+    one = drawn.setdefault((row['set'], arm), row)
+    if one.get('split') != row.get('split'):
+      raise UserError(
+        f'On {row["set"]} {_run(one)} and {_run(row)} were trained on '
+        'different images; collect them apart.'
+      )
   taught = [row for row in rows if 'teacher' in row]
   for row in taught:
     if row['teacher'] != taught[0]['teacher']:
@@ -274,8 +290,13 @@ def readme() -> str:
 def write_readme() -> None:
   """Writes the README's table between its markers."""
   path = ROOT / 'README.md'
-  head, rest = path.read_text(encoding='utf-8').split(BEGIN)
-  _, tail = rest.split(END)
+  head, begin, rest = path.read_text(encoding='utf-8').partition(BEGIN)
+  _, end, tail = rest.partition(END)
+  if not begin or not end:
+    raise UserError(
+      f'{path} has no line {BEGIN.strip()} before one {END.strip()}; put both '
+      'where the table belongs.'
+    )
   path.write_text(head + BEGIN + readme() + END + tail, encoding='utf-8')
 
 
@@ -307,24 +328,37 @@ def main(argv: Sequence[str]) -> None:
   absent = [str(path) for path in args.results if not path.exists()]
   if absent:
     raise UserError(f'There is no file {absent[0]}; run its grid first.')
-  if args.out and args.out.is_file():
-    raise UserError(f'--out={args.out} is a file; name a folder.')
-  if args.notes and not args.notes.is_file():
-    raise UserError(f'--notes={args.notes}: there is no such file.')
-  if args.pictures and not (args.pictures / 'pictures').is_dir():
-    raise UserError(
-      f'--pictures={args.pictures}: it is not the workdir of a finished run, '
-      'there is no pictures/ in it.'
-    )
+  if (args.notes or args.pictures) and not args.out:
+    raise UserError('--notes and --pictures go into a page; add --out=DIR.')
+  notes = ''
+  if args.notes:
+    try:
+      notes = args.notes.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+      raise UserError(
+        f'--notes={args.notes} cannot be read as UTF-8 text ({error}); name '
+        'another file.'
+      ) from error
+  for name in ('config.json', 'pictures'):
+    if args.pictures and not (args.pictures / name).exists():
+      raise UserError(
+        f'--pictures={args.pictures}: it is not the workdir of a finished run, '
+        f'there is no {name} in it.'
+      )
   rows = [row for path in args.results for row in results.read(path)]
   made = tables(rows, baseline=args.baseline, part=args.part)
   whole = '\n'.join(text.markdown(table) for table in made)
   print(whole)
   if args.out:
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / 'report.md').write_text(whole, encoding='utf-8')
+    try:
+      args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(
+        f'--out={args.out} cannot be made ({error.strerror}); name a folder.'
+      ) from error
     title = ', '.join(dict.fromkeys(row['grid'] for row in rows))
-    notes = args.notes.read_text(encoding='utf-8') if args.notes else ''
+    head = '\n\n'.join(x for x in (notes.strip(), text.METHOD) if x)
+    (args.out / 'report.md').write_text(f'{head}\n\n{whole}', encoding='utf-8')
     (args.out / 'report.html').write_text(
       page.page(title, made, notes=notes, run=args.pictures), encoding='utf-8'
     )

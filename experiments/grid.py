@@ -28,7 +28,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from csdnet_jax import config as config_lib, digests, methods
-from csdnet_jax.errors import UserError
+from csdnet_jax.errors import UserError, first_line
 
 Overrides = dict[str, Any]
 ARM = 'arm'  # The key of an arm's name: no field of a config.
@@ -198,7 +198,8 @@ def expand(
     seeds_of_each: in place of the grid's.
 
   Raises:
-    UserError: for a field that is unknown, of another type or out of its range.
+    UserError: for a field that is unknown, of another type or out of its range;
+      for one that makes two arms the same.
   """
   if any(a.startswith('--config.seed=') for a in arguments):
     raise UserError('A grid sets config.seed; say --seeds=N for N of them.')
@@ -224,6 +225,12 @@ def expand(
         set_of(config), digest, f'{slug(overrides)}-{digest}', whole,
       )
     )  # fmt: skip
+    if len({point.hash for point in points}) < len(points):
+      (other,) = (p for p in points[:-1] if p.hash == digest)
+      raise UserError(
+        f'With what you have set {other.arm!r} and {arm!r} are the same run; '
+        'leave out what the grid itself sweeps.'
+      )
   return points
 
 
@@ -256,7 +263,7 @@ def resolve(arguments: Sequence[str]) -> ml_collections.ConfigDict:
       if argument.startswith('--config.') and key not in known:
         hint = config_lib.nearest(key, known)
         raise UserError(f'The config has no field {key!r}.{hint}') from error
-    raise UserError(f'{str(error).splitlines()[0]}; check --config.') from error
+    raise UserError(f'{first_line(error)}; check --config.') from error
   if rest:
     raise UserError(
       f'Cannot use the argument {rest[0]!r}; fields of the config are set by '

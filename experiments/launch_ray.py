@@ -12,7 +12,7 @@ import pathlib
 import signal
 from collections.abc import Callable, Iterable, Iterator
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.errors import UserError, first_line
 from experiments import run as run_lib
 from experiments.grid import Point
 
@@ -30,7 +30,12 @@ def launch(
   import ray
 
   handler = signal.getsignal(signal.SIGTERM)
-  ray.init(log_to_driver=False)
+  try:
+    ray.init(log_to_driver=False)
+  except (ConnectionError, ValueError) as error:
+    raise UserError(
+      f'Ray cannot start ({first_line(error)}); check RAY_ADDRESS.'
+    ) from error
   # Ray's own would end this process before its points have saved.
   signal.signal(signal.SIGTERM, handler)
   try:

@@ -10,7 +10,7 @@ import textwrap
 import matplotlib
 import matplotlib.figure
 
-from experiments.text import cells, describe, heads
+from experiments.text import METHOD, cells, describe, heads
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -36,14 +36,6 @@ code, pre { font-size: .85rem; }
 pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 details { margin: .6rem 0; } summary { cursor: pointer; color: #555; }
 """
-
-_METHOD = (
-  'Intervals are 95 % percentile intervals of a paired bootstrap over seeds '
-  'and images, 2,000 resamples; with few seeds they are too narrow. The '
-  'difference is from the baseline (the open circle), in percentage points, '
-  'under the same seeds on the same images.'
-)
-
 
 # The pictures of a workdir in the order in which a run makes them.
 _PICTURES = {
@@ -86,7 +78,7 @@ def page(
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     f'<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n'
-    f'<body><h1>{html.escape(title)}</h1>\n<p>{_METHOD}</p>\n{body}'
+    f'<body><h1>{html.escape(title)}</h1>\n<p>{METHOD}</p>\n{body}'
     '</body></html>\n'
   )
 
@@ -130,15 +122,16 @@ def _gallery(run: pathlib.Path) -> str:
 
 def _runs(table) -> str:
   """What is needed to run the arms again, folded away."""
-  commands = [row['command'] for arm in table.arms for row in arm.rows]
-  rows = [row for arm in table.arms for row in arm.rows]
+  # Two arms may be the same run.
+  runs = {row['command']: row for arm in table.arms for row in arm.rows}
+  rows = list(runs.values())
   devices = sorted({row['devices'] for row in rows})
   packages = {json.dumps(row['packages'], sort_keys=True) for row in rows}
   versions = [
     ', '.join(f'{name} {version}' for name, version in json.loads(p).items())
     for p in sorted(packages)
   ]
-  text = '\n'.join(f'python -m {command}' for command in commands)
+  text = '\n'.join(f'python -m {command}' for command in runs)
   hours = sum(row['seconds'] for row in rows) / 3600
   return (
     f'<details><summary>{len(rows)} runs, {hours:.1f} hours on '

@@ -9,14 +9,16 @@ it was right, as bits in the order of the images' names, or its pixels (see
 import csv
 import functools
 import json
+import os
 import pathlib
 import shlex
+import zlib
 from collections.abc import Callable
 
 import numpy as np
 
 from csdnet_jax import build, config as config_lib, digests, tasks
-from csdnet_jax.errors import UserError
+from csdnet_jax.errors import UserError, first_line
 from csdnet_jax.tasks import classification, segmentation
 from csdnet_jax.terminal import say
 from experiments import pixels
@@ -26,12 +28,12 @@ RESULTS = pathlib.Path(__file__).parent / 'results'
 # What every line has.
 _KEYS = {
   'grid', 'arm', 'baseline', 'overrides', 'set', 'seed', 'config', 'code',
-  'summary',
+  'summary', 'seconds', 'command', 'devices', 'packages',
 }  # fmt: skip
 # Paths of the machine are nobody else's business.
 _PATHS = (
-  '--workdir', '--config.data.root', '--config.data.cache',
-  '--config.teacher.run', '--config.teacher.weights', '--config.init_from',
+  'workdir', 'config.data.root', 'config.data.cache', 'config.teacher.run',
+  'config.teacher.weights', 'config.init_from',
 )  # fmt: skip
 
 
@@ -87,12 +89,15 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
 
 
 def _without_paths(command: str) -> str:
-  words = shlex.split(command)
-  for i, word in enumerate(words):
-    key, _, value = word.partition('=')
-    if key in _PATHS and '/' in value:
-      words[i] = f'{key}=...'
-  return shlex.join(words)
+  kept, flag = [], ''
+  for word in shlex.split(command):
+    value = word
+    if word.startswith('-'):
+      flag, _, value = word.lstrip('-').partition('=')
+    if (flag in _PATHS and '/' in value) or value.startswith(('/', '~')):
+      word = f'{word.removesuffix(value)}...'
+    kept.append(word)
+  return shlex.join(kept)
 
 
 def code_of(workdir: pathlib.Path) -> dict[str, str] | None:
@@ -104,7 +109,10 @@ def code_of(workdir: pathlib.Path) -> dict[str, str] | None:
   path = workdir / 'environment.json'
   if not path.exists():
     return None
-  first, *others = (start.get('code', {}) for start in load(path)['starts'])
+  starts = load(path)['starts']
+  if not starts:
+    return None
+  first, *others = (start.get('code', {}) for start in starts)
   for other in others:
     require_same_code(workdir, first, other)
   return first
@@ -203,6 +211,8 @@ def correctness(path: pathlib.Path) -> dict:
 def bits(part: dict) -> np.ndarray:
   """Returns bool [n]: what `correctness` packed."""
   packed = np.frombuffer(bytes.fromhex(part['correct']), np.uint8)
+  if len(packed) != -(-part['n'] // 8):
+    raise ValueError(f'there are not {part["n"]} bits in {part["correct"]}')
   return np.unpackbits(packed, count=part['n']).astype(bool)
 
 
@@ -273,11 +283,29 @@ def read(path: pathlib.Path) -> list[dict]:
       row['config'] = identity(config_lib.from_flat(row['config']))
       row['config'].pop('seed')
       rows.append({'part': 'test'} | row)
-    except (AttributeError, TypeError, ValueError, KeyError) as error:
+      _require_figures(rows[-1])
+    except (
+      AttributeError, TypeError, ValueError, KeyError, zlib.error
+    ) as error:  # fmt: skip
       raise UserError(
-        f'Line {i} of {path} is no result ({error}); remove it.'
+        f'Line {i} of {path} is no result ({first_line(error)}); remove it.'
       ) from error
   return rows
+
+
+def _require_figures(row: dict) -> None:
+  """Raises what a damaged line raises once its figures are used."""
+  images = None
+  for part in ('val', 'test'):
+    if part in row:
+      images = of_images(row, part)
+      if not isinstance(row[part]['images'], str):
+        raise ValueError(f'the images of {part} are no digest')
+  value(row, images)
+  if 'step' not in row['code'] or not all(map(str.isascii, row['overrides'])):
+    raise ValueError('its code or its overrides are incomplete')
+  if not row['seconds'] >= 0:
+    raise ValueError('its seconds are no time')
 
 
 def beside(path: pathlib.Path) -> list[dict]:
@@ -292,12 +320,25 @@ def beside(path: pathlib.Path) -> list[dict]:
 
 
 def load(path: pathlib.Path):
-  """Reads a JSON file."""
-  return json.loads(path.read_text(encoding='utf-8'))
+  """Reads a JSON file.
+
+  Raises:
+    UserError: if it holds none.
+  """
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise UserError(f'{path} cannot be read ({error}); remove it.') from error
 
 
 def append(path: pathlib.Path, row: dict) -> None:
   """Appends a line, whole or not at all as far as one write goes."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  with open(path, 'a', encoding='utf-8') as file:
-    file.write(json.dumps(row) + '\n')
+  line = json.dumps(row).encode() + b'\n'
+  with open(path, 'ab+', buffering=0) as file:
+    if file.seek(0, os.SEEK_END):
+      file.seek(-1, os.SEEK_END)
+      # Else a line that was cut by a kill would spoil this one.
+      line = line if file.read() == b'\n' else b'\n' + line
+    file.write(line)
+    os.fsync(file.fileno())

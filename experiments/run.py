@@ -25,7 +25,7 @@ import rich.live
 import rich.table
 import rich.text
 
-from csdnet_jax import digests, writers
+from csdnet_jax import command, digests, workdir as workdir_lib, writers
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import console, say
 from experiments import grid as grid_lib, results
@@ -80,12 +80,16 @@ def execute(
         process.wait()
   if (folder / 'summary.json').exists():
     return DONE
-  return STOPPED if told or process.returncode == 0 else FAILED
+  # A terminal's Ctrl-C reaches the point before this process tells it.
+  stopped = told or stop() or process.returncode == 0
+  return STOPPED if stopped else FAILED
 
 
 def last_words(folder: pathlib.Path) -> str:
   """Returns the line that says why a run failed, of its last start."""
   path = folder / 'log.txt'
+  if not path.exists():  # Ray may lose a task before it starts.
+    return 'it has not started'
   log = path.read_text(encoding='utf-8', errors='replace')
   last = log.rpartition(f'\n{_START}')[2].splitlines()[1:]
   lines = [line.strip() for line in last if line.strip()]
@@ -192,11 +196,11 @@ def run(
       if row:
         keep(point, results.taken(point, row))
         return True
-      begun = results.code_of(folder)
+      begun = results.code_of(folder) if workdir_lib.holds_run(folder) else None
       if begun is not None:
         now = digests.of_code(grid_lib.resolve(point.arguments))
         results.require_same_code(folder, begun, now)
-    except UserError as error:
+    except (UserError, OSError) as error:
       fail(point, str(error))
       return True
     if (folder / 'summary.json').exists():
@@ -289,10 +293,21 @@ def main(argv: Sequence[str]) -> int:
   name, grid = grid_lib.find(args.grid)
   points = grid_lib.expand(name, grid, rest, seeds_of_each=args.seeds)
   workdir = args.workdir or pathlib.Path('runs') / name
+  minutes = args.budget_minutes
+  if minutes is not None and not minutes >= 0:
+    raise UserError(f'--budget_minutes={minutes:g}: say 0 or more.')
   if args.dry_run:
     for point in points:
       print(shlex.join(point.command(workdir)))
     return 0
+  # Once, not for each point.
+  results.split_of(grid_lib.resolve(points[0].arguments))
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f'--workdir={workdir} cannot be made ({error.strerror}); choose another.'
+    ) from error
   path = args.results or results.RESULTS / f'{name}.jsonl'
   launch = local
   if args.launcher == 'ray':
@@ -302,7 +317,7 @@ def main(argv: Sequence[str]) -> int:
   with signals() as stop:
     became = run(
       points, workdir, path, launch=launch,
-      budget_minutes=args.budget_minutes, stop=stop,
+      budget_minutes=minutes, stop=stop,
     )  # fmt: skip
   states = list(became.values())
   say(
@@ -319,5 +334,8 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == '__main__':
   try:
     sys.exit(main(sys.argv[1:]))
-  except UserError as error:
-    sys.exit(f'error: {error}')
+  except (UserError, OSError) as error:
+    sentence = command.explain(error)
+    if sentence is None:
+      raise
+    sys.exit(f'error: {sentence}')

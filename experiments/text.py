@@ -3,6 +3,12 @@
 import csv
 import pathlib
 
+METHOD = (
+  'Intervals are 95 % percentile intervals of a paired bootstrap over seeds '
+  'and images, 2,000 resamples; with few seeds they are too narrow. The '
+  'difference is from the baseline (in plots the open circle), in percentage '
+  'points, under the same seeds on the same images.'
+)
 COLUMNS = ('arm', 'n', 'mean', 'sd', 'diff', 'low', 'high')
 
 
@@ -63,7 +69,7 @@ def describe(table) -> str:
   if fewer:
     text += (
       ' Differences are over the seeds that the baseline has too, fewer for '
-      f'{", ".join(fewer)}.'
+      f'{"; ".join(fewer)}.'
     )
   if any(a.spread and len(a.seeds) < 2 for a in table.arms):
     text += ' With one seed the interval is over the images alone.'
@@ -71,12 +77,12 @@ def describe(table) -> str:
   for arm in table.arms:
     same = others & {row.get('same_as') for row in arm.rows} - {arm.name}
     if same:
-      text += f' {arm.name}: the runs of {", ".join(sorted(same))}.'
+      text += f' {arm.name}: the runs of {"; ".join(sorted(same))}.'
   frozen = ', '.join(f'{words} {x}' for words, x in _frozen(table).items())
   if frozen:
     text += f' The features before training: {frozen}.'
   if table.unfinished:
-    text += f' Not finished: {", ".join(table.unfinished)}.'
+    text += f' Not finished: {"; ".join(table.unfinished)}.'
   return text
 
 
@@ -97,9 +103,15 @@ _FROZEN = {
 
 
 def _frozen(table) -> dict[str, str]:
-  """What the features are worth before training, of the first run."""
-  start = table.arms[0].rows[0]['summary'].get('start')
-  return {w: number(start[key]) for key, w in _FROZEN.items()} if start else {}
+  """What the features are worth before training, {} where arms differ in it."""
+  if table.part != 'test' or table.stages > 1:
+    return {}  # A run measures them on its own test part.
+  found = []
+  for row in (row for arm in table.arms for row in arm.rows):
+    start = row['summary'].get('start', {})
+    found.append({w: number(start.get(key)) for key, w in _FROZEN.items()})
+  first = {w: x for w, x in found[0].items() if x}
+  return first if all(one == found[0] for one in found) else {}
 
 
 def readme_table(tables) -> str:

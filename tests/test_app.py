@@ -88,12 +88,12 @@ def _postscript():
 @pytest.mark.parametrize(
   ('data', 'sentence'),
   [
-    (b'', 'no image'),
-    (b'<svg onload="alert(1)">', 'no image'),
-    (_postscript(), 'no image'),
+    (b'', 'the file is empty'),
+    (b'<svg onload="alert(1)">', 'not an image'),
+    (_postscript(), 'not an image'),
     (LEAF[:300], 'damaged or cut short'),
     (images.encode(Image.new('1', (7100, 7100))), '50,000,000'),
-    (images.encode(Image.new('1', (20000, 20000))), 'no image'),
+    (images.encode(Image.new('1', (20000, 20000))), 'too large'),
     (images.encode(Image.new('1', (9000, 2))), 'a line'),
   ],
   ids=['empty', 'svg', 'eps', 'cut', 'large', 'bomb', 'line'],

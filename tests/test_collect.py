@@ -1,6 +1,7 @@
 """The report: what is averaged, what is refused, and the intervals."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -101,6 +102,29 @@ def test_what_differs_is_named_and_refused(second, words):
     collect.tables(rows)
 
 
+def test_arms_of_different_train_images_are_refused():
+  rows = [_row('base', 0, _first(3)), _row('a', 0, _first(3))]
+  rows[1]['split'] = 'other'
+  with pytest.raises(UserError, match='a .seed 0. were trained on different'):
+    collect.tables(rows)
+  for row in rows:
+    row['overrides'].append('data.shots')
+  assert len(collect.tables(rows)[0].arms) == 2
+
+
+def test_frozen_features_are_said_where_all_arms_start_from_them():
+  rows = [_row('base', 0, _first(3)), _row('a', 0, _first(3))]
+  for row in rows:
+    row['summary']['start'] = {'knn': 40.0, 'linear_probe': 50.0}
+    row['val'] = _part(_first(9))
+  words = 'The features before training: linear probe 50.0, kNN 40.0.'
+  assert words in text.describe(collect.tables(rows)[0])
+  # They are those of the test part, and of one network.
+  assert 'before' not in text.describe(collect.tables(rows, part='val')[0])
+  rows[1]['summary']['start'] = {'knn': 41.0, 'linear_probe': 50.0}
+  assert 'before' not in text.describe(collect.tables(rows)[0])
+
+
 def test_a_later_line_replaces_the_one_of_other_code():
   rows = [_row('base', s, _first(3)) for s in (0, 1)]
   rows += [_row('base', s, _first(9), code='2') for s in (0, 1)]
@@ -190,10 +214,18 @@ def test_the_report_shows_notes_and_the_pictures_of_a_run(tmp_path):
   assert html.count('<p class="note">') == 2 and 'It is &lt; 5.' in html
   assert html.count('data:image/png') == 1 and 'terms of the loss' in html
   assert 'csdnet on oaks, seed 0, 30 epochs.' in html and '/home' not in html
-  with pytest.raises(UserError, match='no pictures/ in it'):
+  with pytest.raises(UserError, match='no pictures in it'):
+    (run / 'pictures').rename(run / 'images')
+    collect.main([*args, f'--pictures={run}'])
+  with pytest.raises(UserError, match=r'no config\.json in it'):
     collect.main([*args, f'--pictures={tmp_path}'])
-  with pytest.raises(UserError, match='there is no such file'):
-    collect.main([args[0], f'--notes={run / "x"}'])
+  with pytest.raises(UserError, match='cannot be read as UTF-8'):
+    collect.main([args[0], out, f'--notes={run / "x"}'])
+  with pytest.raises(UserError, match='add --out'):
+    collect.main([args[0], f'--notes={notes}'])
+  with pytest.raises(UserError, match='notes.txt/x cannot be made'):
+    collect.main([args[0], f'--out={notes / "x"}'])
+  assert (tmp_path / 'report.md').read_text().startswith('It is < 5.')
 
 
 def test_grids_are_collected_apart():
@@ -209,11 +241,34 @@ def test_a_line_that_is_no_result_is_named(tmp_path):
   path.write_text('{"arm": "a", "config": {}, "summary": {}}')
   with pytest.raises(UserError, match='it lacks baseline, code'):
     results.read(path)
+  whole = _row('base', 0, _first(3))
+  for damage in (
+    {'code': 'x'}, {'code': {}}, {'overrides': None}, {'summary': {}},
+    {'test': {'n': 40, 'correct': 'ff' * 5}}, {'seconds': None},
+    {'test': whole['test'] | {'correct': 'zz'}},
+    {'test': whole['test'] | {'correct': 'ff'}},
+  ):  # fmt: skip
+    row = whole | damage
+    if 'summary' in damage:
+      del row['test']
+    path.write_text(json.dumps(row))
+    with pytest.raises(UserError, match=r'Line 1 of .* is no result .*remove'):
+      results.read(path)
   path.write_bytes(b'\xff')
   with pytest.raises(UserError, match='no file of results'):
     results.read(path)
   with pytest.raises(UserError, match='no file of results'):
     results.read(tmp_path)
+
+
+def test_a_line_cut_by_a_kill_spoils_no_other(tmp_path):
+  path = tmp_path / 'r.jsonl'
+  path.write_text('{"grid":')
+  results.append(path, _row('base', 0, _first(3)))
+  with pytest.raises(UserError, match='Line 1 of .* is no result .*; remove'):
+    results.read(path)
+  path.write_text(path.read_text().partition('\n')[2])
+  assert [row['arm'] for row in results.read(path)] == ['base']
 
 
 def test_fields_newer_than_a_line_have_their_defaults(tmp_path):

@@ -186,6 +186,7 @@ def test_a_page_is_bounded(run, tmp_path, monkeypatch):
 
 def test_thumbnails_are_small_and_keep_their_aspect(tmp_path):
   split, _, _ = _parts(tmp_path, 'a.png')
-  data = embed._thumbnail(split, 0).partition(',')[2]
+  image = files.decoded(split, 0)
+  data = files.thumbnail(image, 144).partition(',')[2]
   with Image.open(io.BytesIO(base64.b64decode(data))) as image:
     assert image.size == (14, 144)

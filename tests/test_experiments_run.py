@@ -15,6 +15,7 @@ import pytest
 import rich.console
 
 from csdnet_jax import digests
+from csdnet_jax.errors import UserError
 from csdnet_jax.tasks import classification
 from experiments import grid as grid_lib, results, run as run_lib
 
@@ -155,8 +156,19 @@ def test_a_foreign_file_beside_the_results_is_left_aside(points, tmp_path):
 
 def test_paths_of_this_computer_are_not_kept(points, tmp_path):
   _finish(points[0], tmp_path)
-  row = results.record(points[0], tmp_path / points[0].name)
+  folder = tmp_path / points[0].name
+  row = results.record(points[0], folder)
   assert row['command'] == 'x --workdir=... --config.seed=1'
+  environment = json.loads((folder / 'environment.json').read_text())
+  environment['starts'][0]['command'] = (
+    'python -m x --config=/a/c.py --config.data.root /a/b -workdir=~/c '
+    '--config=configs/folder.py --config.data.root=leaves'
+  )
+  (folder / 'environment.json').write_text(json.dumps(environment))
+  assert results.record(points[0], folder)['command'] == (
+    'x --config=... --config.data.root ... -workdir=... '
+    '--config=configs/folder.py --config.data.root=leaves'
+  )
 
 
 def test_a_train_set_too_small_fails_its_point_alone(points, cache, tmp_path):
@@ -214,6 +226,36 @@ def test_a_point_begun_by_other_code_is_refused(points, tmp_path):
     assert became[points[0]] == run_lib.FAILED
     assert 'step.py has changed' in (tmp_path / 'failures.json').read_text()
     path_.unlink()
+  # What has saved nothing starts anew.
+  (tmp_path / points[0].name / 'summary.json').unlink()
+  launch = _launch([run_lib.FAILED, run_lib.DONE])
+  run_lib.run(points, tmp_path, tmp_path / 'r.jsonl', launch=launch)
+  assert 'It broke' in (tmp_path / 'failures.json').read_text()
+
+
+def test_ctrl_c_of_a_terminal_is_no_failure(tmp_path):
+  # It reaches the point as well, which may end before it is told to.
+  came = tmp_path / 'came'
+  point = types.SimpleNamespace(
+    name='p', command=lambda *_: ['sh', '-c', f'touch {came}; exit 2']
+  )
+  assert run_lib.execute(point, tmp_path, lambda: False) == run_lib.FAILED
+  came.unlink()
+  assert run_lib.execute(point, tmp_path, came.exists) == run_lib.STOPPED
+
+
+def test_a_task_that_was_lost_has_no_log(points, tmp_path):
+  def launch(points, workdir, stop):
+    yield from ((point, run_lib.FAILED) for point in points)
+
+  run_lib.run(points, tmp_path, tmp_path / 'r.jsonl', launch=launch)
+  assert 'has not started' in (tmp_path / 'failures.json').read_text()
+
+
+def test_a_workdir_that_cannot_be_made_is_said(points, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='file cannot be made'):
+    run_lib.main([GRID, *command.flags(), f'--workdir={tmp_path / "file"}'])
 
 
 def test_a_dry_run_prints_commands_that_make_the_same_config(points, capsys):

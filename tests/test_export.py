@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import command, export, load_run
+from csdnet_jax import command, export, load_run, run as run_lib
 from csdnet_jax.errors import UserError
 
 import images
@@ -52,6 +52,15 @@ def test_no_path_of_this_machine_is_told(run):
   told = json.dumps(export.describe(run))
   assert run.config.data.cache and run.config.data.cache not in told
   assert json.loads(told)['config']['model']['name'] == run.config.model.name
+  config = run.config.copy_and_resolve_references()
+  config.init_from = '/home/me/w.npz'
+  how = 'Not calibrated, for want of /home/me/leaves.'
+  other = types.SimpleNamespace(
+    config=config, class_names=run.class_names, step=run.step,
+    calibration=run_lib.Calibration(1.0, how, run.step),
+  )  # fmt: skip
+  told = json.dumps(export.describe(other))
+  assert '"w.npz"' in told and '/home' not in told
 
 
 def test_safetensors_come_back_bit_for_bit(run, tmp_path):

@@ -21,6 +21,7 @@ QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
   'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction',
   'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning', 'tuned',
+  'batch_size', 'short', 'long',
 )  # fmt: skip
 
 
@@ -93,7 +94,8 @@ def test_equal_compute_is_as_many_steps_and_images():
   points = _expand('baselines', '--config=configs/folder.py')
   configs = {p.arm: grid_lib.resolve(p.arguments) for p in points}
   twice = configs['cross-entropy, one view, equal compute']
-  ours, once = configs['CSDNet'], configs['cross-entropy, one view']
+  ours = configs['CSDNet']
+  once = configs['cross-entropy, one view, equal epochs']
   assert (ours.epochs, ours.batch_size) == (once.epochs, once.batch_size)
   assert twice.epochs == 2 * ours.epochs
   assert twice.optim.warmup == 2 * ours.optim.warmup
@@ -104,6 +106,19 @@ def test_equal_compute_is_as_many_steps_and_images():
   assert twice.batch_size == 2 * ours.batch_size
   more = configs['cross-entropy, one view, equal compute, twice the steps']
   assert (more.epochs, more.batch_size) == (twice.epochs, ours.batch_size)
+
+
+@pytest.mark.parametrize(('name', 'factor'), [('short', 1 / 3), ('long', 3)])
+def test_short_and_long_training_keep_their_proportions(name, factor):
+  base = grid_lib.resolve(['--config=configs/folder.py'])
+  ours, more = (grid_lib.resolve(p.arguments) for p in _expand(name))
+  assert (ours.method.name, more.method.name) == ('csdnet', 'supervised')
+  assert (ours.epochs, more.epochs) == pytest.approx(
+    (factor * base.epochs, 2 * factor * base.epochs)
+  )
+  assert ours.optim.warmup / ours.epochs == pytest.approx(
+    more.optim.warmup / more.epochs
+  )
 
 
 def test_soy_ageing_has_five_stages_of_the_same_arms():
@@ -187,6 +202,12 @@ def test_the_hash_forgets_what_the_run_does_not_read():
 def test_mistakes_end_in_a_sentence(arguments, words):
   with pytest.raises(UserError, match=words):
     _expand('baselines', *arguments)
+
+
+def test_a_field_that_makes_arms_the_same_is_refused():
+  words = "'CSDNet' and 'CSDNet, without SSDT' are the same run"
+  with pytest.raises(UserError, match=words):
+    _expand('components', '--config.method.csdnet.beta=0')
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ def test_a_defect_of_ours_keeps_its_traceback():
     ((), ['--config=FILE', 'configs/quickstart.py']),
     (('--eval_only', '--workdir', 'no/such'), ['no/such']),
     (('--config=configs/absent.py',), ['configs/absent.py', 'configs/']),
+    (('--config=configs',), ['There is no config file configs']),
+    (('--config=README.md',), ['README.md is no config file']),
     (
       ('--config=configs/quickstart.py', '--config.epoch=3'),
       ["no field 'epoch'", 'Did you mean "epochs"?'],

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import pathlib
 
 import fsspec
 import jax
@@ -60,6 +61,7 @@ def bucket(monkeypatch):
 def test_a_path_of_the_disk_is_pathlib_s(tmp_path):
   assert paths.of(str(tmp_path)) == tmp_path
   assert type(paths.of('runs')) is type(tmp_path)
+  assert paths.of('~/runs') == pathlib.Path.home() / 'runs'
 
 
 def test_other_stores_and_absent_libraries_are_refused(monkeypatch):

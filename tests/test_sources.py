@@ -1,6 +1,7 @@
 """Any folder of images becomes a data set, or a sentence says why not."""
 
 import json
+import os
 
 import ml_collections
 import numpy as np
@@ -293,9 +294,19 @@ def test_links_out_of_class_folders(tmp_path):
   root = images.class_folders(tmp_path / 'set', {'a': 2, 'b': 2})
   (root / 'a' / 'x.png').symlink_to(out / 'c' / '0.png')
   refused(root, 'x.png is a link')
+  for target in ('gone.png', 'x.png'):  # To nothing, and to itself.
+    (root / 'a' / 'x.png').unlink()
+    (root / 'a' / 'x.png').symlink_to(target)
+    refused(root, 'x.png is a link')
   (root / 'a' / 'x.png').unlink()
   (root / 'c').symlink_to(out / 'c')
   refused(root, 'set/c is a link')
+
+
+def test_names_that_no_list_could_hold(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 2, 'b': 2})
+  (root / 'a' / '0.png').rename(os.fsdecode(b'%s/a/caf\xe9.png' % bytes(root)))
+  refused(root, r"caf.*png' in .*/a is no UTF-8 name")
 
 
 def test_repeated_names(tmp_path):

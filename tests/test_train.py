@@ -1,6 +1,7 @@
 """A run from config to workdir: what it writes, resumes, refuses and keeps."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from csdnet_jax import (
 )
 from csdnet_jax.errors import UserError
 
+import images
 import runs
 
 DEVICE = jax.devices()[:1]
@@ -187,10 +189,11 @@ def test_a_damaged_newest_checkpoint_falls_back(finished, cache, tmp_path):
   files = [p for p in newest.rglob('*') if p.is_file()]
   largest = max(files, key=lambda p: p.stat().st_size)
   largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+  (workdir / 'damaged' / '15' / 'of_before').mkdir(parents=True)
   with terminal.console.capture() as captured:
     train.train(runs.config(cache), workdir, devices=DEVICE)
   assert 'step 15 is damaged' in captured.get()
-  assert (workdir / 'damaged' / '15').is_dir()
+  assert {p.name for p in (workdir / 'damaged').iterdir()} == {'15', '15_'}
   assert 'Continuing from step 12' in captured.get()
   assert _summary(workdir) == _summary(finished)
 
@@ -286,6 +289,31 @@ def test_a_workdir_in_use_is_refused(cache, tmp_path):
     workdir_lib.hold(config, tmp_path),
   ):
     pass
+
+
+def test_a_disk_without_locks_is_said_and_used(cache, tmp_path, monkeypatch):
+  def flock(file, how):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(workdir_lib.fcntl, 'flock', flock)
+  with (
+    terminal.console.capture() as captured,
+    workdir_lib.hold(runs.config(cache), tmp_path),
+  ):
+    pass
+  assert 'Nothing locks' in captured.get()
+
+
+def test_images_trained_on_are_refused_however_the_folder_is_written(tmp_path):
+  root = images.class_folders(tmp_path / 'set', {'a': 6, 'b': 6})
+  fields = {'data.source': 'folder', 'data.root': str(root), 'epochs': 0.3}
+  config = runs.config(tmp_path / 'cache', **fields)
+  train.train(config, tmp_path / 'run', devices=DEVICE)
+  for same in (root, f'{root}/', tmp_path / 'run' / '..' / 'set'):
+    other = config.copy_and_resolve_references()
+    other.data.update(root=str(same), split_seed=1)
+    with pytest.raises(UserError, match='of the new test part were trained on'):
+      train.evaluate_run(other, tmp_path / 'run', devices=DEVICE)
 
 
 def test_a_run_without_its_checkpoints_keeps_its_records(

@@ -1,6 +1,8 @@
 """The pictures that a command is given: files, folders and globs."""
 
+import base64
 import glob
+import io
 import itertools
 import os
 import pathlib
@@ -8,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from PIL import Image
 
-from csdnet_jax.data import decode, sources, splits
+from csdnet_jax.data import cache, decode, sources, splits
 from csdnet_jax.errors import UserError
 
 
@@ -79,13 +82,22 @@ def decoded(split: splits.Split, i: int) -> np.ndarray:
   Raises:
     decode.ImageError: if it cannot be read.
   """
-  try:
-    data = split.read(i)
-  except OSError as error:
-    raise decode.ImageError(
-      f'{split.names[i]}: cannot be read ({error.strerror})'
-    ) from error
-  return decode.decode(data, split.names[i])
+  name = split.names[i]
+  return decode.decode(cache.read(split.read, i, name), name)
+
+
+def thumbnail(image: np.ndarray, side: int) -> str:
+  """Returns a picture for a page that loads nothing: a data URI, JPEG.
+
+  Args:
+    image: uint8 [h, w, 3].
+    side: pixels that its longer side has at most.
+  """
+  small, encoded = Image.fromarray(image), io.BytesIO()
+  small.thumbnail((side, side))
+  small.save(encoded, 'JPEG', quality=85)
+  text = base64.b64encode(encoded.getvalue()).decode()
+  return f'data:image/jpeg;base64,{text}'
 
 
 def batches(

@@ -161,7 +161,7 @@ def root_of(root: str | os.PathLike) -> paths.Path:
     raise UserError(
       'config.data.root is empty; set it to your folder of images'
     )
-  root = paths.of(root).expanduser()
+  root = paths.of(root)
   if not root.is_dir():
     raise UserError(
       f'config.data.root={root} is not a folder; set it to your folder of '
@@ -193,16 +193,34 @@ def walk(folder: paths.Path, root: paths.Path) -> Iterable[str]:
 
 
 def entries_of(folder: paths.Path, root: paths.Path) -> list[paths.Path]:
-  """What lies in a folder, sorted, without hidden files; checks links."""
-  entries = [e for e in folder.iterdir() if not e.name.startswith('.')]
+  """What lies in a folder, sorted, without hidden files; checks names, links.
+
+  Raises:
+    UserError: the folder cannot be read; a name is not UTF-8, which neither the
+      split nor the predictions could hold; a link leads to a folder, to nothing
+      or out.
+  """
+  try:
+    entries = [e for e in folder.iterdir() if not e.name.startswith('.')]
+  except OSError as error:
+    raise UserError(
+      f'The folder {folder} cannot be read ({error.strerror or error}); change '
+      'its permissions, or move it away.'
+    ) from error
   for entry in entries:
+    try:
+      entry.name.encode()
+    except UnicodeEncodeError as error:
+      raise UserError(
+        f'{entry.name!r} in {folder} is no UTF-8 name; rename it.'
+      ) from error
     if paths.is_remote(entry) or not entry.is_symlink():
       continue
     # A link to a folder may lead into a circle, even inside the root.
-    if entry.is_dir() or not entry.resolve().is_relative_to(root):
+    if not entry.is_file() or not entry.resolve().is_relative_to(root):
       raise UserError(
-        f'{entry} is a link to a folder or out of {root}; replace it by '
-        'what it points to'
+        f'{entry} is a link to a folder, to nothing or out of {root}; replace '
+        'it by what it points to, or remove it'
       )
   return sorted(entries, key=lambda e: e.name)
 

@@ -1,9 +1,6 @@
 """Images from a browser: small enough, and of the common formats alone."""
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from csdnet_jax.data import decode
 
@@ -29,19 +26,7 @@ def open_upload(data: bytes) -> np.ndarray:
     raise decode.ImageError(
       f'This file has over {MAX_BYTES >> 20} MiB; choose a smaller one.'
     )
-  try:
-    with Image.open(io.BytesIO(data), formats=decode.FORMATS) as header:
-      width, height = header.size
-  except (
-    OSError,
-    ValueError,
-    EOFError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,  # Where warnings are errors.
-  ) as e:
-    raise decode.ImageError(
-      f'This file is no image that can be used ({", ".join(decode.FORMATS)}).'
-    ) from e
+  height, width = decode.size_of(data, 'This image')
   if width * height > MAX_PIXELS:
     raise decode.ImageError(
       f'This image has {width} x {height} pixels, over the limit of '

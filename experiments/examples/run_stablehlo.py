@@ -1,4 +1,7 @@
-"""Names leaves by an exported run: run_stablehlo.py FILE.zip IMAGES..."""
+"""Names leaves by an exported run: run_stablehlo.py FILE.zip IMAGES...
+
+The pictures have 8 bits; others must be scaled to them, as model.json says.
+"""
 
 import json
 import sys
@@ -15,7 +18,9 @@ square, resize, size = about['preprocessing'].values()
 
 
 def view(path):
-  image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
+  image = ImageOps.exif_transpose(Image.open(path)).convert('RGBA')
+  white = Image.new('RGBA', image.size, 'white')
+  image = Image.alpha_composite(white, image).convert('RGB')
   sides = [
     size if square else resize * n // min(image.size) for n in image.size
   ]
