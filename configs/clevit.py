@@ -3,7 +3,7 @@ r"""CLE-ViT's released loss and optimiser, CSDNet's closest peer (IJCAI 2023).
   python -m csdnet_jax.main --config=configs/clevit.py:cotton80
 
 The argument is a set of the UFG release: cotton80, soy_local, soy_gene,
-soy_global, or a stage of SoyAgeing, R1 to R6. Without one, a folder:
+soy_global, or a stage of SoyAgeing (R1, R3, R4, R5, R6). Without one, a folder:
 
   python -m csdnet_jax.main --config=configs/clevit.py \
     --config.data.root=my_leaves

@@ -108,8 +108,8 @@ def segmentation(arm: str) -> ml_collections.ConfigDict:
 def psp_resnet(arm: str) -> ml_collections.ConfigDict:
   """Returns what APD's three published settings have in common.
 
-  PSPNet-R18 beside a PSPNet-R101, batch 8; the teacher as semseg trains it,
-  batch 16 at twice the rate.
+  PSPNet-R18 beside a PSPNet-R101, batch 8 where a set says no other; the
+  teacher as semseg trains it, batch 16 at twice the rate.
 
   Args:
     arm: one of `config.ARMS`.

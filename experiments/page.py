@@ -150,7 +150,7 @@ def _picture(table) -> str:
   }  # fmt: skip
   with matplotlib.rc_context(settings):
     figure = matplotlib.figure.Figure(
-      figsize=(9, 1.0 + 0.32 * rows), layout='constrained'
+      figsize=(9, 1.0 + 0.36 * rows), layout='constrained'
     )
     left, right = figure.subplots(1, 2, sharey=True)
     for y, arm in enumerate(table.arms):
@@ -187,6 +187,6 @@ def _dot(axes, x, ends, y, base) -> None:
   axes.plot([x], [y], 'o', color='0.15', markerfacecolor=face, markersize=5)
 
 
-def _label(arm: str, width: int = 34) -> str:
+def _label(arm: str, width: int = 40) -> str:
   """Breaks a long name at its words; a $ would start mathematics."""
   return textwrap.fill(arm.replace('$', r'\$'), width)

@@ -2,8 +2,8 @@
 
 import os
 import pathlib
-import tempfile
 
+_CACHE = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Tiny programs: compiling them well costs more than running them badly.
@@ -13,7 +13,8 @@ os.environ.setdefault(
 )
 os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',
-  str(pathlib.Path(tempfile.gettempdir()) / 'csdnet_jax_test_cache'),
+  # Not in a folder where others could leave programs.
+  str(pathlib.Path(_CACHE).expanduser() / 'csdnet_jax' / 'xla_tests'),
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 

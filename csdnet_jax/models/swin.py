@@ -111,8 +111,10 @@ class WindowAttention(nn.Module):
     qkv = jnp.roll(qkv, (-shift, -shift), (1, 2)) if shift else qkv
     qkv = split_windows(qkv, window)
     query, key, value = (qkv[:, :, :, i] for i in range(3))
-    scores = jnp.einsum('bwqhd,bwkhd->bwhqk', query, key)
-    scores = scores.astype(jnp.float32) * split[-1] ** -0.5 + self._bias()
+    scores = jnp.einsum(
+      'bwqhd,bwkhd->bwhqk', query, key, preferred_element_type=jnp.float32
+    )
+    scores = scores * split[-1] ** -0.5 + self._bias()
     if shift:
       regions = shifted_regions(rows, columns, window, shift)
       apart = regions[:, :, None] != regions[:, None]
@@ -263,8 +265,16 @@ def resample_biases(table: jax.Array, rows: int) -> jax.Array:
 
   Returns:
     [rows, heads] float32.
+
+  Raises:
+    UserError: the table is of no window.
   """
   old, new = math.isqrt(len(table)), math.isqrt(rows)
+  if old**2 != len(table) or not old % 2:
+    raise UserError(
+      f'A table of {len(table)} relative positions is of no square window; use '
+      'weights made with square windows.'
+    )
   grid = resize_bicubic(table.reshape(1, old, old, -1), new, new)
   return grid.reshape(rows, -1)
 

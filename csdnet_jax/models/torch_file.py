@@ -9,9 +9,12 @@ PyTorch 1.6, a row of pickles and then the raw numbers, and the zip archive.
 
 import collections
 import io
+import lzma
+import math
 import pickle
 import pickletools
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +44,8 @@ _REFUSED = {
 # What a broken pickle or archive raises inside the standard library.
 _BROKEN = (
   pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, TypeError,
-  LookupError, AttributeError, OverflowError, MemoryError, NotImplementedError,
+  LookupError, AttributeError, OverflowError, MemoryError, RuntimeError,
+  OSError, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 
 
@@ -61,8 +65,8 @@ class _Tensor(NamedTuple):
 def read(data: bytes, path) -> dict[str, np.ndarray]:
   """Returns the arrays of a state dict, by name.
 
-  A checkpoint of a training, a dictionary with the state dict at 'state_dict',
-  is read too; what it holds beside is left out.
+  A checkpoint of a training, a dictionary with the state dict at 'state_dict'
+  or 'model', is read too; what it holds beside is left out.
 
   Args:
     data: the content of the file.
@@ -77,8 +81,9 @@ def read(data: bytes, path) -> dict[str, np.ndarray]:
       tree, buffers = _read_zip(data, path)
     else:
       tree, buffers = _read_pickles(data, path)
-    if isinstance(tree, dict) and 'state_dict' in tree:
-      tree = tree['state_dict']
+    for key in ('state_dict', 'model'):
+      if isinstance(tree, dict) and isinstance(tree.get(key), dict):
+        tree = tree[key]
     if not isinstance(tree, dict) or not all(
       isinstance(k, str) and isinstance(v, _Tensor) for k, v in tree.items()
     ):
@@ -100,7 +105,9 @@ def _read_zip(data, path):
     if sum(info.file_size for info in archive.infolist()) > len(data):
       raise ValueError('its parts are larger than the whole')
     names = {name.partition('/')[2]: name for name in archive.namelist()}
-    if archive.read(names.get('byteorder', 'byteorder')) != b'little':
+    # Before 2.1 PyTorch wrote none.
+    order = names.get('byteorder')
+    if order and archive.read(order) != b'little':
       raise ValueError('it is not little-endian')
     tree, _ = _unpickle(archive.read(names['data.pkl']), 0, path, storages)
     buffers = {key: archive.read(names[f'data/{key}']) for key in storages}
@@ -202,6 +209,9 @@ def _array(tensor, buffers):
   width = storage.dtype.itemsize
   if len(buffer) != storage.size * width:
     raise ValueError(f'storage {storage.key} is cut short')
+  # Strides of zero would make an array of any size out of one number.
+  if math.prod(shape) > storage.size:
+    raise ValueError(f'an array is larger than storage {storage.key}')
   # NumPy refuses a shape that leaves the buffer.
   return np.ndarray(
     shape, storage.dtype, buffer, offset * width, [s * width for s in strides]

@@ -231,9 +231,9 @@ def resample_positions(
   Raises:
     UserError: either number of patch tokens is not a square.
   """
-  old = math.isqrt(table.shape[1] - extra)
-  new = math.isqrt(tokens - extra)
-  if old**2 + extra != table.shape[1] or new**2 + extra != tokens:
+  old, new = (math.isqrt(max(n - extra, 0)) for n in (table.shape[1], tokens))
+  squares = (old**2 + extra, new**2 + extra) == (table.shape[1], tokens)
+  if not (old and new and squares):
     raise UserError(
       f'Position embeddings for {table.shape[1]} tokens cannot become {tokens} '
       f'tokens: less {extra} class token, both must be squares; use square '

@@ -1,6 +1,7 @@
 """Arrays by name out of the three kinds of weight files."""
 
 import io
+import tokenize
 import zipfile
 import zlib
 
@@ -9,6 +10,8 @@ import safetensors.numpy
 
 from csdnet_jax.errors import UserError
 from csdnet_jax.models import torch_file
+
+_MOST = 20  # Compressed weights take hardly less than others.
 
 
 def read(data: bytes, path) -> dict[str, np.ndarray]:
@@ -35,11 +38,18 @@ def read(data: bytes, path) -> dict[str, np.ndarray]:
 
 def _read_npz(data, path):
   try:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+      if sum(x.file_size for x in archive.infolist()) > _MOST * len(data):
+        raise ValueError(f'it would unpack to over {_MOST} times its size')
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-      return {name: archive[name] for name in archive.files}
+      arrays = {name: archive[name] for name in archive.files}
+    for name, array in arrays.items():
+      if not isinstance(array, np.ndarray) or array.dtype.kind not in 'fiub':
+        raise ValueError(f'{name} holds no real numbers')
+    return arrays
   except (
     ValueError, TypeError, EOFError, OSError, MemoryError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
+    SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
   ) as error:  # fmt: skip
     reason = str(error) or 'out of memory'
     raise UserError(

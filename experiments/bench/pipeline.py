@@ -94,14 +94,15 @@ def decoded_and_cached(
 
 
 def fastest_step(size: int, folder: str) -> float | None:
-  """The most images a second of the kept steps at this size, or None."""
+  """The most images a second of the steps kept of this device, or None."""
   kept = [
     json.loads(p.read_text()) for p in pathlib.Path(folder).glob('*.json')
   ]
   rates = [
     r['images_per_s']
     for r in kept
-    if r['bench'] == 'step' and r['size'] == size
+    if (r['bench'], r['method'], r['size'], r['device'])
+    == ('step', 'csdnet', size, measure.device_name())
   ]
   return max(rates, default=None)
 

@@ -150,9 +150,7 @@ def main(argv) -> None:
     fields = {name: FLAGS[name].value for name in names}
     size = FLAGS.queue
     result = within_a_step(fields, size, FLAGS.pairs, FLAGS.steps)
-    name = (
-      f'queue {size} {fields["backbone"]} {fields["size"]} {fields["batch"]}'
-    )
+    name = ' '.join(map(str, ('queue', size, *fields.values())))
     measure.publish(measure.record('queue_step', result), name, FLAGS.results)
     return
   rows, width = FLAGS.rows, FLAGS.width

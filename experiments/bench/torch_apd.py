@@ -6,7 +6,6 @@ GPU, bfloat16 autocast and `torch.compile`. It computes the loss of
 `csdnet_jax.methods.apd` for the same weights and crops (a test says so).
 """
 
-import contextlib
 import math
 import os
 import re
@@ -209,13 +208,8 @@ def loss(nets: Nets, images, labels, config) -> torch.Tensor:
     config: of the run.
   """
   c = config.method.apd
-  half = images.is_cuda and config.model.dtype == 'bfloat16'
-  autocast = (
-    torch.autocast('cuda', torch.bfloat16)
-    if half
-    else (contextlib.nullcontext())
-  )
-  with autocast:
+  half = config.model.dtype == 'bfloat16'
+  with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
     features, logits, aux = (x.float() for x in nets.student(images))
     if nets.teacher is not None:
       with torch.no_grad():

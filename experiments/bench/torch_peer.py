@@ -5,7 +5,6 @@ GPU bfloat16 autocast and `torch.compile`. It computes the loss of
 `csdnet_jax.methods` for the same weights, views and draws (a test says so).
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -206,14 +205,10 @@ def loss(net, raw, aug, labels, draws: Draws, queue, config):
     The loss [], and the keys [2 B, C] and their labels, or None.
   """
   c, smoothing = config.method.csdnet, config.optim.label_smoothing
-  cuda = raw.is_cuda and config.model.dtype == 'bfloat16'
+  half = config.model.dtype == 'bfloat16'
 
   def forward(x, moves):
-    with (
-      torch.autocast('cuda', torch.bfloat16)
-      if cuda
-      else (contextlib.nullcontext())
-    ):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
       return [y.float() for y in net(x, moves)]
 
   def cross_entropy(logits):
