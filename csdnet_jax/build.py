@@ -14,6 +14,7 @@ from csdnet_jax import (
   models,
   optim,
   paths,
+  processes,
   sharding,
   state as state_lib,
   step as step_lib,
@@ -82,11 +83,12 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
     }
 
   shapes = jax.eval_shape(lambda: with_extras(model.init(key, size)[0]))
+  apart = {name: e.tx for name, e in method.extras.items() if e.tx}
   tx = optim.make(
     config.optim, shapes, steps=steps,
     warmup_steps=step_of(config, config.optim.warmup, n_train)
     if config.optim.warmup else 0,
-    apart={name: extra.tx for name, extra in method.extras.items() if extra.tx},
+    apart=apart,
   )  # fmt: skip
 
   def init(params=None, model_state=None) -> state_lib.TrainState:
@@ -106,6 +108,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Run:
   train_step = step_lib.make_train_step(
     method, tx, seed=config.seed, ema=config.ema,
     accumulate=config.accumulate, axis=sharding.axis_of(mesh),
+    trained=optim.trained(config.optim, shapes, apart),
   )  # fmt: skip
   return Run(
     mesh, method, model, steps, init,
@@ -182,26 +185,35 @@ def initial_weights(config, run: Run, classes: int) -> tuple[Any, Any, dict]:
     )
     origin = {'source': 'random', 'seed': config.seed}
     return params, model_state, {'origin': origin}
-  if paths.of(source).is_dir():
-    loaded = _from_run(paths.of(source), config, params, model_state)
-  else:
-    loaded = pretrained.load(
-      source, config.model.name, params, model_state,
-      classes=classes, allow=config.init_allow,
-    )  # fmt: skip
-  params, model_state, described = loaded
+  # What may be absent comes first: restoring a run waits for all processes.
+  with processes.together():
+    if paths.of(source).is_dir():
+      theirs, loaded = _run_of_same_model(paths.of(source), config), None
+    else:
+      loaded = pretrained.load(
+        source, config.model.name, params, model_state,
+        classes=classes, allow=config.init_allow,
+      )  # fmt: skip
+  params, model_state, described = loaded or _from_run(
+    paths.of(source), theirs, params, model_state
+  )
   say(f'Weights: {described}')
   return params, model_state, described.full()
 
 
-def _from_run(source: paths.Path, config, params, model_state):
-  """The weights of a run of ours; the head too if it has as many classes."""
+def _run_of_same_model(source: paths.Path, config):
+  """The config of a run of ours that can be started from."""
   theirs, _ = read_run(source)
   if theirs.model.name != config.model.name:
     raise UserError(
       f'config.init_from={source} is a run of {theirs.model.name}, but '
       f'config.model.name is {config.model.name}; make them the same.'
     )
+  return theirs
+
+
+def _from_run(source: paths.Path, theirs, params, model_state):
+  """The weights of a run of ours; the head too if it has as many classes."""
   run, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
   return pretrained.transfer(
     state_lib.averaged(jax.device_get(state), run.method.extras),

@@ -15,7 +15,8 @@ from csdnet_jax.errors import UserError
 
 # A run may be continued although these differ: they change no figure.
 LOGGING_KEYS = (
-  'name', 'notice', 'log_every', 'keep', 'wandb', 'data.cache', 'parallel',
+  'name', 'notice', 'log_every', 'save_every', 'keep', 'wandb', 'data.cache',
+  'parallel',
 )  # fmt: skip
 
 
@@ -227,7 +228,8 @@ def get_config(workdir: str) -> ml_collections.ConfigDict:
 
 def differences(old, new) -> list[str]:
   """Returns 'key: old -> new' for every key but the logging ones."""
-  old, new = flat(old.to_dict()), flat(new.to_dict())
+  # As a workdir keeps them: JSON has no tuples.
+  old, new = (json.loads(json.dumps(flat(c.to_dict()))) for c in (old, new))
   keys = sorted(
     key
     for key in old.keys() | new.keys()
@@ -354,6 +356,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'config.evaluation.scales is {scales!r}, but must be one number or more '
       'between 0.1 and 10, such as (1.0,).'
+    )
+  size = config.model.size
+  patches = config.method.name, config.method.csdnet.mode
+  if patches == ('csdnet', 'views') and size % 2:
+    raise UserError(
+      f'config.model.size is {size}; the second view of config.method.csdnet.'
+      "mode='views' is cut into 2 x 2 patches, so choose an even size."
     )
   for row in fields['optim.groups']:
     try:

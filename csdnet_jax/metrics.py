@@ -22,8 +22,8 @@ def classification_sums(
   """Counts of one batch; those of several batches or devices add up.
 
   Equal logits rank by class index, the lower first, as `argmax` does. A row
-  with a NaN among its logits predicts nothing: it counts as an image, is never
-  correct, and is left out of the confusion matrix.
+  with a NaN among its logits predicts nothing: it counts as an image and is
+  never correct.
 
   Args:
     logits: [B, classes] floating.
@@ -36,8 +36,8 @@ def classification_sums(
       min(5, classes).
     loss: [] float32, the sum of cross-entropies in nats.
     weight: [] int32, images.
-    images: [classes] int32, images of each label.
-    confusion: [classes, classes] int32, images by label (row) and prediction.
+    images, correct: [classes] int32, images of each label, and those of them
+      whose label ranks first.
 
   Raises:
     ValueError: if the logits have another number of classes, when traced.
@@ -54,19 +54,21 @@ def classification_sums(
   ahead = (logits > own) | ((logits == own) & earlier)
   rank = jnp.sum(ahead, axis=-1)
   loss = jax.nn.logsumexp(logits, axis=-1) - own[:, 0]
-  matrix = jnp.zeros((classes, classes), jnp.int32)
-  predicted = jnp.argmax(logits, axis=-1)
+  first = decided & (rank == 0)
 
   def count(rows):
     return jnp.sum(rows, dtype=jnp.int32)
 
+  def of_labels(rows):
+    return jnp.zeros((classes,), jnp.int32).at[labels].add(rows)
+
   return {
-    'top1': count(decided & (rank == 0)),
+    'top1': count(first),
     'top5': count(decided & (rank < 5)),
     'loss': jnp.sum(jnp.where(mask, loss, 0.0)),
     'weight': count(mask),
-    'images': jnp.zeros((classes,), jnp.int32).at[labels].add(mask),
-    'confusion': matrix.at[labels, predicted].add(decided),
+    'images': of_labels(mask),
+    'correct': of_labels(first),
   }
 
 
@@ -90,7 +92,7 @@ def classification_figures(sums: dict[str, Any]) -> dict[str, float]:
   if n == 0:
     raise ValueError('No image was counted, so there is nothing to report.')
   images = np.asarray(sums['images'], np.int64)
-  correct = np.diagonal(np.asarray(sums['confusion'], np.int64))
+  correct = np.asarray(sums['correct'], np.int64)
   present = images > 0
   return {
     'top1': 100.0 * int(sums['top1']) / n,

@@ -1,7 +1,8 @@
 """Optimisers: Optax, with one table of multipliers by parameter name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import optax
@@ -70,6 +71,21 @@ def _decay(rate, factors) -> optax.GradientTransformation:
   )
 
 
+def trained(config, params, apart: Iterable[str] = ()) -> Any:
+  """Returns for each parameter whether `make`'s one optimiser moves it.
+
+  Args:
+    config: `config.optim`; a multiplier of 0 for the rate freezes.
+    params: the parameters or their shapes.
+    apart: the names of subtrees that have optimisers of their own.
+  """
+  lrs, _ = multipliers(params, config.groups)
+  return {
+    name: jax.tree.map(lambda lr: bool(lr) and name not in apart, tree)  # noqa: B023
+    for name, tree in lrs.items()
+  }
+
+
 def make(
   config,
   params,
@@ -96,13 +112,11 @@ def make(
   lrs, wds = multipliers(params, config.groups)
   rate = schedule(config, steps=steps, warmup_steps=warmup_steps)
   # The chain sees the trained leaves only.
-  trained = jax.tree.map(bool, lrs)
-  for name in apart:
-    trained[name] = jax.tree.map(lambda _: False, trained[name])
+  moved = trained(config, params, apart)
 
   def masked(tree):
     return jax.tree.map(
-      lambda on, x: x if on else optax.MaskedNode(), trained, tree
+      lambda on, x: x if on else optax.MaskedNode(), moved, tree
     )
 
   decay = _decay(config.weight_decay, masked(wds))
@@ -118,7 +132,7 @@ def make(
   chain = optax.chain(
     clip, *rule, _by_tree(masked(lrs)), optax.scale_by_learning_rate(rate)
   )
-  labels = jax.tree.map(lambda on: 'train' if on else 'freeze', trained)
+  labels = jax.tree.map(lambda on: 'train' if on else 'freeze', moved)
   for name in apart:
     labels[name] = jax.tree.map(lambda _: name, labels[name])  # noqa: B023
   return optax.partition(

@@ -70,6 +70,16 @@ def together():
     raise problem
 
 
+def of_first(data: bytes) -> bytes:
+  """Returns what process 0 gives; all give equally many bytes."""
+  if jax.process_count() == 1:
+    return data
+  from jax.experimental import multihost_utils
+
+  array = np.frombuffer(data, np.uint8)
+  return np.asarray(multihost_utils.broadcast_one_to_all(array)).tobytes()
+
+
 def require_shared(workdir: paths.Path) -> None:
   """Checks that every process sees the workdir that the first one made.
 
@@ -78,10 +88,7 @@ def require_shared(workdir: paths.Path) -> None:
   """
   if jax.process_count() == 1:
     return
-  from jax.experimental import multihost_utils
-
-  token = np.frombuffer(uuid.uuid4().bytes, np.uint8)
-  token = multihost_utils.broadcast_one_to_all(token).tobytes()
+  token = of_first(uuid.uuid4().bytes)
   # A new name: an old one may be in a network disk's cache.
   mark = workdir / f'.shared-{token.hex()}'
   with together():

@@ -18,11 +18,18 @@ ROWS = P(AXIS)
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """Returns a mesh of the devices (default: all) along AXIS."""
-  devices = jax.devices() if devices is None else devices
-  return jax.make_mesh(
-    (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
-  )
+  """Returns a mesh of the devices (default: all) along AXIS.
+
+  Process by process, since process h feeds and fetches the h-th part of the
+  rows: the order by place on a TPU's torus would interleave them.
+  """
+  devices = in_order(jax.devices() if devices is None else devices)
+  return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def in_order(devices: Sequence[jax.Device]) -> list[jax.Device]:
+  """Returns the devices of process 0, then those of process 1, and so on."""
+  return sorted(devices, key=lambda d: (d.process_index, d.id))
 
 
 def axis_of(mesh: Mesh) -> str | None:

@@ -1,6 +1,7 @@
 """The train step and the evaluation step: pure functions, per device."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ def make_train_step(
   ema: float = 0.0,
   accumulate: int = 1,
   axis: str | None = None,
+  trained: Any = None,
 ) -> Callable:
   """Returns `(state, batch, frozen) -> (state, metrics)`.
 
@@ -31,14 +33,15 @@ def make_train_step(
       one update. Each sees the memory of the step's start and its own rows as
       in-batch candidates; all their keys are pushed at the end.
     axis: the device axis for collectives, or None.
+    trained: which parameters `grad_norm` is of, a tree of bool like params, or
+      None for all; XLA leaves out the gradients that nothing reads.
 
   Returns:
     A function of the whole state (to be donated), this device's rows of the
     batch, ordered by `sharding.row_order`, and the method's frozen tree. Its
-    metrics are the loss, its terms and `grad_norm` (before clipping, without
-    what has an optimiser of its own), each [] float32.
+    metrics are the loss, its terms and `grad_norm` (before clipping), each []
+    float32.
   """
-  apart = [name for name, extra in method.extras.items() if extra.tx]
 
   def gradient(state, model_state, batch, frozen, key):
     """This device's gradient of one micro-batch, and what comes with it."""
@@ -101,7 +104,8 @@ def make_train_step(
       memory=method.update_memory(state.memory, aux.push),
       ema=average,
     )
-    grads = network(grads, apart)
+    if trained is not None:
+      grads = jax.tree.map(lambda on, g: g if on else None, trained, grads)
     return state, figures | {'grad_norm': optax.tree.norm(grads)}
 
   return train_step

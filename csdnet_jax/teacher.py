@@ -11,6 +11,7 @@ from csdnet_jax import (
   build as build_lib,
   optim,
   paths,
+  processes,
   sharding,
   state as state_lib,
   writers,
@@ -41,24 +42,38 @@ def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:
   """
   if run.method.teacher is None:
     return ()
-  _check(config, run)
   c = config.teacher
-  if c.run:
-    frozen, origin = _of_run(config, run, class_names)
-  elif c.weights:
-    frozen, origin = _of_file(config, run)
-  else:
-    raise UserError(f'{_absent(config)}; train one with the arm teacher first.')
-  path = workdir / 'teacher.json'
-  if path.exists():
-    known = json.loads(path.read_text())
-    if known['sha256'] != origin['sha256']:
+  # What may be absent comes first: restoring a run waits for all processes.
+  with processes.together():
+    _check(config, run)
+    if c.run:
+      _require_folder(config)
+      _same_classes(c.run, class_names)
+      found = None
+    elif c.weights:
+      found = _of_file(config, run)
+    else:
       raise UserError(
-        f'The teacher {origin["path"]} is not the one that {workdir} began '
-        f'with (sha256 {origin["sha256"][:12]}, then '
-        f'{known["sha256"][:12]}); restore it, or choose another --workdir.'
+        f'{_absent(config)}; train one with the arm teacher first.'
       )
-  elif jax.process_index() == 0:
+  frozen, origin = found or _of_run(config, run)
+  path = workdir / 'teacher.json'
+  first = processes.of_first(bytes.fromhex(origin['sha256'])).hex()
+  with processes.together():
+    if path.exists():
+      known = json.loads(path.read_text())['sha256']
+      if known != origin['sha256']:
+        raise UserError(
+          f'The teacher {origin["path"]} is not the one that {workdir} began '
+          f'with (sha256 {origin["sha256"][:12]}, then {known[:12]}); restore '
+          'it, or choose another --workdir.'
+        )
+    if first != origin['sha256']:
+      raise UserError(
+        f'The teacher {origin["path"]} is not that of process 0; give all the '
+        'processes the same.'
+      )
+  if jax.process_index() == 0 and not path.exists():
     writers.write_json(path, origin)
   say(f'Teacher: {c.model} from {origin["path"]}.')
   return frozen
@@ -159,10 +174,8 @@ def _require_folder(config) -> None:
   raise UserError(f'{_absent(config)}; check config.teacher.run.')
 
 
-def _of_run(config, run, class_names):
+def _of_run(config, run):
   source = paths.of(config.teacher.run)
-  _require_folder(config)
-  _same_classes(config.teacher.run, class_names)
   theirs, _ = build_lib.read_run(source)
   trained, state = build_lib.restore_run(
     source, theirs, devices=jax.local_devices()[:1]

@@ -281,7 +281,13 @@ def dry_run(config, *, devices=None) -> None:
   if memory:
     say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
   say('Compiling the step to estimate its memory ...')
-  shapes = sharding.abstract_rows(batch, run.mesh)
+  whole = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (jax.process_count() * x.shape[0], *x.shape[1:]), x.dtype
+    ),
+    batch,
+  )
+  shapes = sharding.abstract_rows(whole, run.mesh)
   compiled = run.train_step.lower(state, shapes, frozen).compile()
   used = compiled.memory_analysis()
   total = used.argument_size_in_bytes + used.temp_size_in_bytes

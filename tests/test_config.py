@@ -32,12 +32,15 @@ def test_json_round_trip_keeps_tuples():
     ('optim.groups', (('head(', 5.0, 1.0),), ['optim.groups', 'regex']),
     ('optim.groups', (('head', 5.0),), ['optim.groups', 'row']),
     ('seed', 2**40, ['seed']),
+    ('model.size', 449, ['model.size is 449', 'an even size']),
     ('ema', 1.0, ['ema']),
   ],
 )
 def test_a_field_out_of_range_is_named(key, value, words):
   config = config_lib.default()
   config.update_from_flattened_dict({key: value})
+  if key == 'model.size':
+    config.method.csdnet.mode = 'views'
   with pytest.raises(UserError) as error:
     config_lib.validate(config)
   for word in words:
@@ -51,6 +54,12 @@ def test_a_run_older_than_a_field_has_its_default():
   again = config_lib.from_json(config_lib.to_json(config))
   assert again.seed == 5 and again.model.remat is False
   config_lib.validate(again)
+
+
+def test_a_list_is_no_other_config_than_its_tuple():
+  old, new = config_lib.default(), config_lib.default()
+  new.optim.groups = [list(row) for row in old.optim.groups]
+  assert config_lib.differences(old, new) == []
 
 
 def test_differences_name_keys_but_not_logging_ones():

@@ -288,8 +288,9 @@ def test_a_mask_that_may_have_lost_its_numbers_is_a_sentence():
 def test_the_size_is_known_upright_before_decoding(orientation):
   exif = Image.Exif()
   exif[0x0112] = orientation
-  data = images.encode(images.pixels(0, 5, 7), exif=exif)
-  assert decode.size_of(data, 'a') == decode.decode(data, 'a').shape[:2]
+  for kind in ('PNG', 'JPEG', 'WEBP', 'TIFF'):
+    data = images.encode(images.pixels(0, 5, 7), kind, exif=exif)
+    assert decode.size_of(data, 'a') == decode.decode(data, 'a').shape[:2]
   mask = images.encode(ids(), exif=exif)
   assert decode.size_of(mask, 'm', mask=True) == (
     decode.decode_mask(mask, 'm').shape

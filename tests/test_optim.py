@@ -83,6 +83,17 @@ def test_zero_freezes_and_leaves_the_clipping_norm():
   assert float(jnp.linalg.norm(moved)) == pytest.approx(0.001, rel=1e-4)
 
 
+def test_frozen_parameters_and_those_apart_are_not_trained():
+  config = _config(groups=(('^stem/', 0.0, 1.0),))
+  params = PARAMS | {'projector': {'kernel': jnp.ones((2, 2))}}
+  found = optim.trained(config, params, apart=['projector'])
+  assert found == {
+    'stem': {'kernel': False, 'bias': False},
+    'head': {'kernel': True, 'bias': True},
+    'projector': {'kernel': False},
+  }
+
+
 def test_frozen_parameters_hold_no_state():
   config = _config(name='adamw', groups=(('^stem/', 0.0, 1.0),))
   tx = optim.make(config, PARAMS, steps=10, warmup_steps=0)

@@ -138,6 +138,22 @@ def test_file_is_an_ordinary_npy(split, tmp_path):
     np.testing.assert_array_equal(got, want.images)
 
 
+def test_what_a_kill_has_left_is_removed_a_day_later(split, tmp_path):
+  both(split, tmp_path)
+  names = files_in(tmp_path)
+  for name in names:
+    (tmp_path / name).unlink()
+    old, new = (
+      tmp_path / f'.{name.removesuffix(".npy")}.{i}.tmp' for i in range(2)
+    )
+    old.write_bytes(b'half')
+    new.write_bytes(b'another process is writing')
+    os.utime(old, (0, 0))
+  both(split, tmp_path)
+  left = [name for name in files_in(tmp_path) if name.endswith('.1.tmp')]
+  assert len(left) == 2 and files_in(tmp_path) == sorted([*left, *names])
+
+
 def test_two_at_once_do_no_harm(split, tmp_path):
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     done = list(pool.map(lambda _: both(split, tmp_path), range(8)))

@@ -43,6 +43,13 @@ def test_knn_equals_a_plain_loop(k):
   assert probes.knn(*train, *test, k=k) == pytest.approx(expected)
 
 
+def test_knn_takes_any_number_of_rows(monkeypatch):
+  train, test = blobs(0, spread=1.5), blobs(1, spread=1.5)
+  whole = probes.knn(*train, *test)
+  monkeypatch.setattr(probes, '_ROWS', 7)
+  assert probes.knn(*train, *test) == whole
+
+
 def test_knn_asks_no_more_rows_than_a_class_has():
   # Four rows of two classes: the cap is two, and the third would outvote.
   angles = np.array([0.1, 0.3, -0.3, 0.31])

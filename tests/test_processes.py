@@ -1,13 +1,16 @@
 """Two processes over loopback train what one does, and stop as one."""
 
+import shutil
 import signal
 import socket
+import types
 
 import chex
+import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import processes
+from csdnet_jax import processes, sharding
 from csdnet_jax.errors import UserError
 
 import command
@@ -30,8 +33,8 @@ def _port():
     return s.getsockname()[1]
 
 
-def _start_two(*args):
-  """Starts two processes; `args` are those of each."""
+def _start_two(*args, homes=(None, None)):
+  """Starts two processes; `args` are those of each, `homes` their ~."""
   address = f'127.0.0.1:{_port()}'
   return [
     command.start(
@@ -41,7 +44,8 @@ def _start_two(*args):
         'JAX_COORDINATOR_ADDRESS': address,
         'JAX_NUM_PROCESSES': '2',
         'JAX_PROCESS_ID': str(i),
-      },
+      }
+      | ({'HOME': str(homes[i])} if homes[i] else {}),
     )
     for i in range(2)
   ]
@@ -63,6 +67,15 @@ def test_incomplete_variables_are_named(given, monkeypatch):
   absent = ' and '.join(n for i, n in enumerate(names) if i not in given)
   with pytest.raises(UserError, match=f'{absent} is not'):
     processes.join()
+
+
+def test_devices_stand_process_by_process():
+  # A TPU's mesh by place interleaves the hosts; rows are fed in this order.
+  places = [(1, 5), (0, 2), (1, 4), (0, 3)]
+  devices = [types.SimpleNamespace(process_index=p, id=i) for p, i in places]
+  assert [d.id for d in sharding.in_order(devices)] == [2, 3, 4, 5]
+  mesh = sharding.make_mesh(jax.devices()[::-1])
+  assert mesh.devices.tolist() == jax.devices()
 
 
 def test_a_problem_of_the_only_process_is_raised_as_it_is():
@@ -116,6 +129,17 @@ def test_what_stops_the_first_stops_the_other(tmp_path):
   assert statuses == [2, 2], outputs
   assert 'cannot be written' in outputs[0]
   assert 'Process 0 has stopped' in outputs[1]
+
+
+@pytest.mark.slow
+def test_weights_that_one_host_lacks_stop_both(trained, tmp_path):
+  shutil.copytree(trained, tmp_path / 'here' / 'run')
+  args = _args(tmp_path / 'run', tmp_path / 'cache', init_from='~/run')
+  homes = tmp_path / 'here', tmp_path / 'there'
+  statuses, outputs = _wait(_start_two(args, args, homes=homes))
+  assert statuses == [2, 2], outputs
+  assert 'Process 1 has stopped' in outputs[0]
+  assert 'there/run cannot be read' in outputs[1]
 
 
 @pytest.mark.slow

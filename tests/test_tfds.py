@@ -126,6 +126,16 @@ def test_a_set_of_another_kind_is_refused(tmp_path):
     load(tmp_path)
 
 
+def test_images_without_a_label_are_refused(tmp_path):
+  def generate(self, split):
+    for key, example in MadeLeaves._generate_examples(self, split):
+      yield key, example | {'label': -1}
+
+  prepare(tmp_path, _generate_examples=generate)
+  with pytest.raises(UserError, match='2 images of .* have no label'):
+    load(tmp_path)
+
+
 def test_a_set_without_a_held_out_part_is_refused(tmp_path):
   prepare(tmp_path, splits=('train',))
   with pytest.raises(UserError, match='has the splits train; '):

@@ -5,12 +5,14 @@ of the images, the settings, the version of Pillow and of our decoder: a changed
 image or setting makes another file, and none is ever out of date.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import pathlib
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +25,10 @@ from csdnet_jax.data import decode, sources
 from csdnet_jax.errors import UserError
 from csdnet_jax.terminal import say
 
-_THREADS = max(os.cpu_count() or 1, 2)
+_THREADS = min(max(os.cpu_count() or 1, 2), 32)
 # Images in flight: bounds the memory that decoded ones take.
-_CHUNK = 8 * _THREADS
+_CHUNK = 2 * _THREADS
+_DAY = 86_400  # Seconds.
 _GIB = 2**30
 _LISTED = 50  # Unreadable images that a sentence names.
 
@@ -205,6 +208,7 @@ def write(
   path = file.path
   # Plain writes, not a writable map: on a full disk a map kills the process.
   scratch = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.tmp')
+  _remove_leftovers(path)
   problems = []
   try:
     try:
@@ -225,6 +229,14 @@ def write(
     raise sources.cache_error(path.parent, e) from e
   if problems:
     raise UnreadableError(problems)
+
+
+def _remove_leftovers(path: pathlib.Path) -> None:
+  """Removes what a killed start has left of a file; no write takes a day."""
+  for old in path.parent.glob(f'.{path.stem}.*.tmp'):
+    with contextlib.suppress(FileNotFoundError):  # Another was faster.
+      if time.time() - old.stat().st_mtime > _DAY:
+        old.unlink()
 
 
 def open_map(file: File) -> np.ndarray:

@@ -123,7 +123,10 @@ def size_of(data: bytes, name: str, *, mask: bool = False) -> tuple[int, int]:
   """
   with _opened(data, name, MASK_FORMATS if mask else FORMATS) as image:
     width, height = image.size
-    turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    # Of a TIFF Pillow tells the size after the turn.
+    turned = image.format != 'TIFF' and (
+      image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    )
     return (width, height) if turned else (height, width)
 
 

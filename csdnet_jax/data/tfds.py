@@ -97,8 +97,14 @@ def _stored(builder, split: str) -> splits.Split:
     decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()),
     file_format='array_record',
   )
+  labels = np.array([record['label'] for record in records], np.int32)
+  if (labels < 0).any():
+    raise UserError(
+      f'{(labels < 0).sum()} images of the part {split} of {builder.info.name} '
+      'have no label; the set cannot be evaluated, choose another.'
+    )
   return splits.Split(
     tuple(f'{split}/{i}' for i in range(len(records))),
-    np.array([record['label'] for record in records], np.int32),
+    labels,
     lambda i: records[i]['image'],
   )

@@ -34,10 +34,14 @@ def evaluate(
     sums = jax.device_get(sums)
     sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
     total = sums if total is None else jax.tree.map(np.add, total, sums)
-  confusion = total['confusion'].astype(np.int64)
   predictions = {
     name: np.concatenate([row[name] for row in rows]) for name in rows[0]
   }
+  # Here, since a matrix of thousands of classes is too much for each batch.
+  confusion = np.zeros((len(total['images']),) * 2, np.int64)
+  label, predicted = predictions['label'], predictions['prediction']
+  decided = predicted >= 0
+  np.add.at(confusion, (label[decided], predicted[decided]), 1)
   return metrics.classification_figures(total), confusion, predictions
 
 

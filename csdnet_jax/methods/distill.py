@@ -7,7 +7,7 @@ Plain KD is `csdnet_jax.methods.apd.perspective.logit_kd`.
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
+from jax import lax
 
 from csdnet_jax.methods.cosine import at_least_float32
 
@@ -59,8 +59,10 @@ def _max_pool(x, share):
   cell = int(share * h), int(share * w)
   if min(cell) < 1:
     raise ValueError(f'{share} of a map of {h} x {w} is less than a row.')
-  rest = tuple((0, -n % size) for n, size in zip((h, w), cell, strict=True))
-  return nn.max_pool(x, cell, cell, rest).reshape(b, -1, d)
+  rest = [(0, -n % size) for n, size in zip((h, w), cell, strict=True)]
+  window, padding = (1, *cell, 1), ((0, 0), *rest, (0, 0))
+  x = lax.reduce_window(x, -jnp.inf, lax.max, window, window, padding)
+  return x.reshape(b, -1, d)
 
 
 def _mean(x, counted):

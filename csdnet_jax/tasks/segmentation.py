@@ -154,10 +154,13 @@ def _of_all_processes(found: segmentation.Result, rows) -> segmentation.Result:
 
   counts = np.zeros((len(rows), *found.counts.shape[1:]), np.int64)
   counts[np.searchsorted(rows, found.rows)] = found.counts
-  counts, confusion = jax.tree.map(
-    lambda x: multihost_utils.process_allgather(x).sum(0),
-    (counts, found.confusion),
-  )
+
+  def total(x):
+    # In halves, since JAX would cut 64 bits to 32.
+    halves = multihost_utils.process_allgather(x.view(np.int32))
+    return halves.view(np.int64).sum(0)
+
+  counts, confusion = total(counts), total(found.confusion)
   figures = metrics.segmentation_figures(counts.sum(0)) | {'n': len(rows)}
   return segmentation.Result(
     figures, confusion, rows, counts, found.predictions

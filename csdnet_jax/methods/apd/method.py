@@ -10,7 +10,7 @@ with logits s and t, penultimate maps f, and of the projected maps the
 prototypes p and the adaptive observations z (`perspective.py`). In `apd` the
 projector of the teacher learns too, from the cross-entropy of z_t alone and by
 its own Adam: the sum of both losses is one objective on disjoint parameters.
-Adaptive Perspective Distillation, TPAMI 2023 (10.1109/TPAMI.2022.3159581); the
+Adaptive Perspective Distillation, TPAMI 2022 (10.1109/TPAMI.2022.3159581); the
 weights are those of its release, SKD's pair-wise one that of SKD's (Liu et al.,
 CVPR 2019), CWD's our choice. The teacher is trained as a student is.
 """
