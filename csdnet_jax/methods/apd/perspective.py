@@ -11,7 +11,8 @@ features whose label is k,
 Student and teacher are both observed so. One call is one group of images that
 share prototypes (the release: the 2 or 3 of a GPU); `jax.vmap` runs over more.
 All shapes are static: an absent class has a zero prototype, hence the logit 0.
-Everything is computed in float32, or in float64 if that is what comes in.
+Everything is float32, or float64 if that is what comes in; the products of
+`project` are of JAX's default precision.
 """
 
 import jax
