@@ -304,6 +304,7 @@ def test_a_disk_without_locks_is_said_and_used(cache, tmp_path, monkeypatch):
   assert 'Nothing locks' in captured.get()
 
 
+@pytest.mark.slow
 def test_images_trained_on_are_refused_however_the_folder_is_written(tmp_path):
   root = images.class_folders(tmp_path / 'set', {'a': 6, 'b': 6})
   fields = {'data.source': 'folder', 'data.root': str(root), 'epochs': 0.3}
