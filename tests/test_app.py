@@ -208,7 +208,7 @@ def test_in_a_browser(served, browser, run, tmp_path):
   assert not problems
 
   page.evaluate(drop, list(b'no image'))
-  page.get_by_text('no image').wait_for()
+  page.get_by_text('not an image').wait_for()
   large = images.write(tmp_path / 'large', b'x' * (uploads.MAX_BYTES + 1))
   page.set_input_files('input', large)
   page.get_by_text('too large').wait_for()

@@ -237,6 +237,7 @@ def test_not_a_number_stops_and_keeps_the_last_good_checkpoint(
   assert int(runs.saved_state(tmp_path).step) == 5
 
 
+@pytest.mark.slow
 def test_a_diverging_run_stops(cache, tmp_path):
   config = runs.config(
     cache, **{'optim.lr': 1e38, 'optim.clip': 0.0, 'log_every': 1}
@@ -246,6 +247,7 @@ def test_a_diverging_run_stops(cache, tmp_path):
   assert not (tmp_path / 'summary.json').exists()
 
 
+@pytest.mark.slow
 def test_a_validation_part_selects_the_best_epoch(cache, tmp_path):
   config = runs.config(cache, **{'data.val_fraction': 0.34, 'epochs': 4.0})
   summary = train.train(config, tmp_path, devices=DEVICE)
@@ -357,6 +359,7 @@ def test_the_queue_is_capped_at_both_views_of_the_train_set(cache):
   assert build_lib.fit(config, 12) == []
 
 
+@pytest.mark.slow
 def test_it_starts_from_a_run(finished, cache, tmp_path):
   config = runs.config(cache, init_from=str(finished), epochs=0.3)
   train.train(config, tmp_path, devices=DEVICE)
