@@ -121,6 +121,7 @@ def test_records_in_a_bucket_are_written_by_flush(bucket):
   assert [r['step'] for r in writers.read_records(path)] == [1]
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_stops_continues_and_predicts(
   bucket, tmp_path, monkeypatch
 ):

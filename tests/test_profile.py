@@ -17,6 +17,7 @@ def _train(tmp_path, epochs):
   return list((tmp_path / 'run' / 'profile').rglob('*.xplane.pb'))
 
 
+@pytest.mark.slow
 def test_a_trace_names_the_steps_it_holds(tmp_path, capsys):
   (trace,) = _train(tmp_path, 2.0)
   data = jax.profiler.ProfileData.from_serialized_xspace(trace.read_bytes())

@@ -151,6 +151,7 @@ def test_a_finished_run_prints_its_table_and_trains_no_more(finished, cache):
 
 
 @pytest.mark.parametrize('step', [1, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_stopped_run_continues_bit_for_bit(
   step, finished, cache, tmp_path, stop_at
 ):
@@ -165,6 +166,7 @@ def test_a_stopped_run_continues_bit_for_bit(
   assert _summary(tmp_path) == _summary(finished)
 
 
+@pytest.mark.slow
 def test_records_after_the_restored_step_are_cut(finished, cache, tmp_path):
   """As if killed after step 14, the last checkpoint being that of step 12."""
   workdir = shutil.copytree(finished, tmp_path / 'run')
@@ -182,6 +184,7 @@ def test_records_after_the_restored_step_are_cut(finished, cache, tmp_path):
   assert _summary(workdir) == _summary(finished)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_falls_back(finished, cache, tmp_path):
   workdir = shutil.copytree(finished, tmp_path / 'run')
   (workdir / 'summary.json').unlink()
@@ -219,6 +222,7 @@ def test_another_config_is_refused_and_its_keys_named(finished, cache):
   assert summary == _summary(finished)
 
 
+@pytest.mark.slow
 def test_not_a_number_stops_and_keeps_the_last_good_checkpoint(
   cache, tmp_path, monkeypatch
 ):
