@@ -358,8 +358,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
       'between 0.1 and 10, such as (1.0,).'
     )
   size = config.model.size
-  patches = config.method.name, config.method.csdnet.mode
-  if patches == ('csdnet', 'views') and size % 2:
+  views = (fields['method.name'], fields['method.csdnet.mode'])
+  if views == ('csdnet', 'views') and size % 2:
     raise UserError(
       f'config.model.size is {size}; the second view of config.method.csdnet.'
       "mode='views' is cut into 2 x 2 patches, so choose an even size."

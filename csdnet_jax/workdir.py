@@ -19,6 +19,7 @@ from csdnet_jax.terminal import say
 
 # What a network disk without locks answers.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_UNLOCKED = 'Nothing locks {}: start no second run in it.'
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def _lock(workdir: paths.Path):
     workdir.mkdir(parents=True, exist_ok=True)
     if paths.is_remote(workdir):
       # A lock there would outlive a kill, and the run could not continue.
-      say(f'Nothing locks {workdir}: start no second run in it.')
+      say(_UNLOCKED.format(workdir))
       return contextlib.nullcontext()
     lock = open(workdir / '.lock', 'w')  # noqa: SIM115
   except OSError as error:
@@ -59,15 +60,16 @@ def _lock(workdir: paths.Path):
     ) from error
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError as error:
-    if error.errno in _NO_LOCKS:
-      say(f'Nothing locks {workdir}: start no second run in it.')
-      return lock
+  except BlockingIOError as error:
     lock.close()
     raise UserError(
       f'Another process is training in {workdir}; wait for it, or choose '
       'another --workdir.'
     ) from error
+  except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      raise
+    say(_UNLOCKED.format(workdir))
   return lock
 
 

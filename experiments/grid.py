@@ -207,7 +207,7 @@ def expand(
     arguments = [f'--config={grid.config}', *arguments]
   base = resolve(arguments)
   arms = list(grid.arms(base))
-  points = []
+  points, arm_of = [], {}
   n = grid.seeds if seeds_of_each is None else seeds_of_each
   if n < 1:
     raise UserError(f'--seeds={n}: say 1 or more.')
@@ -225,12 +225,12 @@ def expand(
         set_of(config), digest, f'{slug(overrides)}-{digest}', whole,
       )
     )  # fmt: skip
-    if len({point.hash for point in points}) < len(points):
-      (other,) = (p for p in points[:-1] if p.hash == digest)
+    if digest in arm_of:
       raise UserError(
-        f'With what you have set {other.arm!r} and {arm!r} are the same run; '
-        'leave out what the grid itself sweeps.'
+        f'With what you have set {arm_of[digest]!r} and {arm!r} are the same '
+        'run; leave out what the grid itself sweeps.'
       )
+    arm_of[digest] = arm
   return points
 
 

@@ -150,8 +150,8 @@ def test_a_finished_run_prints_its_table_and_trains_no_more(finished, cache):
   assert before == times()
 
 
-@pytest.mark.parametrize('step', [1, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.slow
+@pytest.mark.parametrize('step', [1, 7])
 def test_a_stopped_run_continues_bit_for_bit(
   step, finished, cache, tmp_path, stop_at
 ):

@@ -38,10 +38,9 @@ def read(data: bytes, path) -> dict[str, np.ndarray]:
 
 def _read_npz(data, path):
   try:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-      if sum(x.file_size for x in archive.infolist()) > _MOST * len(data):
-        raise ValueError(f'it would unpack to over {_MOST} times its size')
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+      if sum(x.file_size for x in archive.zip.infolist()) > _MOST * len(data):
+        raise ValueError(f'it would unpack to over {_MOST} times its size')
       arrays = {name: archive[name] for name in archive.files}
     for name, array in arrays.items():
       if not isinstance(array, np.ndarray) or array.dtype.kind not in 'fiub':
