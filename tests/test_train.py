@@ -310,6 +310,20 @@ def test_a_disk_without_locks_is_said_and_used(cache, tmp_path, monkeypatch):
   assert 'Nothing locks' in captured.get()
 
 
+def test_another_error_of_the_lock_keeps_its_words(
+  cache, tmp_path, monkeypatch
+):
+  def flock(file, how):
+    raise OSError(errno.EIO, 'Input/output error')
+
+  monkeypatch.setattr(workdir_lib.fcntl, 'flock', flock)
+  with (
+    pytest.raises(OSError, match='Input/output error'),
+    workdir_lib.hold(runs.config(cache), tmp_path),
+  ):
+    pass
+
+
 @pytest.mark.slow
 def test_images_trained_on_are_refused_however_the_folder_is_written(tmp_path):
   root = images.class_folders(tmp_path / 'set', {'a': 6, 'b': 6})
