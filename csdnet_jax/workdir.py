@@ -68,6 +68,7 @@ def _lock(workdir: paths.Path):
     ) from error
   except OSError as error:
     if error.errno not in _NO_LOCKS:
+      lock.close()
       raise
     say(_UNLOCKED.format(workdir))
   return lock
