@@ -14,7 +14,7 @@ test list, which is what runs here for a set or a stage. Measured here: not yet.
 """
 
 from csdnet_jax import config as config_lib, presets
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
 

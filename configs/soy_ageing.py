@@ -22,7 +22,7 @@ config.accumulate of 2: 21.1 and 21.7 GiB in float32.
 """
 
 from csdnet_jax import presets
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 ARGUMENTS = ('R1', 'R3', 'R4', 'R5', 'R6')
 

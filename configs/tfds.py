@@ -15,7 +15,7 @@ reachable material. Measured here: not yet; the run wants a GPU.
 """
 
 from csdnet_jax import presets
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 ARGUMENTS = (
   'caltech_birds2011', 'cars196', 'stanford_dogs', 'oxford_flowers102',

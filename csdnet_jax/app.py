@@ -15,9 +15,9 @@ import numpy as np
 
 from csdnet_jax import command, embed, predict
 from csdnet_jax.data import files, uploads
-from csdnet_jax.errors import UserError
 from csdnet_jax.pictures import draw
-from csdnet_jax.terminal import say
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
 
 _SIDE = 320  # Pixels of a picture on the page.
 

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 # Of ImageNet's colours in [0, 1]: what networks that normalise take for zero.
 MEAN = (0.485, 0.456, 0.406)

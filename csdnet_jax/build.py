@@ -13,16 +13,15 @@ from csdnet_jax import (
   methods,
   models,
   optim,
-  paths,
-  processes,
   sharding,
   state as state_lib,
   step as step_lib,
   tasks,
 )
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import pretrained
-from csdnet_jax.terminal import say
+from csdnet_jax.runtime import paths, processes
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
 
 
 class Run(NamedTuple):

@@ -6,8 +6,8 @@ import sys
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from csdnet_jax import paths
-from csdnet_jax.errors import UserError, first_line
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.state import TrainState
 
 # What Orbax and TensorStore raise for bytes that are missing or damaged.

@@ -12,10 +12,11 @@ from typing import NoReturn
 import jax
 from absl import logging
 
-from csdnet_jax import environment, methods, run as run_lib
+from csdnet_jax import methods, run as run_lib
 from csdnet_jax.data import sources
-from csdnet_jax.errors import UserError
-from csdnet_jax.terminal import console, say
+from csdnet_jax.runtime import environment
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import console, say
 
 
 def explain(error: BaseException, config=None) -> str | None:

@@ -10,8 +10,8 @@ import re
 
 import ml_collections
 
-from csdnet_jax import paths
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 # A run may be continued although these differ: they change no figure.
 LOGGING_KEYS = (

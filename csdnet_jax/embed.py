@@ -19,10 +19,11 @@ import string
 
 import numpy as np
 
-from csdnet_jax import command, paths, writers
+from csdnet_jax import command
 from csdnet_jax.data import files
-from csdnet_jax.errors import UserError
-from csdnet_jax.terminal import progress_bar, say
+from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import progress_bar, say
 
 _NEIGHBOURS = 5
 _PART = 1024  # Queries at a time.

@@ -28,9 +28,10 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 import csdnet_jax
-from csdnet_jax import command, methods, writers
-from csdnet_jax.errors import UserError, first_line
-from csdnet_jax.terminal import say
+from csdnet_jax import command, methods
+from csdnet_jax.runtime import writers
+from csdnet_jax.runtime.errors import UserError, first_line
+from csdnet_jax.runtime.terminal import say
 
 _TOLERANCE = 1e-4
 

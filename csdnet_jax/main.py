@@ -8,16 +8,10 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from csdnet_jax import (
-  command,
-  config as config_lib,
-  environment,
-  paths,
-  processes,
-  train,
-)
-from csdnet_jax.errors import UserError, first_line
-from csdnet_jax.terminal import say
+from csdnet_jax import command, config as config_lib, train
+from csdnet_jax.runtime import environment, paths, processes
+from csdnet_jax.runtime.errors import UserError, first_line
+from csdnet_jax.runtime.terminal import say
 
 FLAGS = flags.FLAGS
 

@@ -13,9 +13,10 @@ import io
 
 import numpy as np
 
-from csdnet_jax import command, writers
+from csdnet_jax import command
 from csdnet_jax.data import files
-from csdnet_jax.terminal import progress_bar, say
+from csdnet_jax.runtime import writers
+from csdnet_jax.runtime.terminal import progress_bar, say
 
 _TOP = 5
 

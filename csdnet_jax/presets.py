@@ -3,7 +3,7 @@
 import ml_collections
 
 from csdnet_jax import config as config_lib
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 
 def ufg(name: str) -> ml_collections.ConfigDict:

@@ -10,16 +10,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from csdnet_jax import (
-  build,
-  calibration,
-  methods,
-  paths,
-  state as state_lib,
-  writers,
-)
+from csdnet_jax import build, calibration, methods, state as state_lib
 from csdnet_jax.data import decode, files, sources, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.errors import UserError
 
 Image = np.ndarray | str | os.PathLike
 _MOST_VIEWS = 32  # At a time.

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 AXIS = 'data'
 REPLICATED = P()

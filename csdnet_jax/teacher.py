@@ -7,18 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from csdnet_jax import (
-  build as build_lib,
-  optim,
-  paths,
-  processes,
-  sharding,
-  state as state_lib,
-  writers,
-)
-from csdnet_jax.errors import UserError
+from csdnet_jax import build as build_lib, optim, sharding, state as state_lib
 from csdnet_jax.models import pretrained
-from csdnet_jax.terminal import say
+from csdnet_jax.runtime import paths, processes, writers
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
 
 
 def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:

@@ -18,19 +18,16 @@ from csdnet_jax import (
   checkpoint,
   config as config_lib,
   digests,
-  environment,
   optim,
-  paths,
-  processes,
   sharding,
   tasks,
   teacher,
   workdir as workdir_lib,
-  writers,
 )
-from csdnet_jax.errors import UserError
-from csdnet_jax.profile import tracer
-from csdnet_jax.terminal import (
+from csdnet_jax.runtime import environment, paths, processes, writers
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.profile import tracer
+from csdnet_jax.runtime.terminal import (
   progress_bar,
   say,
   show_summary,

@@ -6,16 +6,10 @@ import fcntl
 
 import jax
 
-from csdnet_jax import (
-  build as build_lib,
-  config as config_lib,
-  paths,
-  processes,
-  tasks,
-  writers,
-)
-from csdnet_jax.errors import UserError
-from csdnet_jax.terminal import say
+from csdnet_jax import build as build_lib, config as config_lib, tasks
+from csdnet_jax.runtime import paths, processes, writers
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
 
 # What a network disk without locks answers.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 from experiments import bootstrap, page, results, text
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -12,7 +12,7 @@ import pathlib
 import signal
 from collections.abc import Callable, Iterable, Iterator
 
-from csdnet_jax.errors import UserError, first_line
+from csdnet_jax.runtime.errors import UserError, first_line
 from experiments import run as run_lib
 from experiments.grid import Point
 

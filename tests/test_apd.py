@@ -15,10 +15,10 @@ from csdnet_jax import (
   command as command_lib,
   export,
   run as run_lib,
-  terminal,
   train,
 )
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import terminal
+from csdnet_jax.runtime.errors import UserError
 
 import runs
 import streetruns

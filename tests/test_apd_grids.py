@@ -10,7 +10,7 @@ from csdnet_jax import (
   metrics,
   presets,
 )
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 from experiments import (
   apd,
   bootstrap,

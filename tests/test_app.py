@@ -17,7 +17,7 @@ from PIL import Image
 
 from csdnet_jax import app as app_lib, embed, load_run
 from csdnet_jax.data import uploads
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax import augment
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 # No randomness but in what a test switches on.
 STILL = {

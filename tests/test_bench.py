@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from csdnet_jax import augment, build, memory, methods, models, sharding
-from csdnet_jax.errors import UserError
 from csdnet_jax.methods import base
+from csdnet_jax.runtime.errors import UserError
 from experiments.bench import flops, measure, pipeline, queue, step, table
 
 import command

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from csdnet_jax import config as config_lib, digests
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 from experiments import (
   bootstrap,
   collect,

@@ -3,7 +3,7 @@
 import pytest
 
 from csdnet_jax import config as config_lib
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 
 def test_default_is_valid():

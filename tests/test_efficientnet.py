@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from csdnet_jax import models, sharding
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import dropout, efficientnet, kernels
+from csdnet_jax.runtime.errors import UserError
 
 CLASSES, SIZE = 5, 32
 

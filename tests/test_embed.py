@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csdnet_jax import embed, load_run, terminal
+from csdnet_jax import embed, load_run
 from csdnet_jax.data import files
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import terminal
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

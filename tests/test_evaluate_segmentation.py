@@ -11,8 +11,8 @@ from jax.sharding import NamedSharding
 
 from csdnet_jax import augment, metrics, sharding
 from csdnet_jax.data import pairs
-from csdnet_jax.errors import UserError
 from csdnet_jax.evaluators import segmentation
+from csdnet_jax.runtime.errors import UserError
 
 C, S = 4, 17
 

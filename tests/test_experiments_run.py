@@ -15,7 +15,7 @@ import pytest
 import rich.console
 
 from csdnet_jax import digests
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.tasks import classification
 from experiments import grid as grid_lib, results, run as run_lib
 

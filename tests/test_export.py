@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax import command, export, load_run, run as run_lib
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from csdnet_jax.data import leaves
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 SMALL = {
   'cultivars': 3,

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from csdnet_jax import main
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import command
 import images

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from csdnet_jax import augment
 from csdnet_jax.data import cache, decode, pairs, report, segmentation
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 import streets

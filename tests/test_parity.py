@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import efficientnet, pretrained, torch_file
+from csdnet_jax.runtime.errors import UserError
 
 pytestmark = pytest.mark.slow
 

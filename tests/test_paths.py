@@ -11,16 +11,10 @@ from etils.epath import backend
 from fsspec.implementations import memory
 from fsspec.registry import _registry
 
-from csdnet_jax import (
-  checkpoint,
-  config as config_lib,
-  paths,
-  run as run_lib,
-  train,
-  writers,
-)
+from csdnet_jax import checkpoint, config as config_lib, run as run_lib, train
 from csdnet_jax.data import sources
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.errors import UserError
 
 import images
 import runs

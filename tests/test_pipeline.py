@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax.data import cache, decode, pipeline, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

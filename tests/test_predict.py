@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import command as command_lib, load_run, predict, terminal
-from csdnet_jax.errors import UserError
+from csdnet_jax import command as command_lib, load_run, predict
+from csdnet_jax.runtime import terminal
+from csdnet_jax.runtime.errors import UserError
 
 import command
 import images

@@ -16,8 +16,8 @@ import safetensors.numpy
 from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import pretrained
+from csdnet_jax.runtime.errors import UserError
 
 CLASSES = 5
 POSITIONS = 'Transformer/posembed_input/pos_embedding'

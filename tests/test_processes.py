@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import processes, sharding
-from csdnet_jax.errors import UserError
+from csdnet_jax import sharding
+from csdnet_jax.runtime import processes
+from csdnet_jax.runtime.errors import UserError
 
 import command
 import runs

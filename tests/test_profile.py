@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from csdnet_jax import train
-from csdnet_jax.profile import SKIPPED, TRACED
+from csdnet_jax.runtime.profile import SKIPPED, TRACED
 
 import runs
 

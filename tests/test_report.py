@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax.data import report, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 
 def split_of(labels):

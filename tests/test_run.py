@@ -11,7 +11,7 @@ import pytest
 
 from csdnet_jax import load_run, run as run_lib
 from csdnet_jax.data import decode, files
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import (
   efficientnet,
   resnet,
   segmentation,
   segmentation_lite,
 )
+from csdnet_jax.runtime.errors import UserError
 
 CLASSES, SIZE, WIDTH = 5, 33, 16
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax.data import sources, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

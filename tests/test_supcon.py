@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from csdnet_jax import config as config_lib, methods, sharding
-from csdnet_jax.errors import UserError
 from csdnet_jax.methods import supcon
 from csdnet_jax.methods.base import Context
+from csdnet_jax.runtime.errors import UserError
 
 import reference
 import tiny

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import swin
+from csdnet_jax.runtime.errors import UserError
 
 CLASSES, SIZE = 5, 40
 

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from csdnet_jax import config as config_lib
 from csdnet_jax.data import decode, sources, tfds as stored
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import torch_file
+from csdnet_jax.runtime.errors import UserError
 
 
 def test_views_of_one_storage_are_read_by_their_strides():

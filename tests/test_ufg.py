@@ -8,7 +8,7 @@ import pytest
 
 from csdnet_jax import sharding
 from csdnet_jax.data import decode, pipeline, sources
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 import images
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import vit, vit_exact
+from csdnet_jax.runtime.errors import UserError
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'torch_resample.npz'
 CLASSES, SIZE = 5, 32

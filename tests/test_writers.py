@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from csdnet_jax import config as config_lib, writers
-from csdnet_jax.errors import UserError
+from csdnet_jax import config as config_lib
+from csdnet_jax.runtime import writers
+from csdnet_jax.runtime.errors import UserError
 
 # Stand-ins that write down how they are called.
 TENSORBOARD = """

@@ -22,8 +22,8 @@ import numpy as np
 import PIL
 
 from csdnet_jax.data import decode, sources
-from csdnet_jax.errors import UserError
-from csdnet_jax.terminal import say
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
 
 _THREADS = min(max(os.cpu_count() or 1, 2), 32)
 # Images in flight: bounds the memory that decoded ones take.

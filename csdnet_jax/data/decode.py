@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 # What Pillow's readers raise on damaged files.
 _DAMAGE = (

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from csdnet_jax.data import cache, decode, sources, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 
 def find(given: Iterable[str | os.PathLike]) -> splits.Split:

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageFilter
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 # The traits and where they range; lengths in midribs, angles in radians.
 _RANGES = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from csdnet_jax.data import cache, decode, pipeline, segmentation, splits
 from csdnet_jax.data.segmentation import IGNORE
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 _COUNTS = np.dtype('<i8')
 # Windows that are tried for one with a label, and the stride of the labels.

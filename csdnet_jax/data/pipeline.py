@@ -12,7 +12,7 @@ import numpy as np
 
 from csdnet_jax.data import cache, decode, splits
 from csdnet_jax.data.cache import UnreadableError
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 
 class Prepared(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from csdnet_jax.data import pairs, segmentation, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 _SHOWN = 10
 

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax import paths
 from csdnet_jax.data import sources, splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 IGNORE = 255
 REFUSED = -1  # In `SegmentationSet.ids`: no class, and no way to leave it out.

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from csdnet_jax import paths
 from csdnet_jax.data import splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 _THREADS = 16
 EXTENSIONS = ('jpg', 'jpeg', 'png', 'bmp', 'gif', 'tif', 'tiff', 'webp')

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 _SHOWN = 10
 

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
-from csdnet_jax import paths
 from csdnet_jax.data import splits
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 FROM_DISK = 'array_record reads its files from disks alone, so copy them there'
 

@@ -13,9 +13,10 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 
-from csdnet_jax import paths, sharding
+from csdnet_jax import sharding
 from csdnet_jax.data import sources, splits, tfds as stored
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 _HOME = 'https://github.com/XiaohanYu-GU/Ultra-FGVC'
 

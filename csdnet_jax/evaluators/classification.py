@@ -6,7 +6,8 @@ import io
 import jax
 import numpy as np
 
-from csdnet_jax import metrics, paths, sharding, writers
+from csdnet_jax import metrics, sharding
+from csdnet_jax.runtime import paths, writers
 
 
 def evaluate(

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax import augment, metrics, paths, resample, writers
+from csdnet_jax import augment, metrics, resample
 from csdnet_jax.data import decode, pairs
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.errors import UserError
 
 _UNDECIDED = 255
 # Rows that are resized at once: of 150 classes no map of a whole image is made.

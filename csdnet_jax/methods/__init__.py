@@ -1,11 +1,11 @@
 """What is trained: the papers, each behind the same contract (`base.py`)."""
 
-from csdnet_jax.errors import UserError
 from csdnet_jax.methods import supcon, supervised
 from csdnet_jax.methods.apd import method as apd
 from csdnet_jax.methods.base import Method
 from csdnet_jax.methods.csdnet import method as csdnet
 from csdnet_jax.models import Model
+from csdnet_jax.runtime.errors import UserError
 
 # Each module has `make(config, model)` and `fit(config, n_train)`.
 METHODS = {

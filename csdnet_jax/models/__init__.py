@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import (
   efficientnet,
   resnet,
@@ -20,6 +19,7 @@ from csdnet_jax.models import (
   vit,
   vit_exact,
 )
+from csdnet_jax.runtime.errors import UserError
 
 
 class Outputs(NamedTuple):

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax import models, paths
-from csdnet_jax.errors import UserError
+from csdnet_jax import models
 from csdnet_jax.models import swin, vit, weight_files
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 # A head for other classes is of no use; PyTorch's counters, the indices and
 # masks of Swin, what only training by masked images needs, and a backbone's

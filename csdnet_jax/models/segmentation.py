@@ -16,10 +16,10 @@ import numpy as np
 from flax import linen as nn
 
 from csdnet_jax import resample
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import efficientnet, mobilenet, resnet
 from csdnet_jax.models.convolution import BatchNorm, Conv, rename
 from csdnet_jax.models.dropout import dropout
+from csdnet_jax.runtime.errors import UserError
 
 MEAN, STD = resnet.MEAN, resnet.STD
 HAS_BATCH_NORM = True

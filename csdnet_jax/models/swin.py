@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.errors import UserError
 from csdnet_jax.models.dropout import dropout
 from csdnet_jax.models.transformer import (
   Linear,
@@ -26,6 +25,7 @@ from csdnet_jax.models.transformer import (
   rising_paths,
   split_patches,
 )
+from csdnet_jax.runtime.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.errors import UserError
 from csdnet_jax.models.dropout import path_scales
+from csdnet_jax.runtime.errors import UserError
 
 
 def _kernel(*shape: int, fan_in: int, fan_out: int):

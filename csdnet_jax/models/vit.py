@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.errors import UserError
 from csdnet_jax.models.dropout import dropout
 from csdnet_jax.models.transformer import (
   Linear,
@@ -27,6 +26,7 @@ from csdnet_jax.models.transformer import (
   rising_paths,
   split_patches,
 )
+from csdnet_jax.runtime.errors import UserError
 
 MEAN = (0.5,) * 3
 STD = (0.5,) * 3

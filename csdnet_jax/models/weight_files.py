@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import safetensors.numpy
 
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import torch_file
+from csdnet_jax.runtime.errors import UserError
 
 _MOST = 20  # Compressed weights take hardly less than others.
 

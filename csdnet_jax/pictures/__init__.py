@@ -11,10 +11,11 @@ import io
 import jax
 import numpy as np
 
-from csdnet_jax import paths, sharding, writers
+from csdnet_jax import sharding
 from csdnet_jax.evaluators import classification
 from csdnet_jax.memory import Memory
 from csdnet_jax.pictures import draw, measure
+from csdnet_jax.runtime import paths, writers
 from csdnet_jax.state import averaged
 
 _LEAVES = 4  # Rows of a contact sheet.

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from csdnet_jax import paths, writers
 from csdnet_jax.pictures.measure import Pair
+from csdnet_jax.runtime import paths, writers
 
 _DPI = 140
 _BYTES = 400_000  # Of a file, at most, as long as 32 colours suffice.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from csdnet_jax import paths
 from csdnet_jax.pictures import draw
+from csdnet_jax.runtime import paths
 
 IGNORED = (0.0, 0.0, 0.0)
 _NAMED = 40  # Classes that a legend has room for: those with the most pixels.

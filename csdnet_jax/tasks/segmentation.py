@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from csdnet_jax import metrics, paths, processes, sharding, writers
+from csdnet_jax import metrics, sharding
 from csdnet_jax.data import pairs, report, segmentation as sets, sources
 from csdnet_jax.evaluators import segmentation
 from csdnet_jax.pictures import draw, overlays
+from csdnet_jax.runtime import paths, processes, writers
+from csdnet_jax.runtime.terminal import progress_bar, say
 from csdnet_jax.state import averaged
-from csdnet_jax.terminal import progress_bar, say
 
 FIGURE, NAME = 'miou', 'mIoU'
 

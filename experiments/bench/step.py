@@ -34,7 +34,7 @@ from csdnet_jax import (
   presets,
   sharding,
 )
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 from experiments.bench import flops, measure
 
 # SoyAgeing's, the setting of the paper.

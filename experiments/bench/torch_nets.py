@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import efficientnet, kernels, swin
+from csdnet_jax.runtime.errors import UserError
 
 
 class Attention(nn.Module):

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from csdnet_jax import models
-from csdnet_jax.errors import UserError
 from csdnet_jax.models import convolution, efficientnet, resnet, segmentation
+from csdnet_jax.runtime.errors import UserError
 from experiments.bench.torch_nets import LiteBlock, Norm
 
 

@@ -19,18 +19,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from csdnet_jax import (
-  augment,
-  config as config_lib,
-  models,
-  paths,
-  resample,
-  sharding,
-)
-from csdnet_jax.errors import UserError
+from csdnet_jax import augment, config as config_lib, models, resample, sharding
 from csdnet_jax.methods import base, distill
 from csdnet_jax.methods.apd import perspective
 from csdnet_jax.models import Model
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 # What learns from a teacher.
 DISTILLED = ('kd', 'cwd', 'skd', 'apd')

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax import augment, memory, sharding
-from csdnet_jax.errors import UserError
 from csdnet_jax.methods import base
 from csdnet_jax.methods.csdnet import ddl, ssdp, ssdt
 from csdnet_jax.models import Model
+from csdnet_jax.runtime.errors import UserError
 
 _ADAPTIVE = ('spotlight', 'erase')
 

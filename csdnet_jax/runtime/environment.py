@@ -11,7 +11,7 @@ import time
 
 import jax
 
-from csdnet_jax import paths, writers
+from csdnet_jax.runtime import paths, writers
 
 _PACKAGES = (
   'csdnet_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',

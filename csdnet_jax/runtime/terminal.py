@@ -9,7 +9,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from csdnet_jax import paths
+from csdnet_jax.runtime import paths
 
 console = rich.console.Console(highlight=False, soft_wrap=True)
 

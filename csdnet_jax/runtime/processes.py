@@ -7,8 +7,8 @@ import uuid
 import jax
 import numpy as np
 
-from csdnet_jax import paths
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
 
 _VARIABLES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 

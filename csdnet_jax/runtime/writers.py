@@ -5,9 +5,9 @@ import io
 import json
 import os
 
-from csdnet_jax import paths
-from csdnet_jax.errors import UserError
-from csdnet_jax.terminal import say
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
 
 
 def write_json(path: paths.Path, value) -> None:

@@ -6,7 +6,7 @@ import pathlib
 import fsspec
 from etils import epath
 
-from csdnet_jax.errors import UserError
+from csdnet_jax.runtime.errors import UserError
 
 Path = pathlib.Path | epath.Path
 

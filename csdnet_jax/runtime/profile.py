@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from csdnet_jax.terminal import say
+from csdnet_jax.runtime.terminal import say
 
 # The step compiles in the first and loads its buffers in the second.
 SKIPPED, TRACED = 2, 3

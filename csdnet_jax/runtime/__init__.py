@@ -1,0 +1,1 @@
+"""The ground: terminal, files, paths, processes, errors; knows no training."""
