@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from csdnet_jax import command, embed, predict
-from csdnet_jax.data import files, uploads
+from csdnet_jax.data import uploads
+from csdnet_jax.data.images import inputs
 from csdnet_jax.pictures import draw
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
@@ -54,10 +55,10 @@ def make_app(run, leaves=None, note=''):
       best = predict.top(p, min(5, len(names)))
       batch = {'image': view, 'label': best[:, 0]}
       drawn = pictures(run.params, run.model_state, batch, jax.random.key(0))
-    shown = [('What the network sees', files.thumbnail(view[0], _SIDE))]
+    shown = [('What the network sees', inputs.thumbnail(view[0], _SIDE))]
     if 'SSDP map' in drawn:
       heat = np.uint8(255 * draw.over(view, np.asarray(drawn['SSDP map']))[0])
-      image = files.thumbnail(heat, _SIDE)
+      image = inputs.thumbnail(heat, _SIDE)
       shown.append(('SSDP map: bright tells most', image))
     closest = [(names[c], 100 * p[0, c]) for c in best[0]]
     near = nearest(outputs['embedding']) if leaves else []
@@ -67,7 +68,7 @@ def make_app(run, leaves=None, note=''):
     split, rows, vectors = leaves
     (found,), (cosine,) = embed.nearest(vector, vectors, min(5, len(rows)))
     for i, cos in zip([rows[j] for j in found], cosine, strict=True):
-      image = files.thumbnail(files.decoded(split, i), _SIDE)
+      image = inputs.thumbnail(inputs.decoded(split, i), _SIDE)
       yield names[split.labels[i]], cos, image
 
   @app.errorhandler(UserError)

@@ -13,7 +13,7 @@ import jax
 from absl import logging
 
 from csdnet_jax import methods, run as run_lib
-from csdnet_jax.data import sources
+from csdnet_jax.data.images import sources
 from csdnet_jax.runtime import environment
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say

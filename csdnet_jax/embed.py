@@ -20,7 +20,7 @@ import string
 import numpy as np
 
 from csdnet_jax import command
-from csdnet_jax.data import files
+from csdnet_jax.data.images import inputs
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import progress_bar, say
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
   page_path = args.neighbours and command.out_path(
     '--neighbours', args.neighbours, '.html'
   )
-  given = files.find(args.images)
+  given = inputs.find(args.images)
   run = command.open_run(args.run)
   split = run.part(args.part) if args.part else given
   problems = []
@@ -160,7 +160,7 @@ def page(run, queries, train, *, itself: bool) -> str:
   found = train_split.labels[np.array(train_rows)[near]]
   shown = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS))
   thumbnail = functools.cache(
-    lambda i: files.thumbnail(files.decoded(train_split, i), _SIDE)
+    lambda i: inputs.thumbnail(inputs.decoded(train_split, i), _SIDE)
   )
 
   def neighbour(q, j):
@@ -179,7 +179,7 @@ def page(run, queries, train, *, itself: bool) -> str:
     known = labels[q] >= 0
     query = _FIGURE.substitute(
       kind='query', path=html.escape(path),
-      image=files.thumbnail(files.decoded(split, rows[q]), _SIDE),
+      image=inputs.thumbnail(inputs.decoded(split, rows[q]), _SIDE),
       name=_breakable(run.class_names[labels[q]] if known else file),
       note=_breakable(file) if known else '',
     )  # fmt: skip

@@ -14,7 +14,7 @@ import io
 import numpy as np
 
 from csdnet_jax import command
-from csdnet_jax.data import files
+from csdnet_jax.data.images import inputs
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.terminal import progress_bar, say
 
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument('images', nargs='+', metavar='IMAGES')
   args = parser.parse_args(argv)
   out = command.out_path('--out', args.out, '.csv')
-  split = files.find(args.images)
+  split = inputs.find(args.images)
   run = command.open_run(args.run)
   say(run.calibration.how)
   names, probabilities, problems = [], [], []

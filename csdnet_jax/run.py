@@ -11,7 +11,8 @@ import numpy as np
 from absl import logging
 
 from csdnet_jax import build, calibration, methods, state as state_lib
-from csdnet_jax.data import decode, files, sources, splits
+from csdnet_jax.data import decode
+from csdnet_jax.data.images import inputs, sources, splits
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 
@@ -75,7 +76,7 @@ class TrainedRun:
       UserError: if an array is of another shape or type.
     """
     if not isinstance(image, np.ndarray):
-      image = files.decoded(files.of_paths([image]), 0)
+      image = inputs.decoded(inputs.of_paths([image]), 0)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
       raise UserError(
         f'An image is an array [H, W, 3] of uint8, not {image.shape} of '
@@ -158,7 +159,7 @@ class TrainedRun:
       UserError: if none can be read.
     """
     done, failed = 0, []
-    for rows, views, errors in files.batches(split, self.view, self._batch):
+    for rows, views, errors in inputs.batches(split, self.view, self._batch):
       failed += map(str, errors)
       if rows:
         yield rows, self.forward(views)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import augment
+from csdnet_jax.data import augment
 from csdnet_jax.runtime.errors import UserError
 
 # No randomness but in what a test switches on.

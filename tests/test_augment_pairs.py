@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import augment
+from csdnet_jax.data import augment
 
 STILL = {'rotate': 0.0, 'flip': False, 'blur': 0.0}
 # One shape for most tests, so that few programs are compiled.

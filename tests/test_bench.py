@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import augment, build, memory, methods, models, sharding
+from csdnet_jax import build, memory, methods, models, sharding
+from csdnet_jax.data import augment
 from csdnet_jax.methods import base
 from csdnet_jax.runtime.errors import UserError
 from experiments.bench import flops, measure, pipeline, queue, step, table

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import augment, methods, models, sharding
+from csdnet_jax import methods, models, sharding
+from csdnet_jax.data import augment
 from csdnet_jax.methods import base
 from csdnet_jax.runtime.errors import UserError
 from experiments.bench import step

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from csdnet_jax import embed, load_run
-from csdnet_jax.data import files
+from csdnet_jax.data.images import inputs
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 
@@ -160,7 +160,7 @@ def test_training_images_do_not_find_themselves(trained, tmp_path):
 def _parts(tmp_path, name, n=1):
   """A page's arguments for n copies of a picture with this file name."""
   path = images.write(tmp_path / name, images.encode(images.pixels(0, 300, 30)))
-  split = files.of_paths([path] * n)
+  split = inputs.of_paths([path] * n)
   return split, list(range(n)), np.ones((n, 2))
 
 
@@ -187,7 +187,7 @@ def test_a_page_is_bounded(run, tmp_path, monkeypatch):
 
 def test_thumbnails_are_small_and_keep_their_aspect(tmp_path):
   split, _, _ = _parts(tmp_path, 'a.png')
-  image = files.decoded(split, 0)
-  data = files.thumbnail(image, 144).partition(',')[2]
+  image = inputs.decoded(split, 0)
+  data = inputs.thumbnail(image, 144).partition(',')[2]
   with Image.open(io.BytesIO(base64.b64decode(data))) as image:
     assert image.size == (14, 144)

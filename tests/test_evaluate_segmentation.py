@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 
-from csdnet_jax import augment, metrics, sharding
-from csdnet_jax.data import pairs
+from csdnet_jax import metrics, sharding
+from csdnet_jax.data import augment
+from csdnet_jax.data.masks import pairs
 from csdnet_jax.evaluators import segmentation
 from csdnet_jax.runtime.errors import UserError
 

@@ -5,7 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from csdnet_jax.data import decode, files
+from csdnet_jax.data import decode
+from csdnet_jax.data.images import inputs
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -40,7 +41,7 @@ IN_FOLDER = ['in/a.JPG', 'in/b.png', 'in/deep/er/c.png', 'in/e[1].png']
   ],
 )  # fmt: skip
 def test_files_folders_and_globs(given, found, leaves):
-  split = files.find(given)
+  split = inputs.find(given)
   assert list(split.names) == found
   assert split.labels.tolist() == [-1] * len(found)
   assert [len(split.read(i)) for i in range(len(found))]
@@ -50,12 +51,12 @@ def test_files_folders_and_globs(given, found, leaves):
 def test_what_names_nothing_is_said(given, leaves):
   (leaves.parent / 'empty').mkdir()
   with pytest.raises(UserError, match='holds no pictures'):
-    files.find(['in', given])
+    inputs.find(['in', given])
 
 
 def test_a_circle_of_links_ends(leaves):
   (leaves / 'again').symlink_to(leaves)
-  assert list(files.find(['in']).names) == IN_FOLDER
+  assert list(inputs.find(['in']).names) == IN_FOLDER
 
 
 def test_a_name_that_is_not_utf8_can_be_printed(leaves):
@@ -64,7 +65,7 @@ def test_a_name_that_is_not_utf8_can_be_printed(leaves):
     os.rename(leaves / 'b.png', path)
   except OSError:
     pytest.skip('the file system takes UTF-8 names only')
-  split = files.find(['in'])
+  split = inputs.find(['in'])
   assert 'in/\\xff.png' in split.names
   split.names[0].encode()
   assert all(split.read(i) for i in range(len(split.names)))
@@ -73,9 +74,9 @@ def test_a_name_that_is_not_utf8_can_be_printed(leaves):
 @pytest.mark.parametrize('batch', [1, 3, 100])
 def test_every_picture_comes_once_and_bad_ones_are_named(batch, leaves):
   images.write(leaves / 'deep' / 'cut.png', b'\x89PNG')
-  split = files.of_paths([*files.find(['in']).names, 'in/gone.png'])
+  split = inputs.of_paths([*inputs.find(['in']).names, 'in/gone.png'])
   rows, views, errors = [], [], []
-  for some, view, bad in files.batches(split, lambda x: x[:8, :8], batch):
+  for some, view, bad in inputs.batches(split, lambda x: x[:8, :8], batch):
     assert 0 < len(some) + len(bad) <= batch
     assert (view is None) == (not some)
     rows += some
@@ -83,7 +84,7 @@ def test_every_picture_comes_once_and_bad_ones_are_named(batch, leaves):
     errors += bad
   assert [split.names[i] for i in rows] == IN_FOLDER
   for i, view in zip(rows, views, strict=True):
-    np.testing.assert_array_equal(view, files.decoded(split, i)[:8, :8])
+    np.testing.assert_array_equal(view, inputs.decoded(split, i)[:8, :8])
   assert [str(e).partition(':')[0] for e in errors] == [
     'in/deep/cut.png', 'in/gone.png'
   ]  # fmt: skip
@@ -91,9 +92,9 @@ def test_every_picture_comes_once_and_bad_ones_are_named(batch, leaves):
 
 def test_a_defect_in_the_view_is_not_a_bad_picture(leaves):
   with pytest.raises(ZeroDivisionError):
-    list(files.batches(files.find(['in']), lambda x: 1 / 0, 2))
+    list(inputs.batches(inputs.find(['in']), lambda x: 1 / 0, 2))
 
 
 def test_a_file_that_cannot_be_read_says_why(leaves):
   with pytest.raises(decode.ImageError, match=r'^x\.png: cannot be read'):
-    files.decoded(files.of_paths(['x.png']), 0)
+    inputs.decoded(inputs.of_paths(['x.png']), 0)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csdnet_jax import augment
-from csdnet_jax.data import cache, decode, pairs, report, segmentation
+from csdnet_jax.data import augment, cache, decode, report
+from csdnet_jax.data.masks import layouts, pairs
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -21,11 +21,11 @@ SIZE, CANVAS = 33, 80
 
 def opened(root):
   data = types.SimpleNamespace(source='pairs', root=str(root), name='')
-  return segmentation.load(data)
+  return layouts.load(data)
 
 
 def scans(dataset):
-  parts = segmentation.parts_of(dataset)
+  parts = layouts.parts_of(dataset)
   return {name: pairs.scan(part) for name, part in parts.items()}
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import resample
+from csdnet_jax.data import resample
 from csdnet_jax.methods.apd import perspective
 
 DIRECTORY = pathlib.Path(__file__).parent / 'golden'

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from csdnet_jax import memory, methods, pictures, sharding
-from csdnet_jax.data import pipeline, splits
+from csdnet_jax.data.images import pipeline, splits
 from csdnet_jax.evaluators import classification
 from csdnet_jax.pictures import draw, measure
 from csdnet_jax.state import TrainState

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from csdnet_jax.data import cache, decode, pipeline, splits
+from csdnet_jax.data import cache, decode
+from csdnet_jax.data.images import pipeline, splits
 from csdnet_jax.runtime.errors import UserError
 
 import images

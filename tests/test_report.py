@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from csdnet_jax.data import report, splits
+from csdnet_jax.data import report
+from csdnet_jax.data.images import splits
 from csdnet_jax.runtime.errors import UserError
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import resample
+from csdnet_jax.data import resample
 
 GOLDEN = np.load(
   pathlib.Path(__file__).parent / 'golden' / 'torch_resample.npz'

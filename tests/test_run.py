@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from csdnet_jax import load_run, run as run_lib
-from csdnet_jax.data import decode, files
+from csdnet_jax.data import decode
+from csdnet_jax.data.images import inputs
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -57,7 +58,7 @@ def test_it_predicts_what_training_measured(run, trained):
 def test_progress_counts_every_picture_read_or_not(run):
   train = run.part('train')
   paths = [*train.names, 'gone.png']
-  part = files.of_paths(paths)._replace(
+  part = inputs.of_paths(paths)._replace(
     read=lambda i: train.read(i) if i < len(train.names) else b''
   )
   calls, problems = [], []
@@ -208,7 +209,7 @@ def test_without_a_validation_part_it_is_one_and_says_so(fresh):
 
 def test_validation_images_that_are_gone_are_said(fresh, monkeypatch):
   run = fresh()
-  gone = files.of_paths(['gone.png'])
+  gone = inputs.of_paths(['gone.png'])
   monkeypatch.setattr(run_lib.TrainedRun, 'part', lambda self, name: gone)
   assert run.calibration.temperature == 1.0
   assert 'gone.png: cannot be read' in run.calibration.how

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from csdnet_jax.data import segmentation
+from csdnet_jax.data.masks import layouts
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -14,7 +14,7 @@ import streets
 
 def load(source, root, name=''):
   data = types.SimpleNamespace(source=source, root=str(root), name=name)
-  return segmentation.load(data)
+  return layouts.load(data)
 
 
 def touch(root, *names):
@@ -41,7 +41,7 @@ def test_cityscapes_takes_the_train_ids_and_no_other_file(tmp_path):
   assert dataset.test.masks[1].endswith('ulm_1_val_gtFine_labelTrainIds.png')
   assert dataset.val is None and len(dataset.class_names) == 19
   assert dataset.ids[:19].tolist() == list(range(19))
-  assert dataset.ids[255] == 255 and dataset.ids[19] == segmentation.REFUSED
+  assert dataset.ids[255] == 255 and dataset.ids[19] == layouts.REFUSED
   (tmp_path / dataset.train.masks[0]).unlink()
   with pytest.raises(UserError, match=r'partner in gtFine/train \(.*ulm_0_tr'):
     load('cityscapes', tmp_path)
@@ -53,7 +53,7 @@ def test_cityscapes_takes_the_train_ids_and_no_other_file(tmp_path):
   named = {n: dataset.class_names[dataset.ids[n]] for n in (7, 26, 33)}
   assert named == {7: 'road', 26: 'car', 33: 'bicycle'}
   assert (dataset.ids[:34] < 19).sum() == 19
-  assert dataset.ids[0] == 255 and dataset.ids[34] == segmentation.REFUSED
+  assert dataset.ids[0] == 255 and dataset.ids[34] == layouts.REFUSED
 
 
 def test_ade20k_leaves_zero_out_and_counts_from_one(tmp_path):
@@ -61,7 +61,7 @@ def test_ade20k_leaves_zero_out_and_counts_from_one(tmp_path):
     touch(tmp_path, f'images/{part}/a.jpg', f'annotations/{part}/a.png')
   dataset = load('ade20k', tmp_path)
   assert dataset.ids[:3].tolist() == [255, 0, 1] and dataset.ids[150] == 149
-  assert dataset.ids[151] == segmentation.REFUSED
+  assert dataset.ids[151] == layouts.REFUSED
   assert dataset.class_names == tuple(str(i) for i in range(1, 151))
   rows = ['Idx\tRatio\tTrain\tVal\tName']
   rows += [f'{i}\t0.1\t9\t9\tname{i}, other' for i in range(1, 151)]
@@ -112,9 +112,9 @@ def test_camvid_has_eleven_classes_and_leaves_the_twelfth_out(tmp_path, suffix):
     touch(tmp_path, f'{part}/a{part}.jpg', f'{part}{suffix}/a{part}.png')
   dataset = load('camvid', tmp_path, name='streets')
   assert dataset.name == 'streets' and len(dataset.class_names) == 11
-  assert dataset.ids[10:13].tolist() == [10, 255, segmentation.REFUSED]
+  assert dataset.ids[10:13].tolist() == [10, 255, layouts.REFUSED]
   assert dataset.val.names == ('val/aval.jpg',)
-  assert list(segmentation.parts_of(dataset)) == ['train', 'val', 'test']
+  assert list(layouts.parts_of(dataset)) == ['train', 'val', 'test']
   assert dataset.test.read(0) == (b'x', b'x')
 
 
@@ -218,11 +218,11 @@ def test_what_is_absent_is_a_sentence(tmp_path):
 
 def test_a_continued_run_finds_the_same_pairs_or_a_sentence(tmp_path):
   streets.pairs(tmp_path, {'train': 2, 'test': 1})
-  saved = segmentation.to_json(load('pairs', tmp_path))
+  saved = layouts.to_json(load('pairs', tmp_path))
   assert saved['train']['images/train/1.png'] == 'masks/train/1.png'
-  segmentation.require_same(load('pairs', tmp_path), saved)
+  layouts.require_same(load('pairs', tmp_path), saved)
   for kind in ('images', 'masks'):
     (tmp_path / kind / 'train/1.png').unlink()
   with pytest.raises(UserError, match=r'images/train/1\.png'):
-    segmentation.require_same(load('pairs', tmp_path), saved)
+    layouts.require_same(load('pairs', tmp_path), saved)
   assert np.array_equal(load('pairs', tmp_path).ids[:5], np.arange(5))

@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from csdnet_jax.data import sources, splits
+from csdnet_jax.data.images import sources, splits
 from csdnet_jax.runtime.errors import UserError
 
 import images

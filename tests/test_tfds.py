@@ -8,7 +8,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from csdnet_jax import config as config_lib
-from csdnet_jax.data import decode, sources, tfds as stored
+from csdnet_jax.data import decode
+from csdnet_jax.data.images import sources, tfds as stored
 from csdnet_jax.runtime.errors import UserError
 
 import images

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from csdnet_jax import sharding
-from csdnet_jax.data import decode, pipeline, sources
+from csdnet_jax.data import decode
+from csdnet_jax.data.images import pipeline, sources
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -15,7 +16,7 @@ import images
 
 @pytest.fixture
 def ufg(monkeypatch):
-  from csdnet_jax.data import ufg
+  from csdnet_jax.data.images import ufg
 
   # The fixture's release: 2 classes, 2 + 1 images.
   for name, release in ufg.RELEASES.items():
@@ -153,7 +154,7 @@ def test_a_set_that_another_program_prepared_is_refused(tmp_path, ufg):
 
 
 def test_the_table_is_the_published_one():
-  from csdnet_jax.data import ufg
+  from csdnet_jax.data.images import ufg
 
   stages = [r for n, r in ufg.RELEASES.items() if n.startswith('soy_ageing/')]
   assert sum(r.train + r.test for r in ufg.RELEASES.values()) == 47114

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL
 
-from csdnet_jax.data import decode, sources
+from csdnet_jax.data import decode
+from csdnet_jax.data.images import sources
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 

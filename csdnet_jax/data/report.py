@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data import pairs, segmentation, splits
+from csdnet_jax.data.images import splits
+from csdnet_jax.data.masks import layouts, pairs
 from csdnet_jax.runtime.errors import UserError
 
 _SHOWN = 10
@@ -118,7 +119,7 @@ def _sizes(sizes: np.ndarray) -> dict[str, Any]:
 
 
 def _equal_files(
-  parts: Mapping[str, splits.Split | segmentation.Pairs],
+  parts: Mapping[str, splits.Split | layouts.Pairs],
   digests: Mapping[str, Sequence[str]],
 ) -> tuple[list[str], list[str]]:
   """Groups of equal files, in one part and over parts, as 'a = b' each."""
@@ -180,7 +181,7 @@ def _size_lines(sizes: Mapping[str, Any]) -> list[str]:
 
 
 def pairs_report(
-  dataset: segmentation.SegmentationSet,
+  dataset: layouts.SegmentationSet,
   scans: Mapping[str, pairs.Scan],
   counts: Mapping[str, np.ndarray],
   *,
@@ -203,7 +204,7 @@ def pairs_report(
   Raises:
     UserError: with `strict`, names the files or the classes.
   """
-  parts = segmentation.parts_of(dataset)
+  parts = layouts.parts_of(dataset)
   names = dataset.class_names
   digests = {part: scans[part].images for part in parts}
   within, across = _equal_files(parts, digests)
@@ -221,7 +222,7 @@ def pairs_report(
     'parts': {
       part: {
         'pairs': len(parts[part].names),
-        'left_out_percent': float(100 * n[segmentation.IGNORE] / n.sum()),
+        'left_out_percent': float(100 * n[layouts.IGNORE] / n.sum()),
         'pairs_without_labels': int(
           (counts[part][:, : len(names)].sum(1) == 0).sum()
         ),

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from csdnet_jax import augment, sharding
+from csdnet_jax import sharding
+from csdnet_jax.data import augment
 from csdnet_jax.methods.cosine import normalise
 from csdnet_jax.models import Model, Outputs
 

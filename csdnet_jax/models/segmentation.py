@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax import resample
+from csdnet_jax.data import resample
 from csdnet_jax.models import efficientnet, mobilenet, resnet
 from csdnet_jax.models.convolution import BatchNorm, Conv, rename
 from csdnet_jax.models.dropout import dropout

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 
 from csdnet_jax import pictures, sharding, step as step_lib
-from csdnet_jax.data import pipeline, report, sources, splits
+from csdnet_jax.data import report
+from csdnet_jax.data.images import pipeline, sources, splits
 from csdnet_jax.evaluators import classification, probes
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.terminal import progress_bar, say

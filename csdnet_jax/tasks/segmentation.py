@@ -10,7 +10,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from csdnet_jax import metrics, sharding
-from csdnet_jax.data import pairs, report, segmentation as sets, sources
+from csdnet_jax.data import report
+from csdnet_jax.data.images import sources
+from csdnet_jax.data.masks import layouts as sets, pairs
 from csdnet_jax.evaluators import segmentation
 from csdnet_jax.pictures import draw, overlays
 from csdnet_jax.runtime import paths, processes, writers

@@ -19,7 +19,8 @@ from absl import app, flags
 from PIL import Image
 
 from csdnet_jax import command
-from csdnet_jax.data import leaves, pipeline, sources, splits
+from csdnet_jax.data import leaves
+from csdnet_jax.data.images import pipeline, sources, splits
 from experiments.bench import measure
 
 

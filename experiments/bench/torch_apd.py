@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from csdnet_jax import augment
+from csdnet_jax.data import augment
 from experiments.bench import torch_nets, torch_segmentation
 from experiments.bench.torch_peer import describe
 

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from csdnet_jax import augment, config as config_lib, models, resample, sharding
+from csdnet_jax import config as config_lib, models, sharding
+from csdnet_jax.data import augment, resample
 from csdnet_jax.methods import base, distill
 from csdnet_jax.methods.apd import perspective
 from csdnet_jax.models import Model

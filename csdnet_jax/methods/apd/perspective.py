@@ -18,8 +18,8 @@ Everything is float32, or float64 if that is what comes in; the products of
 import jax
 import jax.numpy as jnp
 
+from csdnet_jax.data.resample import sum_upsampled
 from csdnet_jax.methods.cosine import at_least_float32, normalise
-from csdnet_jax.resample import sum_upsampled
 
 _LOW = -1e30  # A logit whose probability is 0; its differences stay finite.
 

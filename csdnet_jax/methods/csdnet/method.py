@@ -9,7 +9,8 @@ SSDP makes. Inference uses the raw image only.
 import jax
 import jax.numpy as jnp
 
-from csdnet_jax import augment, memory, sharding
+from csdnet_jax import memory, sharding
+from csdnet_jax.data import augment
 from csdnet_jax.methods import base
 from csdnet_jax.methods.csdnet import ddl, ssdp, ssdt
 from csdnet_jax.models import Model

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from csdnet_jax import sharding
-from csdnet_jax.data import sources, splits, tfds as stored
+from csdnet_jax.data.images import sources, splits, tfds as stored
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 

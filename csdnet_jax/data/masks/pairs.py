@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data import cache, decode, pipeline, segmentation, splits
-from csdnet_jax.data.segmentation import IGNORE
+from csdnet_jax.data import cache, decode
+from csdnet_jax.data.images import pipeline, splits
+from csdnet_jax.data.masks import layouts
+from csdnet_jax.data.masks.layouts import IGNORE
 from csdnet_jax.runtime.errors import UserError
 
 _COUNTS = np.dtype('<i8')
@@ -73,7 +75,7 @@ class Parts(NamedTuple):
   test: Prepared
 
 
-def scan(part: segmentation.Pairs) -> Scan:
+def scan(part: layouts.Pairs) -> Scan:
   """Reads every file of a part once, without decoding it.
 
   Raises:
@@ -99,7 +101,7 @@ def scan(part: segmentation.Pairs) -> Scan:
 
 
 def prepare(
-  dataset: segmentation.SegmentationSet,
+  dataset: layouts.SegmentationSet,
   scans: Mapping[str, Scan],
   *,
   resize: int,
@@ -121,7 +123,7 @@ def prepare(
       as those with ids outside the class list.
     UserError: the cache folder cannot be written, or is too full.
   """
-  parts = segmentation.parts_of(dataset)
+  parts = layouts.parts_of(dataset)
   jobs = {
     name: _job(cache_dir, dataset, scans[name], resize * (name == 'train'))
     for name in parts
@@ -177,7 +179,7 @@ def _lengths(extents: np.ndarray) -> np.ndarray:
   return 4 * extents.astype(np.int64).prod(1) + 256 * _COUNTS.itemsize
 
 
-def _records(dataset, part: segmentation.Pairs, extents: np.ndarray):
+def _records(dataset, part: layouts.Pairs, extents: np.ndarray):
   def render(i):
     image, mask = _read(part, i)
     image = decode.decode(image, part.names[i])
@@ -204,10 +206,10 @@ def _records(dataset, part: segmentation.Pairs, extents: np.ndarray):
 
 
 def _require_classes(label, mask, dataset, name: str) -> None:
-  if (label != segmentation.REFUSED).all():
+  if (label != layouts.REFUSED).all():
     return
-  beyond = np.unique(mask[label == segmentation.REFUSED])
-  known = np.flatnonzero(dataset.ids != segmentation.REFUSED).tolist()
+  beyond = np.unique(mask[label == layouts.REFUSED])
+  known = np.flatnonzero(dataset.ids != layouts.REFUSED).tolist()
   raise decode.ImageError(
     f'{name}: holds ids outside the class list '
     f'({splits.some(map(str, beyond))}); the {len(dataset.class_names)} '
@@ -241,7 +243,7 @@ def _opened(file: cache.File, extents, sizes) -> Prepared:
   )
 
 
-def _read(part: segmentation.Pairs, i: int) -> tuple[bytes, bytes]:
+def _read(part: layouts.Pairs, i: int) -> tuple[bytes, bytes]:
   return cache.read(part.read, i, f'{part.names[i]} or {part.masks[i]}')
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data import sources, splits
+from csdnet_jax.data.images import sources, splits
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from csdnet_jax.data import cache, decode, sources, splits
+from csdnet_jax.data import cache, decode
+from csdnet_jax.data.images import sources, splits
 from csdnet_jax.runtime.errors import UserError
 
 

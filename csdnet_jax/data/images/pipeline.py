@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from csdnet_jax.data import cache, decode, splits
+from csdnet_jax.data import cache, decode
 from csdnet_jax.data.cache import UnreadableError
+from csdnet_jax.data.images import splits
 from csdnet_jax.runtime.errors import UserError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
-from csdnet_jax.data import splits
+from csdnet_jax.data.images import splits
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 

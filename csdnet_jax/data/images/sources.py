@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from csdnet_jax.data import splits
+from csdnet_jax.data.images import splits
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 
@@ -55,11 +55,11 @@ def load(
     dataset = open_ufg_layout(_drawn(data), 'leaves')
   elif data.source == 'ufg':
     # TFDS takes a second to import and most runs need none of it.
-    from csdnet_jax.data import ufg
+    from csdnet_jax.data.images import ufg
 
     dataset = ufg.load(data.name, data_dir=data.root)
   elif data.source == 'tfds':
-    from csdnet_jax.data import tfds
+    from csdnet_jax.data.images import tfds
 
     dataset = tfds.load(data.name, data_dir=data.root)
   else:

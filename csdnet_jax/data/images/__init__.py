@@ -1,0 +1,1 @@
+"""Images with labels: where they lie, their split, their batches."""

@@ -1,0 +1,1 @@
+"""Images with masks: where the pairs lie, and their batches."""
