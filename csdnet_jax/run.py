@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from csdnet_jax import build, calibration, methods, state as state_lib
+from csdnet_jax import build, methods, state as state_lib
 from csdnet_jax.data import decode
 from csdnet_jax.data.images import inputs, sources, splits
+from csdnet_jax.evaluation import calibration
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from csdnet_jax import metrics, sharding
+from csdnet_jax import sharding
+from csdnet_jax.evaluation import metrics
 from csdnet_jax.methods.base import Aux, Context, Method
 from csdnet_jax.state import TrainState, averaged, network
 

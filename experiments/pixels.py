@@ -10,7 +10,8 @@ import zlib
 
 import numpy as np
 
-from csdnet_jax import digests, metrics
+from csdnet_jax import digests
+from csdnet_jax.evaluation import metrics
 
 
 def pack(path: pathlib.Path) -> dict:

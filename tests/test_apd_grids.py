@@ -4,12 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import (
-  build as build_lib,
-  config as config_lib,
-  metrics,
-  presets,
-)
+from csdnet_jax import build as build_lib, config as config_lib, presets
+from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
 from experiments import (
   apd,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from csdnet_jax import calibration
+from csdnet_jax.evaluation import calibration
 
 
 def _drawn(temperature, n=20_000, classes=5):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 
-from csdnet_jax import metrics, sharding
+from csdnet_jax import sharding
 from csdnet_jax.data import augment
 from csdnet_jax.data.masks import pairs
-from csdnet_jax.evaluators import segmentation
+from csdnet_jax.evaluation import metrics, windows
 from csdnet_jax.runtime.errors import UserError
 
 C, S = 4, 17
@@ -110,7 +110,7 @@ def loop_scale(weights, image, long, flip):
 def test_windows_are_those_of_a_slow_loop(sizes, options, longs):
   prepared, w = part(sizes), weights()
   options = {'classes': C, 'size': S, 'batch': 3, 'flip': True} | options
-  result = segmentation.evaluate(
+  result = windows.evaluate(
     forward, w, prepared, keep=range(len(sizes)), **options
   )
   confusion = np.zeros((C, C), int)
@@ -143,7 +143,7 @@ def test_windows_are_those_of_a_slow_loop(sizes, options, longs):
 
 
 def test_cityscapes_and_ade20k_have_the_windows_of_the_papers():
-  starts = segmentation.window_starts
+  starts = windows.window_starts
   assert len(starts(1024, 713)) * len(starts(2048, 713)) == 8
   assert starts(2048, 713)[:2] == [0, 476]
   assert starts(512, 473) == [0, 39]
@@ -154,19 +154,19 @@ def test_the_result_depends_on_no_batch_size_and_on_no_other_image():
   prepared = part([(40, 53), (20, 30), (30, 20)])
   options = {'classes': C, 'size': S, 'base_size': 36}
   one, many = (
-    segmentation.evaluate(
+    windows.evaluate(
       forward, weights(), prepared, batch=b, keep=range(3), **options
     )
     for b in (1, 7)
   )
-  alone = segmentation.evaluate(
+  alone = windows.evaluate(
     forward, weights(), prepared, batch=4, rows=[2], keep=[2], **options
   )
   np.testing.assert_array_equal(one.counts, many.counts)
   np.testing.assert_array_equal(alone.predictions[2], many.predictions[2])
   np.testing.assert_array_equal(alone.counts[0], many.counts[2])
   assert alone.figures['n'] == 1 and alone.rows.tolist() == [2]
-  none = segmentation.evaluate(
+  none = windows.evaluate(
     forward, weights(), prepared, batch=4, rows=[], **options
   )
   assert none.figures == {'n': 0} and none.counts.shape == (0, 3, C)
@@ -181,7 +181,7 @@ def test_coarse_logits_are_enlarged_with_aligned_corners():
     return jnp.tile(jnp.asarray(corners), (len(images), 1, 1, 1))
 
   prepared = part([(S, S)])
-  result = segmentation.evaluate(
+  result = windows.evaluate(
     coarse, (), prepared, classes=C, size=S, batch=1, flip=False, keep=[0]
   )
   predicted = result.predictions[0]
@@ -196,7 +196,7 @@ def test_a_network_gone_wrong_is_a_sentence():
     return forward(weights, images) * jnp.nan
 
   with pytest.raises(UserError, match='not finite'):
-    segmentation.evaluate(
+    windows.evaluate(
       broken, weights(), part([(20, 20)]), classes=C, size=S, batch=2
     )
 
@@ -205,9 +205,7 @@ def test_masks_without_labels_are_a_sentence():
   prepared = part([(20, 20)])
   prepared.pixels[3 * 400 :] = 255
   with pytest.raises(UserError, match='labelled pixel'):
-    segmentation.evaluate(
-      forward, weights(), prepared, classes=C, size=S, batch=2
-    )
+    windows.evaluate(forward, weights(), prepared, classes=C, size=S, batch=2)
 
 
 def test_figures_of_a_set_that_lacks_a_class():
@@ -249,7 +247,7 @@ def test_the_table_of_the_classes_is_a_csv_file(tmp_path):
   confusion = np.array([[6, 2], [0, 8]])
   counts = metrics.segmentation_counts(confusion)
   names = ['road, wet', 'sky']
-  segmentation.write_classes(tmp_path / 'classes.csv', names, counts)
+  windows.write_classes(tmp_path / 'classes.csv', names, counts)
   with open(tmp_path / 'classes.csv', newline='') as file:
     rows = list(csv.DictReader(file))
   assert [row['class'] for row in rows] == names
@@ -267,10 +265,10 @@ def test_several_devices_may_share_the_windows():
 
   prepared = part([(40, 53), (20, 30)])
   options = {'classes': C, 'size': S, 'batch': 4}
-  one = segmentation.evaluate(forward, weights(), prepared, **options)
+  one = windows.evaluate(forward, weights(), prepared, **options)
   placed = jax.device_put(
     jax.tree.map(np.float32, weights()),
     NamedSharding(mesh, sharding.REPLICATED),
   )
-  many = segmentation.evaluate(spread_out, placed, prepared, **options)
+  many = windows.evaluate(spread_out, placed, prepared, **options)
   np.testing.assert_array_equal(one.counts, many.counts)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import metrics
+from csdnet_jax.evaluation import metrics
 
 classification_sums = jax.jit(metrics.classification_sums, static_argnums=3)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from csdnet_jax import memory, methods, pictures, sharding
 from csdnet_jax.data.images import pipeline, splits
-from csdnet_jax.evaluators import classification
+from csdnet_jax.evaluation import accuracy
 from csdnet_jax.pictures import draw, measure
 from csdnet_jax.state import TrainState
 from csdnet_jax.tasks.classification import Data
@@ -71,7 +71,7 @@ def trained(state):
 def finish(workdir, method, state, data):
   """Writes what a run leaves behind, and its last pictures."""
   matrix = np.full((tiny.CLASSES, tiny.CLASSES), 1) - np.eye(5, dtype=int)
-  classification.write_confusion(workdir / 'confusion.csv', matrix, NAMES)
+  accuracy.write_confusion(workdir / 'confusion.csv', matrix, NAMES)
   records = [
     {'step': 7, 'kind': 'train', 'loss': 2.0, 'ce': 1.0, 'train_top1': 50.0},
     {'step': 7, 'kind': 'test', 'loss': 2.0, 'top1': 9, 'mean_per_class': 8.0},
@@ -277,8 +277,8 @@ def test_there_is_no_map_of_one_place():
 def test_a_confusion_matrix_is_read_as_written(tmp_path):
   matrix = np.arange(9).reshape(3, 3)
   names = ('a,b', 'c "d"', 'e\nf')
-  classification.write_confusion(tmp_path / 'c.csv', matrix, names)
-  read = classification.read_confusion(tmp_path / 'c.csv')
+  accuracy.write_confusion(tmp_path / 'c.csv', matrix, names)
+  read = accuracy.read_confusion(tmp_path / 'c.csv')
   np.testing.assert_array_equal(read, matrix)
 
 

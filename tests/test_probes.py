@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from csdnet_jax.evaluators import probes
+from csdnet_jax.evaluation import probes
 
 ALL = (probes.knn, probes.prototypes, probes.linear_probe)
 BY_COSINE = (probes.knn, probes.prototypes)

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import (
-  memory,
-  methods,
-  metrics,
-  presets,
-  sharding,
-)
+from csdnet_jax import memory, methods, presets, sharding
+from csdnet_jax.evaluation import metrics
 from csdnet_jax.methods.base import Context
 from csdnet_jax.methods.csdnet import ddl
 from csdnet_jax.step import make_eval_step

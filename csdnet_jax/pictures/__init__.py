@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from csdnet_jax import sharding
-from csdnet_jax.evaluators import classification
+from csdnet_jax.evaluation import accuracy
 from csdnet_jax.memory import Memory
 from csdnet_jax.pictures import draw, measure
 from csdnet_jax.runtime import paths, writers
@@ -69,7 +69,7 @@ def write_end(
   draw.curves(folder / 'curves.png', records, title=f'{name}: training')
   if isinstance(state.memory, Memory):
     _queue(folder, _local(state.memory), data, keys_per_step, step=step)
-  confusion = classification.read_confusion(workdir / 'confusion.csv')
+  confusion = accuracy.read_confusion(workdir / 'confusion.csv')
   _mistakes(folder, method, weights, data, confusion, step=step)
 
 

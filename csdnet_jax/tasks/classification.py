@@ -8,7 +8,7 @@ import jax
 from csdnet_jax import pictures, sharding, step as step_lib
 from csdnet_jax.data import report
 from csdnet_jax.data.images import pipeline, sources, splits
-from csdnet_jax.evaluators import classification, probes
+from csdnet_jax.evaluation import accuracy, probes
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.terminal import progress_bar, say
 
@@ -103,7 +103,7 @@ def start(config, run, state, data: Data) -> dict[str, float]:
   say('Measuring the baselines on the initial features ...')
   x, y = {}, {}
   for part in ('train', 'test'):
-    x[part], y[part] = classification.embed(
+    x[part], y[part] = accuracy.embed(
       run.eval_step, state, eval_batches(config, run, data.views[part])
     )
   if jax.process_index():
@@ -119,7 +119,7 @@ def start(config, run, state, data: Data) -> dict[str, float]:
 def evaluate(config, run, state, data: Data, part: str, last: bool):
   """Returns the figures of a part, and (confusion, predictions)."""
   del last  # A whole part, each time.
-  figures, *details = classification.evaluate(
+  figures, *details = accuracy.evaluate(
     run.eval_step, state, eval_batches(config, run, data.views[part])
   )
   return figures, details
@@ -128,13 +128,13 @@ def evaluate(config, run, state, data: Data, part: str, last: bool):
 def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
   """Writes what is said of each image, and of test the confusion matrix."""
   confusion, predictions = details
-  classification.write_predictions(
+  accuracy.write_predictions(
     workdir / PREDICTIONS[part],
     splits.parts_of(data.dataset)[part].names,
     predictions,
   )
   if part == 'test':
-    classification.write_confusion(
+    accuracy.write_confusion(
       workdir / 'confusion.csv', confusion, data.dataset.class_names
     )
 

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from csdnet_jax import metrics, sharding
+from csdnet_jax import sharding
 from csdnet_jax.data import report
 from csdnet_jax.data.images import sources
 from csdnet_jax.data.masks import layouts as sets, pairs
-from csdnet_jax.evaluators import segmentation
+from csdnet_jax.evaluation import metrics, windows
 from csdnet_jax.pictures import draw, overlays
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.terminal import progress_bar, say
@@ -125,19 +125,19 @@ def evaluate(config, run, state, data: Data, part: str, last: bool):
   the first scale alone. Each process evaluates its share of the images.
   """
   e, prepared = config.evaluation, data.views[part]
-  rows = segmentation.spread(len(prepared.sizes), 0 if last else e.images)
+  rows = windows.spread(len(prepared.sizes), 0 if last else e.images)
   mine = rows[jax.process_index() :: jax.process_count()]
   weights = jax.tree.map(lambda x: x.addressable_data(0), averaged(state))
   local = sharding.make_mesh(run.mesh.local_mesh.devices.flatten().tolist())
   # Windows at a time, or twice as many images where they are mirrored.
   batch = local.size * math.ceil(config.batch_size / run.mesh.size)
   with processes.together(), progress_bar(f'{part} images') as progress:
-    found = segmentation.evaluate(
+    found = windows.evaluate(
       run.eval_step, _on(local, weights), prepared,
       classes=len(data.dataset.class_names), size=config.model.size,
       batch=batch, scales=e.scales if last else e.scales[:1], flip=e.flip,
       base_size=e.base_size, resize=config.data.resize, rows=mine,
-      keep=mine[segmentation.spread(len(mine), _SHOWN)],
+      keep=mine[windows.spread(len(mine), _SHOWN)],
       progress=progress,
     )  # fmt: skip
   found = _of_all_processes(found, rows)
@@ -149,7 +149,7 @@ def _on(mesh, weights):
   return jax.device_put(weights, where)
 
 
-def _of_all_processes(found: segmentation.Result, rows) -> segmentation.Result:
+def _of_all_processes(found: windows.Result, rows) -> windows.Result:
   """Joins what the processes counted; the predictions stay where they are."""
   if jax.process_count() == 1:
     return found
@@ -165,14 +165,12 @@ def _of_all_processes(found: segmentation.Result, rows) -> segmentation.Result:
 
   counts, confusion = total(counts), total(found.confusion)
   figures = metrics.segmentation_figures(counts.sum(0)) | {'n': len(rows)}
-  return segmentation.Result(
-    figures, confusion, rows, counts, found.predictions
-  )
+  return windows.Result(figures, confusion, rows, counts, found.predictions)
 
 
 def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
   """Writes the table of the classes, the counts of each image, and overlays."""
-  segmentation.write_classes(
+  windows.write_classes(
     workdir / CLASSES[part], data.dataset.class_names, details.counts.sum(0)
   )
   names = sets.parts_of(data.dataset)[part].names

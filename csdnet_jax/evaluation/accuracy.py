@@ -6,7 +6,8 @@ import io
 import jax
 import numpy as np
 
-from csdnet_jax import metrics, sharding
+from csdnet_jax import sharding
+from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime import paths, writers
 
 

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax import metrics
 from csdnet_jax.data import augment, decode, resample
 from csdnet_jax.data.masks import pairs
+from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 
