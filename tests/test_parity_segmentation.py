@@ -8,7 +8,7 @@ import pytest
 from test_parity_resnet import LIMIT, fill, randomise, state_dict
 
 from csdnet_jax import models
-from csdnet_jax.models import mobilenet, resnet, segmentation
+from csdnet_jax.models import mobilenet, psp_deeplab, resnet
 
 pytestmark = pytest.mark.slow
 
@@ -243,8 +243,8 @@ def test_heads_over_lite(torch, capsys, deeplab, size):
     f'{name}_efficientnet_lite0', classes=CLASSES, drop_rate=0.0,
     drop_path=0.0, width=WIDTH,
   )  # fmt: skip
-  arrays = segmentation.from_torch(state_dict(backbone))
-  arrays |= segmentation.from_torch(state_dict(heads))
+  arrays = psp_deeplab.from_torch(state_dict(backbone))
+  arrays |= psp_deeplab.from_torch(state_dict(heads))
   pixels = np.random.default_rng(0).random((2, size, size, 3), np.float32)
   x = (torch.from_numpy(pixels) * 255 - 127) / 128
   wanted = heads(*backbone(x.permute(0, 3, 1, 2)))
@@ -266,7 +266,7 @@ def test_heads_over_resnet(torch, capsys, bottleneck, context, deeplab, size):
     'psp_resnet18', classes=CLASSES, drop_rate=0.0, drop_path=0.0,
     backbone=backbone, deeplab=deeplab, width=WIDTH,
   )  # fmt: skip
-  arrays = segmentation.from_torch(state_dict(net))
+  arrays = psp_deeplab.from_torch(state_dict(net))
   pixels = np.random.default_rng(0).random((2, size, size, 3), np.float32)
   mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
   x = ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)

@@ -11,8 +11,8 @@ import pytest
 from csdnet_jax import models
 from csdnet_jax.models import (
   efficientnet,
+  psp_deeplab,
   resnet,
-  segmentation,
   segmentation_lite,
 )
 from csdnet_jax.runtime.errors import UserError
@@ -154,12 +154,12 @@ def test_the_tiny_one_is_tiny():
 def test_whole_channels_are_dropped_the_same_in_any_batch():
   x = 1 + images(4)[:, :3, :3].repeat(20, -1)
   keys = jax.random.split(jax.random.key(1), 4)
-  y = segmentation.channel_dropout(x, keys, 0.5)
+  y = psp_deeplab.channel_dropout(x, keys, 0.5)
   ratio = np.asarray(y / x)
   assert set(np.unique(ratio.round(5))) == {0.0, 2.0}
   np.testing.assert_allclose(ratio, ratio[:, :1, :1] + 0 * ratio, rtol=1e-5)
   np.testing.assert_array_equal(
-    y[2:], segmentation.channel_dropout(x[2:], keys[2:], 0.5)
+    y[2:], psp_deeplab.channel_dropout(x[2:], keys[2:], 0.5)
   )
 
 
@@ -195,7 +195,7 @@ def test_semseg_and_the_apd_release_name_the_same_network():
     name.replace('cls.0', 'cls.4').replace('ppm.merge', 'cls'): x
     for name, x in apd.items()
   }
-  ours = segmentation.from_torch(apd)
+  ours = psp_deeplab.from_torch(apd)
   assert {name: x.shape for name, x in ours.items()} == {
     'context/merge/conv/kernel': (3, 3, 16, 8),
     'context/merge/bn/var': (8,),
@@ -205,5 +205,5 @@ def test_semseg_and_the_apd_release_name_the_same_network():
     'backbone/conv3/kernel': (3, 3, 8, 16),
     'aux_head/kernel': (256, 5),
   }
-  chex.assert_trees_all_equal(segmentation.from_torch(semseg), ours)
-  assert list(segmentation.from_torch({'other.x': np.ones(1)})) == ['other.x']
+  chex.assert_trees_all_equal(psp_deeplab.from_torch(semseg), ours)
+  assert list(psp_deeplab.from_torch({'other.x': np.ones(1)})) == ['other.x']

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
-from csdnet_jax.models import torch_file
+from csdnet_jax.models.weights import torch_file
 from csdnet_jax.runtime.errors import UserError
 
 

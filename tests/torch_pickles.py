@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from csdnet_jax.models import torch_file
+from csdnet_jax.models.weights import torch_file
 
 
 def text(s):

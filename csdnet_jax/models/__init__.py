@@ -12,8 +12,8 @@ import numpy as np
 
 from csdnet_jax.models import (
   efficientnet,
+  psp_deeplab,
   resnet,
-  segmentation,
   segmentation_lite,
   swin,
   vit,
@@ -127,7 +127,7 @@ MODELS = {
 }
 MODELS |= {
   name: (module, sizes)
-  for module in (segmentation, segmentation_lite)
+  for module in (psp_deeplab, segmentation_lite)
   for name, sizes in module.MODELS.items()
 }
 
@@ -150,7 +150,7 @@ _FOR_TESTS = {
   'dinov2_tiny': _dinov2(32, 2, 2, 0, 8),
   'dinov2_tiny_reg': _dinov2(32, 2, 2, 2, 8),
   'psp_tiny': (
-    segmentation,
+    psp_deeplab,
     {
       'backbone': functools.partial(
         resnet.Backbone, (1, 1, 1), False, 4, output_stride=8
@@ -262,7 +262,7 @@ def segments(name: str) -> bool:
   Raises:
     UserError: for a name that is not in MODELS.
   """
-  return module_of(name).Net is segmentation.Net
+  return module_of(name).Net is psp_deeplab.Net
 
 
 def _find(name):

@@ -6,12 +6,12 @@ weights were trained with them.
 
 import functools
 
-from csdnet_jax.models import efficientnet, segmentation
+from csdnet_jax.models import efficientnet, psp_deeplab
 
 MEAN, STD = efficientnet.MEAN, efficientnet.STD
 HAS_BATCH_NORM = True
 
-MODELS = segmentation.heads(
+MODELS = psp_deeplab.heads(
   {
     'efficientnet_lite0': functools.partial(efficientnet.Backbone, 1.0, 1.0),
     'efficientnet_lite1': functools.partial(efficientnet.Backbone, 1.0, 1.1),
@@ -19,5 +19,5 @@ MODELS = segmentation.heads(
   }
 )
 
-Net = segmentation.Net
-from_torch = segmentation.from_torch
+Net = psp_deeplab.Net
+from_torch = psp_deeplab.from_torch

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from csdnet_jax import models
-from csdnet_jax.models import convolution, efficientnet, resnet, segmentation
+from csdnet_jax.models import convolution, efficientnet, psp_deeplab, resnet
 from csdnet_jax.runtime.errors import UserError
 from experiments.bench.torch_nets import LiteBlock, Norm
 
@@ -136,15 +136,15 @@ class Context(nn.Module):
 
   def __init__(self, inputs, width):
     super().__init__()
-    narrow = inputs // len(segmentation.BINS)
-    for bins in segmentation.BINS:
+    narrow = inputs // len(psp_deeplab.BINS)
+    for bins in psp_deeplab.BINS:
       self.add_module(f'bin_{bins}', ConvNorm(inputs, narrow, 1))
-    wide = inputs + narrow * len(segmentation.BINS)
+    wide = inputs + narrow * len(psp_deeplab.BINS)
     self.merge = ConvNorm(wide, width, 3)
 
   def forward(self, x):
     parts = [x]
-    for bins in segmentation.BINS:
+    for bins in psp_deeplab.BINS:
       part = getattr(self, f'bin_{bins}')(F.adaptive_avg_pool2d(x, bins))
       parts.append(
         F.interpolate(part, x.shape[2:], mode='bilinear', align_corners=True)
@@ -198,6 +198,6 @@ def make(name: str, *, classes: int, width: int = 0) -> Psp:
       f'There is no PyTorch peer of {name}: take a PSPNet over a ResNet or an '
       'EfficientNet-Lite.'
     )
-  width = width or sizes.get('width', segmentation.Net.width)
-  aux_width = sizes.get('aux_width', segmentation.Net.aux_width)
+  width = width or sizes.get('width', psp_deeplab.Net.width)
+  aux_width = sizes.get('aux_width', psp_deeplab.Net.aux_width)
   return Psp(peer(net), classes, width, aux_width, module.MEAN, module.STD)

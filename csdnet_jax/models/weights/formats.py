@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import safetensors.numpy
 
-from csdnet_jax.models import torch_file
+from csdnet_jax.models.weights import torch_file
 from csdnet_jax.runtime.errors import UserError
 
 _MOST = 20  # Compressed weights take hardly less than others.

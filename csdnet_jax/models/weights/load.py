@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax import models
-from csdnet_jax.models import swin, vit, weight_files
+from csdnet_jax.models import swin, vit
+from csdnet_jax.models.weights import formats
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 
@@ -179,7 +180,7 @@ def _read(path, weights, model_name, field):
       f'The weights {path} cannot be read ({error.strerror or error}): check '
       f'the path in {field}{_or_fetch(path, model_name)}.'
     ) from error
-  arrays = weight_files.read(data, path)
+  arrays = formats.read(data, path)
   # It pads as TensorFlow does, at the end alone where that is uneven.
   if 'mobilenet' in model_name and any('.first_conv.' in n for n in arrays):
     raise UserError(

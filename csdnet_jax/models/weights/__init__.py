@@ -1,0 +1,1 @@
+"""Weights in: formats of files, names, loading."""
