@@ -18,8 +18,7 @@ from csdnet_jax import (
   presets,
   sharding,
 )
-from csdnet_jax.methods import distill
-from csdnet_jax.methods.apd import method as apd, perspective
+from csdnet_jax.methods.apd import distill, method as apd, perspective
 from csdnet_jax.methods.base import Context
 
 CLASSES, SIZE, CANVAS = 5, 33, 48

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax.methods import distill
+from csdnet_jax.methods.apd import distill
 
 
 def maps(d, d2=None, h=5, w=7):

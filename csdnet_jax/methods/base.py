@@ -10,7 +10,7 @@ import optax
 
 from csdnet_jax import sharding
 from csdnet_jax.data import augment
-from csdnet_jax.methods.cosine import normalise
+from csdnet_jax.methods.losses import normalise
 from csdnet_jax.models import Model, Outputs
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.methods import base
-from csdnet_jax.methods.cosine import normalise
+from csdnet_jax.methods.losses import normalise
 from csdnet_jax.models import Model
 
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from csdnet_jax import command, memory
-from csdnet_jax.methods.cosine import normalise
 from csdnet_jax.methods.csdnet import ddl
+from csdnet_jax.methods.losses import normalise
 from experiments.bench import measure, step
 
 SIZES = (1024, 4096, 16384, 65536, 262144)

@@ -21,8 +21,8 @@ import optax
 
 from csdnet_jax import config as config_lib, models, sharding
 from csdnet_jax.data import augment, resample
-from csdnet_jax.methods import base, distill
-from csdnet_jax.methods.apd import perspective
+from csdnet_jax.methods import base
+from csdnet_jax.methods.apd import distill, perspective
 from csdnet_jax.models import Model
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError

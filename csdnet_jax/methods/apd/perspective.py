@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.data.resample import sum_upsampled
-from csdnet_jax.methods.cosine import at_least_float32, normalise
+from csdnet_jax.methods.losses import at_least_float32, normalise
 
 _LOW = -1e30  # A logit whose probability is 0; its differences stay finite.
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.memory import valid
-from csdnet_jax.methods.cosine import normalise
+from csdnet_jax.methods.losses import normalise
 
 
 def _cosines(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ brought to the size of the image, and the image is shown where S ranks high
 import jax
 import jax.numpy as jnp
 
-from csdnet_jax.methods.cosine import normalise
+from csdnet_jax.methods.losses import normalise
 
 # Ranks are taken on at most so many places a side: a map of 4 to 32 places is
 # smooth, and sorting every pixel would cost a sixth of a step on a CPU.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from csdnet_jax.methods.cosine import at_least_float32
+from csdnet_jax.methods.losses import at_least_float32
 
 
 def pairwise(
