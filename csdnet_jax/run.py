@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from csdnet_jax import build, methods, state as state_lib
+from csdnet_jax import methods, state as state_lib
 from csdnet_jax.data import decode
 from csdnet_jax.data.images import inputs, sources, splits
 from csdnet_jax.evaluation import calibration
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import build
 
 Image = np.ndarray | str | os.PathLike
 _MOST_VIEWS = 32  # At a time.

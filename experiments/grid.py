@@ -27,8 +27,9 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from csdnet_jax import config as config_lib, digests, methods
+from csdnet_jax import config as config_lib, methods
 from csdnet_jax.runtime.errors import UserError, first_line
+from csdnet_jax.training import digests
 
 Overrides = dict[str, Any]
 ARM = 'arm'  # The key of an arm's name: no field of a config.

@@ -10,8 +10,8 @@ import zlib
 
 import numpy as np
 
-from csdnet_jax import digests
 from csdnet_jax.evaluation import metrics
+from csdnet_jax.training import digests
 
 
 def pack(path: pathlib.Path) -> dict:

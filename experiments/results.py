@@ -17,10 +17,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from csdnet_jax import build, config as config_lib, digests, tasks
+from csdnet_jax import config as config_lib, tasks
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.tasks import classification, segmentation
+from csdnet_jax.training import build, digests
 from experiments import pixels
 from experiments.grid import Point, identity, resolve, set_of
 

@@ -25,10 +25,11 @@ import rich.live
 import rich.table
 import rich.text
 
-from csdnet_jax import command, digests, workdir as workdir_lib
+from csdnet_jax import command
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say
+from csdnet_jax.training import digests, workdir as workdir_lib
 from experiments import grid as grid_lib, results
 from experiments.grid import Point
 

@@ -37,7 +37,7 @@ def trained(tmp_path_factory):
   """The workdir of a tiny finished run with a validation part; left as is."""
   import jax
 
-  from csdnet_jax import train
+  from csdnet_jax.training import train
 
   import runs
 

@@ -4,10 +4,8 @@ import pathlib
 
 import jax
 
-from csdnet_jax import (
-  build as build_lib,
-  config as config_lib,
-)
+from csdnet_jax import config as config_lib
+from csdnet_jax.training import build as build_lib
 
 
 def config(cache, **fields):

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import build as build_lib, config as config_lib, presets
+from csdnet_jax import config as config_lib, presets
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import build as build_lib
 from experiments import (
   apd,
   bootstrap,

@@ -10,16 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from csdnet_jax import (
-  build as build_lib,
-  config as config_lib,
-  methods,
-  optim,
-  presets,
-  sharding,
-)
+from csdnet_jax import config as config_lib, methods, optim, presets, sharding
 from csdnet_jax.methods.apd import distill, method as apd, perspective
 from csdnet_jax.methods.base import Context
+from csdnet_jax.training import build as build_lib
 
 CLASSES, SIZE, CANVAS = 5, 33, 48
 

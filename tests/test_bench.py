@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import build, memory, methods, models, sharding
+from csdnet_jax import memory, methods, models, sharding
 from csdnet_jax.data import augment
 from csdnet_jax.methods import base
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import build
 from experiments.bench import flops, measure, pipeline, queue, step, table
 
 import command

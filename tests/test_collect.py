@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from csdnet_jax import config as config_lib, digests
+from csdnet_jax import config as config_lib
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import digests
 from experiments import (
   bootstrap,
   collect,

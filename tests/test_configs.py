@@ -7,8 +7,9 @@ import re
 import jax
 import pytest
 
-from csdnet_jax import build as build_lib, config as config_lib
+from csdnet_jax import config as config_lib
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import build as build_lib
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 FILES = sorted(CONFIGS.glob('*.py'))

@@ -14,9 +14,9 @@ import types
 import pytest
 import rich.console
 
-from csdnet_jax import digests
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.tasks import classification
+from csdnet_jax.training import digests
 from experiments import grid as grid_lib, results, run as run_lib
 
 import command

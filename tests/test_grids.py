@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from csdnet_jax import build as build_lib, models
+from csdnet_jax import models
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import build as build_lib
 from experiments import csdnet, grid as grid_lib
 from experiments.grid import chain, product, seeds, slug, zip_
 

@@ -3,8 +3,8 @@
 import jax
 import pytest
 
-from csdnet_jax import train
 from csdnet_jax.runtime.profile import SKIPPED, TRACED
+from csdnet_jax.training import train
 
 import runs
 

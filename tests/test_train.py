@@ -12,9 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import build as build_lib, train, workdir as workdir_lib
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import (
+  build as build_lib,
+  train,
+  workdir as workdir_lib,
+)
 
 import images
 import runs

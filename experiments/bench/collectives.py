@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from absl import app, flags
 from ml_collections import config_flags
 
-from csdnet_jax import build as build_lib, config as config_lib, sharding
+from csdnet_jax import config as config_lib, sharding
+from csdnet_jax.training import build as build_lib
 
 KINDS = (
   'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',

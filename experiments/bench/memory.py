@@ -12,7 +12,8 @@ and the batch; ours draws its crops as well.
 import jax
 from absl import app, flags
 
-from csdnet_jax import build as build_lib, command
+from csdnet_jax import command
+from csdnet_jax.training import build as build_lib
 from experiments.bench import measure, step
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from csdnet_jax import build as build_lib, optim, sharding, state as state_lib
+from csdnet_jax import optim, sharding, state as state_lib
 from csdnet_jax.models.weights import load
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
+from csdnet_jax.training import build as build_lib
 
 
 def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:

@@ -13,17 +13,7 @@ import time
 import jax
 import numpy as np
 
-from csdnet_jax import (
-  build as build_lib,
-  checkpoint,
-  config as config_lib,
-  digests,
-  optim,
-  sharding,
-  tasks,
-  teacher,
-  workdir as workdir_lib,
-)
+from csdnet_jax import checkpoint, config as config_lib, optim, sharding, tasks
 from csdnet_jax.runtime import environment, paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.profile import tracer
@@ -33,6 +23,12 @@ from csdnet_jax.runtime.terminal import (
   show_summary,
   show_table,
   stopper,
+)
+from csdnet_jax.training import (
+  build as build_lib,
+  digests,
+  teacher,
+  workdir as workdir_lib,
 )
 
 

@@ -6,10 +6,11 @@ import fcntl
 
 import jax
 
-from csdnet_jax import build as build_lib, config as config_lib, tasks
+from csdnet_jax import config as config_lib, tasks
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
+from csdnet_jax.training import build as build_lib
 
 # What a network disk without locks answers.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
