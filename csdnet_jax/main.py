@@ -8,7 +8,8 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from csdnet_jax import command, config as config_lib
+from csdnet_jax import config as config_lib
+from csdnet_jax.inference import command
 from csdnet_jax.runtime import environment, paths, processes
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say

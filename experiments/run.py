@@ -25,7 +25,7 @@ import rich.live
 import rich.table
 import rich.text
 
-from csdnet_jax import command
+from csdnet_jax.inference import command
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say

@@ -10,7 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import command as command_lib, export, run as run_lib
+from csdnet_jax.inference import (
+  command as command_lib,
+  export,
+  trained as run_lib,
+)
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib, train

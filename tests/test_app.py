@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csdnet_jax import app as app_lib, embed, load_run
+from csdnet_jax import load_run
 from csdnet_jax.data import uploads
+from csdnet_jax.inference import app as app_lib, embed
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -138,7 +139,7 @@ def test_a_taken_port_is_a_sentence(trained):
 def served(trained):
   """The address of the command, in a process of its own."""
   process = subprocess.Popen(
-    [sys.executable, '-m', 'csdnet_jax.app', f'--run={trained}', '--port=0'],
+    [sys.executable, '-m', 'csdnet_jax.inference.app', f'--run={trained}', '--port=0'],
     cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     env=os.environ | {'COLUMNS': '500', 'PYTHONUNBUFFERED': '1'},
   )  # fmt: skip

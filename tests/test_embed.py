@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csdnet_jax import embed, load_run
+from csdnet_jax import load_run
 from csdnet_jax.data.images import inputs
+from csdnet_jax.inference import embed
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 

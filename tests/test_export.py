@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import command, export, load_run, run as run_lib
+from csdnet_jax import load_run
+from csdnet_jax.inference import command, export, trained as run_lib
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -146,7 +147,7 @@ def test_the_suffix_must_fit_the_format(trained, tmp_path):
 
 def _command(trained, out, kind):
   done = subprocess.run(
-    [sys.executable, '-m', 'csdnet_jax.export', f'--run={trained}',
+    [sys.executable, '-m', 'csdnet_jax.inference.export', f'--run={trained}',
      f'--out={out}', f'--format={kind}'],
     cwd=EXAMPLE.parent.parent.parent, capture_output=True, text=True,
   )  # fmt: skip

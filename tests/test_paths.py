@@ -11,8 +11,9 @@ from etils.epath import backend
 from fsspec.implementations import memory
 from fsspec.registry import _registry
 
-from csdnet_jax import checkpoint, config as config_lib, run as run_lib
+from csdnet_jax import checkpoint, config as config_lib
 from csdnet_jax.data.images import sources
+from csdnet_jax.inference import trained as run_lib
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import train

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import command as command_lib, load_run, predict
+from csdnet_jax import load_run
+from csdnet_jax.inference import command as command_lib, predict
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 
@@ -111,7 +112,7 @@ def test_running_out_of_device_memory_is_said_without_a_config():
 def test_the_command_exits_with_its_status(trained, leaves, tmp_path):
   def run(*args):
     done = subprocess.run(
-      [sys.executable, '-m', 'csdnet_jax.predict', *map(str, args)],
+      [sys.executable, '-m', 'csdnet_jax.inference.predict', *map(str, args)],
       cwd=command.ROOT, env=os.environ | {'COLUMNS': '500'}, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
     )  # fmt: skip

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from csdnet_jax import load_run, run as run_lib
+from csdnet_jax import load_run
 from csdnet_jax.data import decode
 from csdnet_jax.data.images import inputs
+from csdnet_jax.inference import trained as run_lib
 from csdnet_jax.runtime.errors import UserError
 
 import images

@@ -12,7 +12,7 @@ and the batch; ours draws its crops as well.
 import jax
 from absl import app, flags
 
-from csdnet_jax import command
+from csdnet_jax.inference import command
 from csdnet_jax.training import build as build_lib
 from experiments.bench import measure, step
 

@@ -18,9 +18,9 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from csdnet_jax import command
 from csdnet_jax.data import leaves
 from csdnet_jax.data.images import pipeline, sources, splits
+from csdnet_jax.inference import command
 from experiments.bench import measure
 
 

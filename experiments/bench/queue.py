@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from csdnet_jax import command, memory
+from csdnet_jax import memory
+from csdnet_jax.inference import command
 from csdnet_jax.methods.csdnet import ddl
 from csdnet_jax.methods.losses import normalise
 from experiments.bench import measure, step

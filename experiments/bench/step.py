@@ -27,7 +27,8 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from csdnet_jax import command, config as config_lib, presets, sharding
+from csdnet_jax import config as config_lib, presets, sharding
+from csdnet_jax.inference import command
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib
 from experiments.bench import flops, measure

@@ -1,6 +1,6 @@
 """Takes a finished run out of this project, in one file.
 
-  python -m csdnet_jax.export --run=DIR --out=FILE --format=FORMAT
+  python -m csdnet_jax.inference.export --run=DIR --out=FILE --format=FORMAT
 
 FORMAT is
 
@@ -28,7 +28,8 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 import csdnet_jax
-from csdnet_jax import command, methods
+from csdnet_jax import methods
+from csdnet_jax.inference import command
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say

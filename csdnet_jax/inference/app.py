@@ -1,6 +1,6 @@
 """A page on this computer: drop a leaf, see its cultivar and why.
 
-  python -m csdnet_jax.app --run=DIR [--port=8000]
+  python -m csdnet_jax.inference.app --run=DIR [--port=8000]
 
 It is served to this computer alone (127.0.0.1) and loads nothing from
 elsewhere; an upload stays in memory, and only until it is answered.
@@ -13,9 +13,9 @@ import threading
 import jax
 import numpy as np
 
-from csdnet_jax import command, embed, predict
 from csdnet_jax.data import uploads
 from csdnet_jax.data.images import inputs
+from csdnet_jax.inference import command, embed, predict
 from csdnet_jax.pictures import draw
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say

@@ -1,7 +1,7 @@
 """Embeddings of images, and a page of their nearest training leaves.
 
-  python -m csdnet_jax.embed --run=DIR --out=emb.npz IMAGES...
-  python -m csdnet_jax.embed --run=DIR --out=emb.npz --part=test
+  python -m csdnet_jax.inference.embed --run=DIR --out=emb.npz IMAGES...
+  python -m csdnet_jax.inference.embed --run=DIR --out=emb.npz --part=test
 
 IMAGES are files, folders (every picture in them, at any depth) or quoted globs;
 --part takes the run's own train, val or test part instead, whose labels are
@@ -19,8 +19,8 @@ import string
 
 import numpy as np
 
-from csdnet_jax import command
 from csdnet_jax.data.images import inputs
+from csdnet_jax.inference import command
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import progress_bar, say

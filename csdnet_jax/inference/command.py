@@ -12,8 +12,9 @@ from typing import NoReturn
 import jax
 from absl import logging
 
-from csdnet_jax import methods, run as run_lib
+from csdnet_jax import methods
 from csdnet_jax.data.images import sources
+from csdnet_jax.inference import trained as run_lib
 from csdnet_jax.runtime import environment
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say
@@ -168,7 +169,7 @@ def open_run(workdir: str, *, segments: bool = False) -> run_lib.TrainedRun:
     raise UserError(
       f'{workdir} is a run of segmentation, which this command cannot use: it '
       'names one class for a whole image. Export the network '
-      '(csdnet_jax.export), or evaluate it (--eval_only).'
+      '(csdnet_jax.inference.export), or evaluate it (--eval_only).'
     )
   cache_compiled(run.config.data.cache)
   say(

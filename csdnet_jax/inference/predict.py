@@ -1,6 +1,6 @@
 """Class names and probabilities of new images, as a table.
 
-  python -m csdnet_jax.predict --run=DIR --out=pred.csv IMAGES...
+  python -m csdnet_jax.inference.predict --run=DIR --out=pred.csv IMAGES...
 
 IMAGES are files, folders (every picture in them, at any depth) or quoted globs.
 The table has a row for each image: its path, then the names and probabilities
@@ -13,8 +13,8 @@ import io
 
 import numpy as np
 
-from csdnet_jax import command
 from csdnet_jax.data.images import inputs
+from csdnet_jax.inference import command
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.terminal import progress_bar, say
 
