@@ -158,7 +158,7 @@ def find(name: str) -> tuple[str, Grid]:
   """Returns a grid's own name and the grid.
 
   Args:
-    name: 'csdnet:components' is `GRIDS['components']` of experiments/csdnet.py.
+    name: 'csdnet:components' is `GRIDS['components']` of experiments/grids/csdnet.py.
 
   Raises:
     UserError: if there is none of that name.

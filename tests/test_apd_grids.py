@@ -9,15 +9,14 @@ from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib
 from experiments import (
-  apd,
-  bootstrap,
-  collect,
   grid as grid_lib,
   pixels,
   results,
   run as run_lib,
-  text,
+  statistics,
 )
+from experiments.grids import apd
+from experiments.report import collect, text
 
 import streetruns
 
@@ -100,7 +99,7 @@ def test_the_bootstrap_sums_pixels_before_it_divides():
   """Against a loop that draws the images of each seed one by one."""
   ours = np.stack([_counts(s, 0.8) for s in range(2)])
   theirs = np.stack([_counts(9 + s, 0.7) for s in range(2)])
-  low, high = bootstrap.interval(
+  low, high = statistics.interval(
     [ours], [theirs], figure=pixels.miou, resamples=300, seed=4
   )
   rng = np.random.default_rng(4)

@@ -10,8 +10,9 @@ import pytest
 from csdnet_jax import models
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib
-from experiments import csdnet, grid as grid_lib
+from experiments import grid as grid_lib
 from experiments.grid import chain, product, seeds, slug, zip_
+from experiments.grids import csdnet
 
 # ml_collections reads config files with it.
 pytestmark = pytest.mark.filterwarnings(

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from csdnet_jax import config as config_lib
-from experiments import collect
+from experiments.report import collect
 
 import command
 

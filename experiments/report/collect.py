@@ -1,6 +1,6 @@
 r"""Makes a report of finished grids.
 
-  python -m experiments.collect experiments/results/components.jsonl \
+  python -m experiments.report.collect experiments/results/components.jsonl \
     --out=experiments/reports/components
 
 prints a Markdown table for each grid and data set: for each arm the mean, the
@@ -14,7 +14,7 @@ validation part of train; --part says another. --notes=FILE puts paragraphs of
 text on top of the page, and --pictures=RUN what a run's workdir shows of it at
 the end.
 
-  python -m experiments.collect --readme
+  python -m experiments.report.collect --readme
 
 writes the README's table from experiments/results/baselines.jsonl.
 """
@@ -30,7 +30,8 @@ from typing import NamedTuple
 import numpy as np
 
 from csdnet_jax.runtime.errors import UserError
-from experiments import bootstrap, page, results, text
+from experiments import results, statistics
+from experiments.report import page, text
 
 ROOT = pathlib.Path(__file__).parent.parent
 README_RESULTS = results.RESULTS / 'baselines.jsonl'
@@ -259,12 +260,12 @@ def _arm(name, rows, figures, known, figures_base, known_base):
   spread = diff = low = high = None
   if known and len(known) == len(figures):
     figure = results.figure(next(iter(known.values()))[0])
-    spread = bootstrap.interval(_stacked(known, known), figure=figure)
+    spread = statistics.interval(_stacked(known, known), figure=figure)
   shared = sorted(figures.keys() & figures_base.keys())
   if shared:
     diff = statistics.mean(figures[s] - figures_base[s] for s in shared)
     if all(s in known and s in known_base for s in shared):
-      low, high = bootstrap.interval(
+      low, high = statistics.interval(
         _stacked(known, shared),
         _stacked(known_base, shared),
         figure=results.figure(known[shared[0]][0]),
@@ -303,7 +304,7 @@ def write_readme() -> None:
 def main(argv: Sequence[str]) -> None:
   """Reads the files, prints the tables, writes the report."""
   parser = argparse.ArgumentParser(
-    prog='python -m experiments.collect',
+    prog='python -m experiments.report.collect',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,

@@ -10,7 +10,7 @@ import textwrap
 import matplotlib
 import matplotlib.figure
 
-from experiments.text import METHOD, cells, describe, heads
+from experiments.report.text import METHOD, cells, describe, heads
 
 _STYLE = """
 :root { color-scheme: light; }
