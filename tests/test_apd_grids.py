@@ -9,11 +9,11 @@ from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib
 from experiments import (
+  bootstrap,
   grid as grid_lib,
   pixels,
   results,
   run as run_lib,
-  statistics,
 )
 from experiments.grids import apd
 from experiments.report import collect, text
@@ -99,7 +99,7 @@ def test_the_bootstrap_sums_pixels_before_it_divides():
   """Against a loop that draws the images of each seed one by one."""
   ours = np.stack([_counts(s, 0.8) for s in range(2)])
   theirs = np.stack([_counts(9 + s, 0.7) for s in range(2)])
-  low, high = statistics.interval(
+  low, high = bootstrap.interval(
     [ours], [theirs], figure=pixels.miou, resamples=300, seed=4
   )
   rng = np.random.default_rng(4)

@@ -10,7 +10,7 @@ import scipy.stats
 from csdnet_jax import config as config_lib
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import digests
-from experiments import grid as grid_lib, results, statistics
+from experiments import bootstrap, grid as grid_lib, results
 from experiments.report import collect, page, text
 
 IMAGES = 40
@@ -54,7 +54,7 @@ def test_means_and_paired_differences():
 
 def test_one_seed_is_the_binomial_interval():
   right = np.arange(200) < 140
-  low, high = statistics.interval([right[None]], resamples=20000)
+  low, high = bootstrap.interval([right[None]], resamples=20000)
   expected = scipy.stats.binom.ppf([0.025, 0.975], 200, 0.7) / 200
   np.testing.assert_allclose((low, high), expected, atol=0.006)
 
@@ -62,11 +62,11 @@ def test_one_seed_is_the_binomial_interval():
 def test_seeds_are_drawn_as_well():
   # Every image is right under one seed and wrong under the other.
   values = np.stack([np.zeros(30), np.ones(30)])
-  assert statistics.interval([values]) == (0.0, 1.0)
+  assert bootstrap.interval([values]) == (0.0, 1.0)
 
 
 def test_equal_arms_differ_by_nothing():
-  assert statistics.interval([np.zeros((3, 30))]) == (0.0, 0.0)
+  assert bootstrap.interval([np.zeros((3, 30))]) == (0.0, 0.0)
 
 
 def test_stages_are_averaged_and_an_unfinished_arm_is_left_out():

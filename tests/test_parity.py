@@ -7,7 +7,7 @@ import pytest
 
 from csdnet_jax import models
 from csdnet_jax.models import efficientnet
-from csdnet_jax.models.weights import load, torch_file
+from csdnet_jax.models.weights import pretrained, torch_file
 from csdnet_jax.runtime.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -82,7 +82,7 @@ def ours(path, name, classes, theirs):
   """Our model with the weights of a file, the head of the PyTorch model."""
   model = models.build(name, classes=classes, drop_rate=0.0, drop_path=0.0)
   made = jax.jit(model.init, static_argnums=1)(jax.random.key(0), 32)
-  params, state, report = load.load(path, name, *made, classes=classes)
+  params, state, report = pretrained.load(path, name, *made, classes=classes)
   assert not report.missing + report.unexpected + report.reshaped
   params['head'] = {
     'kernel': jnp.asarray(theirs.weight.detach().numpy().T),
@@ -104,7 +104,7 @@ def nchw(torch, x):
 def test_imagenet_weights_give_pytorchs_features_and_logits(size):
   torch = pytest.importorskip('torch')
   net = twin(torch, 1.0, 1.0, 1000)
-  file = load._imagenet('efficientnet_lite0')
+  file = pretrained._imagenet('efficientnet_lite0')
   net.load_state_dict(torch.load(file, weights_only=True))
   apply, params, state = ours('imagenet', 'efficientnet_lite0', 1000, net._fc)
   x = pixels(2, size)
@@ -143,7 +143,7 @@ def test_a_file_that_pytorch_saved_gives_its_logits(
 def test_a_training_step_gives_pytorchs_gradients():
   torch = pytest.importorskip('torch')
   net = twin(torch, 1.0, 1.0, 1000)
-  file = load._imagenet('efficientnet_lite0')
+  file = pretrained._imagenet('efficientnet_lite0')
   net.load_state_dict(torch.load(file, weights_only=True))
   apply, params, state = ours('imagenet', 'efficientnet_lite0', 1000, net._fc)
   x, label = pixels(4, 96), np.array([1, 2, 3, 4])

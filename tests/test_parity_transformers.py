@@ -9,7 +9,7 @@ import pytest
 
 from csdnet_jax import models
 from csdnet_jax.models import swin, vit, vit_exact
-from csdnet_jax.models.weights import load
+from csdnet_jax.models.weights import pretrained
 
 pytestmark = [
   pytest.mark.slow,
@@ -50,7 +50,9 @@ def ours(path, name, size):
   """Our model with the weights of a file; every array of it is accounted."""
   model = models.build(name, classes=CLASSES, drop_rate=0.0, drop_path=0.0)
   made = jax.jit(model.init, static_argnums=1)(jax.random.key(0), size)
-  params, state, report = load.load(str(path), name, *made, classes=CLASSES)
+  params, state, report = pretrained.load(
+    str(path), name, *made, classes=CLASSES
+  )
   assert not report.missing + report.unexpected
   return model, params, state, report
 

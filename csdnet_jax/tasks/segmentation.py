@@ -238,8 +238,8 @@ def write_start(config, run, state, data: Data, workdir: paths.Path) -> None:
     return
   batch = next(train_batches(config, run.mesh, data, 0, 1))
   batch = {name: x[:_SHOWN] for name, x in batch.items()}
-  windows = zip(batch['image'], batch['extent'], strict=True)
-  columns = {'window': [image[:h, :w] / 255.0 for image, (h, w) in windows]}
+  cut = zip(batch['image'], batch['extent'], strict=True)
+  columns = {'window': [image[:h, :w] / 255.0 for image, (h, w) in cut]}
   n = len(data.dataset.class_names)
   colours = np.concatenate([overlays.palette(n), [overlays.IGNORED]])
   views = jax.jit(run.method.views)

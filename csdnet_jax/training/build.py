@@ -18,7 +18,7 @@ from csdnet_jax import (
   step as step_lib,
   tasks,
 )
-from csdnet_jax.models.weights import load
+from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
@@ -189,7 +189,7 @@ def initial_weights(config, run: Run, classes: int) -> tuple[Any, Any, dict]:
     if paths.of(source).is_dir():
       theirs, loaded = _run_of_same_model(paths.of(source), config), None
     else:
-      loaded = load.load(
+      loaded = pretrained.load(
         source, config.model.name, params, model_state,
         classes=classes, allow=config.init_allow,
       )  # fmt: skip
@@ -214,7 +214,7 @@ def _run_of_same_model(source: paths.Path, config):
 def _from_run(source: paths.Path, theirs, params, model_state):
   """The weights of a run of ours; the head too if it has as many classes."""
   run, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
-  return load.transfer(
+  return pretrained.transfer(
     state_lib.averaged(jax.device_get(state), run.method.extras),
     (params, model_state),
     origin={'source': str(source)},

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from csdnet_jax import optim, sharding, state as state_lib
-from csdnet_jax.models.weights import load
+from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
@@ -195,7 +195,7 @@ def _of_file(config, run):
     jax.random.key(0), size
   )
   classes = run.model.head(params)[1].shape[0]
-  *frozen, report = load.load(
+  *frozen, report = pretrained.load(
     config.teacher.weights, config.teacher.model, params, model_state,
     classes=classes, head=True, field='config.teacher.weights',
   )  # fmt: skip

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from csdnet_jax.runtime.errors import UserError
-from experiments import results, statistics
+from experiments import bootstrap, results
 from experiments.report import page, text
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -260,12 +260,12 @@ def _arm(name, rows, figures, known, figures_base, known_base):
   spread = diff = low = high = None
   if known and len(known) == len(figures):
     figure = results.figure(next(iter(known.values()))[0])
-    spread = statistics.interval(_stacked(known, known), figure=figure)
+    spread = bootstrap.interval(_stacked(known, known), figure=figure)
   shared = sorted(figures.keys() & figures_base.keys())
   if shared:
     diff = statistics.mean(figures[s] - figures_base[s] for s in shared)
     if all(s in known and s in known_base for s in shared):
-      low, high = statistics.interval(
+      low, high = bootstrap.interval(
         _stacked(known, shared),
         _stacked(known_base, shared),
         figure=results.figure(known[shared[0]][0]),
