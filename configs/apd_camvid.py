@@ -20,14 +20,15 @@ with KD, 34.6 with CWD, 34.8 with APD; the teacher, 800 steps, 35.3. Three seeds
 and 3,000 steps: not measured.
 """
 
-from csdnet_jax import config as config_lib, presets
+from csdnet_jax import config as config_lib
+from csdnet_jax.configs import common
 
 ARGUMENTS = config_lib.ARMS
 
 
 def get_config(arm='student'):
   """Returns the config of an arm."""
-  c = presets.segmentation(arm)
+  c = common.segmentation(arm)
   c.name = f'apd_camvid_{arm}'
   c.batch_size = 8
   c.epochs = 65.4  # 3,000 steps.

@@ -19,14 +19,15 @@ Measured here: not yet; the data must be fetched by hand, and the run wants a
 GPU.
 """
 
-from csdnet_jax import config as config_lib, presets
+from csdnet_jax import config as config_lib
+from csdnet_jax.configs import common
 
 ARGUMENTS = config_lib.ARMS
 
 
 def get_config(arm='student'):
   """Returns the config of an arm."""
-  c = presets.psp_resnet(arm)
+  c = common.psp_resnet(arm)
   c.name = f'apd_cityscapes_{arm}'
   c.epochs = 200.0
   c.data.update(source='cityscapes', canvas=1664)

@@ -18,14 +18,15 @@ Measured here: not yet; the data must be fetched by hand, and the run wants a
 GPU.
 """
 
-from csdnet_jax import config as config_lib, presets
+from csdnet_jax import config as config_lib
+from csdnet_jax.configs import common
 
 ARGUMENTS = config_lib.ARMS
 
 
 def get_config(arm='student'):
   """Returns the config of an arm."""
-  c = presets.psp_resnet(arm)
+  c = common.psp_resnet(arm)
   c.name = f'apd_context_{arm}'
   c.epochs = 100.0
   if arm != 'teacher':

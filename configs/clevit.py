@@ -13,7 +13,8 @@ SoyGene, SoyGlobal, SoyAgeing), with Swin-B at 448 px, the best epoch on the
 test list, which is what runs here for a set or a stage. Measured here: not yet.
 """
 
-from csdnet_jax import config as config_lib, presets
+from csdnet_jax import config as config_lib
+from csdnet_jax.configs import common
 from csdnet_jax.runtime.errors import UserError
 
 STAGES = ('R1', 'R3', 'R4', 'R5', 'R6')
@@ -31,11 +32,11 @@ ARGUMENTS = (*SETS, *STAGES)
 def get_config(name=''):
   """Returns the config for a set, a stage, or a folder."""
   if name in STAGES:
-    config = presets.clevit(presets.ufg(f'soy_ageing/{name}'))
+    config = common.clevit(common.ufg(f'soy_ageing/{name}'))
   elif name in SETS:
-    config = presets.clevit(presets.ufg(name), **SETS[name])
+    config = common.clevit(common.ufg(name), **SETS[name])
   elif not name:
-    config = presets.clevit(config_lib.default())
+    config = common.clevit(config_lib.default())
   else:
     raise UserError(
       f'The UFG release has no set {name!r}; take one of '

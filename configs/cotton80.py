@@ -10,11 +10,11 @@ Measured here: not yet; data and weights must be fetched by hand (the error of
 the command says where), and the run wants a GPU.
 """
 
-from csdnet_jax import presets
+from csdnet_jax.configs import common
 
 
 def get_config():
   """Returns the paper's setting for this set."""
-  config = presets.ufg('cotton80')
+  config = common.ufg('cotton80')
   config.method.csdnet.aug_weight = 0.75  # CLE-ViT's for this set.
   return config

@@ -21,7 +21,7 @@ Either fits one GPU of 80 GB. A TPU v4 core (32 GiB) wants two micro-batches,
 config.accumulate of 2: 21.1 and 21.7 GiB in float32.
 """
 
-from csdnet_jax import presets
+from csdnet_jax.configs import common
 from csdnet_jax.runtime.errors import UserError
 
 ARGUMENTS = ('R1', 'R3', 'R4', 'R5', 'R6')
@@ -34,7 +34,7 @@ def get_config(stage='R1'):
       f'SoyAgeing has no stage {stage!r}; take one of {", ".join(ARGUMENTS)}, '
       'as in --config=configs/soy_ageing.py:R1.'
     )
-  config = presets.ufg(f'soy_ageing/{stage}')
+  config = common.ufg(f'soy_ageing/{stage}')
   config.notice = (
     'SoyAgeing: the figure that papers print is the mean over the five stages '
     f'{", ".join(ARGUMENTS)}, each trained by itself.'

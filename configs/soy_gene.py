@@ -10,12 +10,12 @@ Measured here: not yet; data and weights must be fetched by hand (the error of
 the command says where), and the run wants a GPU.
 """
 
-from csdnet_jax import presets
+from csdnet_jax.configs import common
 
 
 def get_config():
   """Returns the paper's setting for this set."""
-  config = presets.ufg('soy_gene')
+  config = common.ufg('soy_gene')
   # CLE-ViT's for this set.
   config.optim.lr = 2e-3 * 12 / 512
   config.method.csdnet.update(aug_weight=0.3, alpha=0.5)

@@ -10,9 +10,9 @@ Measured here: not yet; data and weights must be fetched by hand (the error of
 the command says where), and the run wants a GPU.
 """
 
-from csdnet_jax import presets
+from csdnet_jax.configs import common
 
 
 def get_config():
   """Returns the paper's setting for this set."""
-  return presets.ufg('soy_local')
+  return common.ufg('soy_local')

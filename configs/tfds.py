@@ -14,7 +14,7 @@ Published: not recovered; which general sets the paper reports is not stated in
 reachable material. Measured here: not yet; the run wants a GPU.
 """
 
-from csdnet_jax import presets
+from csdnet_jax.configs import common
 from csdnet_jax.runtime.errors import UserError
 
 ARGUMENTS = (
@@ -29,7 +29,7 @@ def get_config(name=''):
       f'Name the set, {", ".join(ARGUMENTS)} or another of TFDS, as in '
       '--config=configs/tfds.py:cars196.'
     )
-  config = presets.ufg(name)
+  config = common.ufg(name)
   config.data.source = 'tfds'
   if name == 'caltech_birds2011':
     # CLE-ViT's for CUB.

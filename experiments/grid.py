@@ -158,26 +158,27 @@ def find(name: str) -> tuple[str, Grid]:
   """Returns a grid's own name and the grid.
 
   Args:
-    name: 'csdnet:components' is `GRIDS['components']` of experiments/grids/csdnet.py.
+    name: 'csdnet:components' is `GRIDS['components']` of
+      experiments/grids/csdnet.py.
 
   Raises:
     UserError: if there is none of that name.
   """
   module, _, own = name.partition(':')
-  here = pathlib.Path(__file__).parent
+  here = pathlib.Path(__file__).parent / 'grids'
   grids = {}
   if module.isidentifier() and (here / f'{module}.py').exists():
-    loaded = importlib.import_module(f'experiments.{module}')
+    loaded = importlib.import_module(f'experiments.grids.{module}')
     grids = getattr(loaded, 'GRIDS', {})
   if not grids:
     raise UserError(
-      f'--grid={name}: experiments/{module}.py holds no grids; say a file and '
-      'a grid, such as --grid=csdnet:components.'
+      f'--grid={name}: experiments/grids/{module}.py holds no grids; say a '
+      'file and a grid, such as --grid=csdnet:components.'
     )
   if own not in grids:
     raise UserError(
-      f'--grid={name}: experiments/{module}.py has no grid {own!r}; its grids '
-      f'are {", ".join(grids)}.{config_lib.nearest(own, grids)}'
+      f'--grid={name}: experiments/grids/{module}.py has no grid {own!r}; its '
+      f'grids are {", ".join(grids)}.{config_lib.nearest(own, grids)}'
     )
   return own, grids[own]
 

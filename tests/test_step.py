@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import memory, methods, presets, sharding
+from csdnet_jax import memory, methods, sharding
+from csdnet_jax.configs import common
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.methods.base import Context
 from csdnet_jax.methods.csdnet import ddl
@@ -248,7 +249,7 @@ def test_two_supervised_views_are_csdnet_with_its_modules_off():
 
 def test_clevit_is_its_cross_entropies_and_the_peers_contrast():
   """The whole loss of the preset, against loops in NumPy."""
-  config = presets.clevit(tiny.config(), aug_weight=0.75)
+  config = common.clevit(tiny.config(), aug_weight=0.75)
   model = tiny.model()
   method = methods.make(config, model)
   params, _ = model.init(jax.random.key(1), tiny.SIZE)

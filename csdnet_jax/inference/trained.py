@@ -237,7 +237,7 @@ class TrainedRun:
     if methods.task(self.config) == 'segmentation':
       raise UserError(
         f'{self.workdir} is a run of segmentation; it names no class of a '
-        'whole image. Export the network (csdnet_jax.inference.export) to use it.'
+        'whole image. Export the network to use it.'
       )
     if isinstance(images, (str, os.PathLike)):
       raise UserError(f'Give a list of images, such as [{str(images)!r}].')

@@ -12,19 +12,19 @@ import pathlib
 
 from csdnet_jax import methods, models
 
-_PACKAGE = pathlib.Path(__file__).parent
+_PACKAGE = pathlib.Path(__file__).parents[1]
 # What decides figures whatever is trained; docstrings and comments aside.
 _MODULES = (
-  'augment', 'memory', 'metrics', 'optim', 'sharding', 'state', 'step',
-  'data/decode', 'data/leaves', 'data/pipeline', 'data/splits',
-  'evaluators/classification', 'evaluators/probes', 'methods/base',
-  'methods/cosine',
+  'memory', 'optim', 'sharding', 'state', 'step', 'data/augment',
+  'data/decode', 'data/leaves', 'data/images/pipeline', 'data/images/splits',
+  'evaluation/accuracy', 'evaluation/metrics', 'evaluation/probes',
+  'methods/base', 'methods/losses',
 )  # fmt: skip
 _OF_SEGMENTATION = (
-  'augment', 'metrics', 'optim', 'resample', 'sharding', 'state', 'step',
-  'data/cache', 'data/decode', 'data/pairs', 'data/pipeline',
-  'data/segmentation', 'evaluators/segmentation', 'methods/base',
-  'methods/cosine', 'methods/distill',
+  'optim', 'sharding', 'state', 'step', 'data/augment', 'data/cache',
+  'data/decode', 'data/resample', 'data/images/pipeline', 'data/masks/layouts',
+  'data/masks/pairs', 'evaluation/metrics', 'evaluation/windows',
+  'methods/base', 'methods/losses',
 )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from csdnet_jax import config as config_lib, presets, sharding
+from csdnet_jax import config as config_lib, sharding
+from csdnet_jax.configs import common
 from csdnet_jax.inference import command
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib
@@ -105,7 +106,7 @@ def make_config(
   """
   config = config_lib.default()
   if method in SEGMENTATION:
-    config = presets.segmentation('apd')
+    config = common.segmentation('apd')
     config.teacher.update(model=teacher, dtype=dtype)
     config.model.width, config.method.apd.hidden = width, width or 512
   config.batch_size, config.accumulate = batch, accumulate

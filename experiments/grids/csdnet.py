@@ -11,7 +11,8 @@ same batches, twice as many steps with as many images in all.
 
 import itertools
 
-from csdnet_jax import config as config_lib, presets
+from csdnet_jax import config as config_lib
+from csdnet_jax.configs import common
 from experiments.grid import ARM, Grid, chain, field, named, product, zip_
 
 CSDNET = named('CSDNet', {'method.name': 'csdnet'})
@@ -28,7 +29,7 @@ SUPCON = named('SupCon', {'method.name': 'supcon'})
 CLEVIT = named(
   'CLE-ViT',
   {'method.name': 'csdnet'}
-  | {f'method.csdnet.{key}': value for key, value in presets.CLEVIT.items()},
+  | {f'method.csdnet.{key}': value for key, value in common.CLEVIT.items()},
 )
 
 NO_SSDP = named('without SSDP', {'method.csdnet.mode': 'none'})

@@ -33,7 +33,7 @@ from csdnet_jax.runtime.errors import UserError
 from experiments import bootstrap, results
 from experiments.report import page, text
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 README_RESULTS = results.RESULTS / 'baselines.jsonl'
 BEGIN, END = '<!-- results: begin -->\n', '<!-- results: end -->\n'
 

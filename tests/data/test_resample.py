@@ -10,7 +10,7 @@ import pytest
 from csdnet_jax.data import resample
 
 GOLDEN = np.load(
-  pathlib.Path(__file__).parent / 'golden' / 'torch_resample.npz'
+  pathlib.Path(__file__).parents[1] / 'golden' / 'torch_resample.npz'
 )
 
 

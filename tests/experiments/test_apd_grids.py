@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import config as config_lib, presets
+from csdnet_jax import config as config_lib
+from csdnet_jax.configs import common
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib
@@ -119,7 +120,7 @@ def test_the_bootstrap_sums_pixels_before_it_divides():
 
 
 def _row(arm, seed, counts, tmp_path, teacher='one'):
-  config = presets.segmentation(arm.lower())
+  config = common.segmentation(arm.lower())
   known = grid_lib.identity(config)
   known.pop('seed')
   miou = metrics.segmentation_figures(counts.sum(0))['miou']
@@ -170,7 +171,7 @@ def test_a_point_is_run_and_recorded(tmp_path, monkeypatch):
   given = {
     key: value
     for key, value in config_lib.flat(c.to_dict()).items()
-    if value != config_lib.flat(presets.segmentation('student').to_dict())[key]
+    if value != config_lib.flat(common.segmentation('student').to_dict())[key]
   }
   flags = [f'--config.{key}={value}' for key, value in given.items()]
   points = _expand('distillers', *flags)[:1]

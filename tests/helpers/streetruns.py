@@ -1,6 +1,6 @@
 """A whole run of segmentation in seconds: drawn streets, tiny networks."""
 
-from csdnet_jax import presets
+from csdnet_jax.configs import common
 
 import streets
 
@@ -14,7 +14,7 @@ def data(root):
 
 def config(root, arm='apd', **fields):
   """The config of a run of 4 steps on the data set at `root`."""
-  c = presets.segmentation(arm)
+  c = common.segmentation(arm)
   c.name = 'tiny'
   c.init_from = ''
   c.batch_size = 4

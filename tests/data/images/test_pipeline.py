@@ -391,7 +391,7 @@ print(hashlib.sha256(np.concatenate(ids).tobytes()).hexdigest())
     subprocess.run(
       [sys.executable, '-c', program],
       env={**os.environ, 'PYTHONHASHSEED': seed},
-      cwd=pathlib.Path(pipeline.__file__).parents[2],
+      cwd=pathlib.Path(pipeline.__file__).parents[3],
       capture_output=True,
       text=True,
       check=True,
@@ -420,7 +420,7 @@ print(int(p.train.images.astype(int).sum()))
   runs = [
     subprocess.Popen(
       [sys.executable, '-c', program, str(tmp_path / 'set'), str(cache)],
-      cwd=pathlib.Path(pipeline.__file__).parents[2],
+      cwd=pathlib.Path(pipeline.__file__).parents[3],
       stdout=subprocess.PIPE,
       text=True,
     )

@@ -12,7 +12,7 @@ from csdnet_jax.methods.csdnet import ddl
 
 import reference
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'clevit_contrast.npz'
+GOLDEN = pathlib.Path(__file__).parents[2] / 'golden' / 'clevit_contrast.npz'
 A, D, K = 8, 4, 6
 
 

@@ -35,7 +35,7 @@ def test_the_package_itself_is_light():
     'import sys, csdnet_jax; assert csdnet_jax.__version__; '
     "assert not {'jax', 'numpy'} & set(sys.modules)"
   )
-  root = pathlib.Path(__file__).parent.parent
+  root = pathlib.Path(__file__).parents[2]
   subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 # The tiny run of runs.py, as flags over the quickstart's config.
 TINY = {

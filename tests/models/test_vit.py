@@ -12,7 +12,7 @@ from csdnet_jax import models
 from csdnet_jax.models import vit, vit_exact
 from csdnet_jax.runtime.errors import UserError
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'torch_resample.npz'
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'torch_resample.npz'
 CLASSES, SIZE = 5, 32
 
 

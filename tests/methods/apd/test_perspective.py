@@ -10,7 +10,7 @@ import pytest
 from csdnet_jax.data import resample
 from csdnet_jax.methods.apd import perspective
 
-DIRECTORY = pathlib.Path(__file__).parent / 'golden'
+DIRECTORY = pathlib.Path(__file__).parents[2] / 'golden'
 GOLDEN = np.load(DIRECTORY / 'apd_release.npz')
 CASES = 'plain', 'absent_and_ignore', 'three_images_T4', 'one_image'
 LAYERS = 'w0', 'b0', 'w1', 'b1'

@@ -18,7 +18,7 @@ from csdnet_jax.runtime.errors import UserError
 import images
 
 EXAMPLE = (
-  pathlib.Path(__file__).parent.parent / 'experiments/examples/run_stablehlo.py'
+  pathlib.Path(__file__).parents[2] / 'experiments/examples/run_stablehlo.py'
 )
 VIEWS = np.stack([images.pixels(i, 32, 32) for i in range(5)])
 

@@ -3,12 +3,13 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from csdnet_jax import models
 from csdnet_jax.models import resnet
+
+from torch_twins import LIMIT, fill, randomise, state_dict
 
 pytestmark = [
   pytest.mark.slow,
@@ -17,32 +18,11 @@ pytestmark = [
 ]
 
 CLASSES = 7
-LIMIT = 1e-4
 
 
 @pytest.fixture(scope='module')
 def torch():
   return pytest.importorskip('torch')
-
-
-def randomise(torch, net):
-  """Values of the size that training leaves, BatchNorm's averages too."""
-  torch.manual_seed(0)
-  scales = {
-    f'{name}.weight'
-    for name, module in net.named_modules()
-    if isinstance(module, torch.nn.BatchNorm2d)
-  }
-  with torch.no_grad():
-    for name, x in net.state_dict().items():
-      noise = torch.randn(x.shape)
-      if name.endswith('running_var') or name in scales:
-        x.copy_(1 + 0.1 * noise.abs())
-      elif x.ndim == 4:
-        x.copy_(noise / x[0].numel() ** 0.5)
-      elif x.ndim:
-        x.copy_(0.1 * noise)
-  return net.eval()
 
 
 def transformers_resnet(torch, name):
@@ -57,28 +37,6 @@ def transformers_resnet(torch, name):
   )
   net = transformers.ResNetForImageClassification(config)
   return randomise(torch, net)
-
-
-def state_dict(net):
-  return {name: x.numpy() for name, x in net.state_dict().items()}
-
-
-def fill(model, arrays, size):
-  """Our parameters and state with `arrays`, each of which is used."""
-  params, state = jax.eval_shape(
-    lambda key: model.init(key, size), jax.random.key(0)
-  )
-  left = {k: x for k, x in arrays.items() if 'num_batches_tracked' not in k}
-
-  def take(path, slot):
-    array = left.pop('/'.join(key.key for key in path))
-    assert array.shape == slot.shape
-    return jnp.array(array)
-
-  params = jax.tree.map_with_path(take, params)
-  stats = jax.tree.map_with_path(take, state['batch_stats'])
-  assert not left
-  return params, {'batch_stats': stats}
 
 
 # PyTorch in float64. Where the input of a ReLU is nearly zero, rounding decides

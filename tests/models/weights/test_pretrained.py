@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
 from csdnet_jax import models
 from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime.errors import UserError
+
+from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
 CLASSES = 5
 POSITIONS = 'Transformer/posembed_input/pos_embedding'

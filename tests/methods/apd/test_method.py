@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from csdnet_jax import config as config_lib, methods, optim, presets, sharding
+from csdnet_jax import config as config_lib, methods, optim, sharding
+from csdnet_jax.configs import common
 from csdnet_jax.methods.apd import distill, method as apd, perspective
 from csdnet_jax.methods.base import Context
 from csdnet_jax.training import build as build_lib
@@ -19,7 +20,7 @@ CLASSES, SIZE, CANVAS = 5, 33, 48
 
 
 def config(arm='apd', **fields):
-  c = presets.segmentation(arm)
+  c = common.segmentation(arm)
   c.batch_size = 8
   c.epochs = 10.0
   c.data.update(source='pairs', canvas=CANVAS)

@@ -22,7 +22,7 @@ from csdnet_jax.runtime.errors import UserError
 
 import images
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 LEAF = images.encode(images.pixels(0, 60, 48))
 
 
@@ -139,7 +139,8 @@ def test_a_taken_port_is_a_sentence(trained):
 def served(trained):
   """The address of the command, in a process of its own."""
   process = subprocess.Popen(
-    [sys.executable, '-m', 'csdnet_jax.inference.app', f'--run={trained}', '--port=0'],
+    [sys.executable, '-m', 'csdnet_jax.inference.app', f'--run={trained}',
+     '--port=0'],
     cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     env=os.environ | {'COLUMNS': '500', 'PYTHONUNBUFFERED': '1'},
   )  # fmt: skip

@@ -7,10 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
 from csdnet_jax.models.weights import torch_file
 from csdnet_jax.runtime.errors import UserError
+
+from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
 
 def test_views_of_one_storage_are_read_by_their_strides():

@@ -11,7 +11,7 @@ from csdnet_jax import config as config_lib
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import build as build_lib
 
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 FILES = sorted(CONFIGS.glob('*.py'))
 
 

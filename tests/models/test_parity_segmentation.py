@@ -5,10 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
-from test_parity_resnet import LIMIT, fill, randomise, state_dict
 
 from csdnet_jax import models
 from csdnet_jax.models import mobilenet, psp_deeplab, resnet
+
+from torch_twins import LIMIT, fill, randomise, state_dict
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""The published settings, installed as `csdnet_jax.configs`."""
