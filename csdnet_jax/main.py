@@ -14,6 +14,8 @@ from csdnet_jax.runtime import environment, paths, processes
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.training import train
+from csdnet_jax.training.dry_run import dry_run
+from csdnet_jax.training.evaluate import evaluate_run
 
 FLAGS = flags.FLAGS
 
@@ -61,7 +63,7 @@ def main(argv) -> None:
   if FLAGS.eval_only:
     if not FLAGS.workdir:
       raise UserError('--eval_only needs --workdir=DIR, the run to evaluate.')
-    train.evaluate_run(config, paths.of(FLAGS.workdir))
+    evaluate_run(config, paths.of(FLAGS.workdir))
     return
   if config is None:
     raise UserError(
@@ -69,7 +71,7 @@ def main(argv) -> None:
       '--config=configs/quickstart.py.'
     )
   if FLAGS.dry_run:
-    train.dry_run(config)
+    dry_run(config)
     return
   workdir = paths.of(FLAGS.workdir or f'runs/{config.name}')
   say(f'Workdir: {workdir}')

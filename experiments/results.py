@@ -21,7 +21,8 @@ from csdnet_jax import config as config_lib, tasks
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.tasks import classification, segmentation
-from csdnet_jax.training import build, digests
+from csdnet_jax.training import digests
+from csdnet_jax.training.fit import fit
 from experiments import pixels
 from experiments.grid import Point, identity, resolve, set_of
 
@@ -186,7 +187,7 @@ def taken(point: Point, row: dict) -> dict:
 
 
 def _fitted(config, n_train: int) -> dict:
-  build.fit(config, n_train)
+  fit(config, n_train)
   return identity(config)
 
 

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from csdnet_jax import methods, state as state_lib
+from csdnet_jax import methods
 from csdnet_jax.data import decode
 from csdnet_jax.data.images import inputs, sources, splits
 from csdnet_jax.evaluation import calibration
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.training import build
+from csdnet_jax.state import averaged
+from csdnet_jax.training.restore import read_run, restore_run
 
 Image = np.ndarray | str | os.PathLike
 _MOST_VIEWS = 32  # At a time.
@@ -278,11 +279,9 @@ def load_run(workdir: str | os.PathLike) -> TrainedRun:
       f'{workdir} is not the workdir of a run; give the folder that '
       'csdnet_jax.main named at its end.'
     )
-  config, split = build.read_run(workdir)
-  run, state = build.restore_run(
-    workdir, config, devices=jax.local_devices()[:1]
-  )
-  params, model_state = state_lib.averaged(state, run.method.extras)
+  config, split = read_run(workdir)
+  run, state = restore_run(workdir, config, devices=jax.local_devices()[:1])
+  params, model_state = averaged(state, run.method.extras)
   return TrainedRun(
     workdir, config, split, int(state.step), params, model_state, run.method
   )

@@ -7,15 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from csdnet_jax import optim, sharding, state as state_lib
+from csdnet_jax import optim, sharding
 from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.state import averaged
+from csdnet_jax.training.build import Program
+from csdnet_jax.training.restore import read_run, restore_run
 
 
-def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:
+def load(config, run: Program, class_names, workdir: paths.Path) -> Any:
   """Returns what the train step is given as frozen.
 
   Writes `teacher.json`, `source`, `path` and `sha256`, to the workdir; a run
@@ -73,7 +75,7 @@ def load(config, run: build_lib.Run, class_names, workdir: paths.Path) -> Any:
   return frozen
 
 
-def describe(config, run: build_lib.Run, class_names) -> Any:
+def describe(config, run: Program, class_names) -> Any:
   """Says what the teacher is for a dry run, where it may be absent yet.
 
   Returns:
@@ -97,7 +99,7 @@ def describe(config, run: build_lib.Run, class_names) -> Any:
   return sharding.abstract(frozen, run.mesh)
 
 
-def _check(config, run: build_lib.Run) -> None:
+def _check(config, run: Program) -> None:
   """Refuses two teachers, and one whose maps are of another size."""
   if config.teacher.run and config.teacher.weights:
     raise UserError(
@@ -145,7 +147,7 @@ def _shapes(config, run):
 
 
 def _same_classes(source, class_names) -> None:
-  _, split = build_lib.read_run(paths.of(source))
+  _, split = read_run(paths.of(source))
   theirs = split['class_names']
   if list(class_names) != theirs:
     both = zip(theirs, class_names, strict=False)
@@ -170,11 +172,9 @@ def _require_folder(config) -> None:
 
 def _of_run(config, run):
   source = paths.of(config.teacher.run)
-  theirs, _ = build_lib.read_run(source)
-  trained, state = build_lib.restore_run(
-    source, theirs, devices=jax.local_devices()[:1]
-  )
-  frozen = state_lib.averaged(jax.device_get(state), trained.method.extras)
+  theirs, _ = read_run(source)
+  trained, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
+  frozen = averaged(jax.device_get(state), trained.method.extras)
   found = jax.tree.map(lambda x: x.shape, frozen)
   if found != jax.tree.map(lambda x: x.shape, _shapes(config, run)):
     raise UserError(

@@ -13,23 +13,18 @@ import time
 import jax
 import numpy as np
 
-from csdnet_jax import checkpoint, config as config_lib, optim, sharding, tasks
+from csdnet_jax import checkpoint, sharding, tasks
+from csdnet_jax.config import validate
 from csdnet_jax.runtime import environment, paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.profile import tracer
-from csdnet_jax.runtime.terminal import (
-  progress_bar,
-  say,
-  show_summary,
-  show_table,
-  stopper,
-)
-from csdnet_jax.training import (
-  build as build_lib,
-  digests,
-  teacher,
-  workdir as workdir_lib,
-)
+from csdnet_jax.runtime.terminal import progress_bar, say, show_summary, stopper
+from csdnet_jax.training import digests, teacher
+from csdnet_jax.training.build import build
+from csdnet_jax.training.describe import describe
+from csdnet_jax.training.fit import fit, step_of
+from csdnet_jax.training.initial import initial_weights
+from csdnet_jax.training.workdir import hold, write_inputs
 
 
 def train(
@@ -50,10 +45,10 @@ def train(
   Raises:
     UserError: for a user's mistake.
   """
-  config_lib.validate(config)
+  validate(config)
   if profile and paths.is_remote(workdir):
     raise UserError('--profile needs a --workdir on a disk.')
-  with workdir_lib.hold(config, workdir):
+  with hold(config, workdir):
     if (workdir / 'summary.json').exists():
       say(f'{workdir} is finished; nothing to do.')
       summary = json.loads((workdir / 'summary.json').read_text())
@@ -73,17 +68,15 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
   with processes.together():
     dataset = task.load(config, split)
   n_train, classes = len(dataset.train.names), len(dataset.class_names)
-  for note in build_lib.fit(config, n_train):
+  for note in fit(config, n_train):
     say(note)
-  run = build_lib.build(
-    config, classes=classes, n_train=n_train, devices=devices
-  )
+  run = build(config, classes=classes, n_train=n_train, devices=devices)
   frozen = sharding.replicate(
     teacher.load(config, run, dataset.class_names, workdir), run.mesh
   )
   with processes.together():
     data, figures = task.prepare(config, dataset)
-  workdir_lib.write_inputs(config, dataset, workdir)
+  write_inputs(config, dataset, workdir)
   if jax.process_index() == 0:
     writers.write_json(workdir / 'data_report.json', figures)
   with contextlib.ExitStack() as stack:
@@ -94,16 +87,14 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
     abstract = sharding.abstract(jax.eval_shape(run.init), run.mesh)
     state = checkpoints.restore(abstract, warn=say)
     if state is None:
-      params, model_state, loaded = build_lib.initial_weights(
-        config, run, classes
-      )
+      params, model_state, loaded = initial_weights(config, run, classes)
       record.update(weights=loaded['origin'])
       if jax.process_index() == 0:
         writers.write_json(workdir / 'weights.json', loaded)
       state = sharding.replicate(run.init(params, model_state), run.mesh)
     else:
       say(f'Continuing from step {int(state.step)}.')
-    build_lib.describe_run(config, run, state.params, n_train)
+    describe(config, run, state.params, n_train)
     start = start_figures(config, run, state, data, workdir)
     writer = None
     if jax.process_index() == 0:
@@ -144,7 +135,7 @@ def loop(
   """
   task, n_train = tasks.of(config), len(data.dataset.train.names)
   evals = {
-    build_lib.step_of(config, epoch, n_train): epoch
+    step_of(config, epoch, n_train): epoch
     for epoch in np.arange(config.eval_every, config.epochs, config.eval_every)
   } | {run.steps: config.epochs}
   first = int(state.step)
@@ -244,105 +235,3 @@ def start_figures(config, run, state, data, workdir) -> dict[str, float]:
   if jax.process_index() == 0:
     writers.write_json(path, start)
   return start
-
-
-# -------------------------------------------------------- dry run, evaluation
-
-
-def dry_run(config, *, devices=None) -> None:
-  """Prints the config, the data, the model and one batch, then returns."""
-  config_lib.validate(config)
-  task = tasks.of(config)
-  dataset = task.load(config)
-  for note in build_lib.fit(config, len(dataset.train.names)):
-    say(note)
-  say(config_lib.to_json(config))
-  data, _ = task.prepare(config, dataset)
-  n_train = len(dataset.train.names)
-  run = build_lib.build(
-    config, classes=len(dataset.class_names), n_train=n_train, devices=devices
-  )
-  state = sharding.abstract(jax.eval_shape(run.init), run.mesh)
-  for name, leaf in optim.names(state.params).items():
-    say(f'{name:60} {leaf.shape!s:22} {leaf.size:>12,}')
-  build_lib.describe_run(config, run, state.params, n_train)
-  frozen = teacher.describe(config, run, dataset.class_names)
-  batch = next(task.train_batches(config, run.mesh, data, 0, 1))
-  for name, value in batch.items():
-    say(f'batch {name}: {value.dtype} {value.shape}')
-  memory = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.memory))
-  if memory:
-    say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
-  say('Compiling the step to estimate its memory ...')
-  whole = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      (jax.process_count() * x.shape[0], *x.shape[1:]), x.dtype
-    ),
-    batch,
-  )
-  shapes = sharding.abstract_rows(whole, run.mesh)
-  compiled = run.train_step.lower(state, shapes, frozen).compile()
-  used = compiled.memory_analysis()
-  total = used.argument_size_in_bytes + used.temp_size_in_bytes
-  say(
-    f'One step needs about {total / 2**30:.2f} GiB on each device: '
-    f'{used.argument_size_in_bytes / 2**30:.2f} for the state and the batch, '
-    f'{used.temp_size_in_bytes / 2**30:.2f} for activations.'
-  )
-
-
-def evaluate_run(
-  config, workdir: paths.Path, *, devices=None
-) -> dict[str, float]:
-  """Evaluates the newest state of a workdir on the test part of `config.data`.
-
-  Args:
-    config: the run's own, possibly with other `data` and `evaluation`.
-    workdir: of a run.
-    devices: to run on; all of them where None.
-
-  Returns:
-    The figures of `evaluate` of the task, percentages and 'n' images.
-
-  Raises:
-    UserError: if there is no checkpoint, the config differs in more, the
-      classes are not the run's, or the test part holds images that it was
-      trained on.
-  """
-  config_lib.validate(config)
-  trained, split = build_lib.read_run(workdir)
-  build_lib.fit(config, len(split['train']))
-  changed = config_lib.differences(trained, config)
-  other = [k for k in changed if not k.startswith(('data.', 'evaluation.'))]
-  if other:
-    raise UserError(
-      'A run is evaluated as it was trained, only config.data and '
-      f'config.evaluation may differ: {"; ".join(other)}.'
-    )
-  task = tasks.of(config)
-  same_data = not any(key.startswith('data.') for key in changed)
-  dataset = task.load(config, split if same_data else None)
-  if list(dataset.class_names) != split['class_names']:
-    raise UserError(
-      f'The classes of {dataset.name} are not those that {workdir} was '
-      f'trained on ({len(dataset.class_names)} and '
-      f'{len(split["class_names"])} of them); evaluate on a set with the same '
-      'class names.'
-    )
-  if _where(config) == _where(trained):
-    seen = set(dataset.test.names) & set(split['train'])
-    if seen:
-      raise UserError(
-        f'{len(seen)} images of the new test part were trained on, such as '
-        f'{min(seen)}; evaluate on other images.'
-      )
-  data, _ = task.prepare(config, dataset)
-  run, state = build_lib.restore_run(workdir, config, devices=devices)
-  figures, _ = task.evaluate(config, run, state, data, 'test', last=True)
-  show_table(f'Step {int(state.step)} of {workdir}, test part', figures)
-  return figures
-
-
-def _where(config) -> paths.Path:
-  """The folder of the images, however it is written."""
-  return paths.resolve(paths.of(config.data.root))

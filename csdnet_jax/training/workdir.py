@@ -6,11 +6,13 @@ import fcntl
 
 import jax
 
-from csdnet_jax import config as config_lib, tasks
+from csdnet_jax import tasks
+from csdnet_jax.config import differences, to_json
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training.fit import fit
+from csdnet_jax.training.restore import read_run
 
 # What a network disk without locks answers.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -72,10 +74,10 @@ def _lock(workdir: paths.Path):
 def _claim(config, workdir: paths.Path) -> None:
   """Checks that the workdir holds the same run, or clears it for a new one."""
   if holds_run(workdir):
-    known, split = build_lib.read_run(workdir)
+    known, split = read_run(workdir)
     given = config.copy_and_resolve_references()
-    build_lib.fit(given, len(split['train']))
-    changed = config_lib.differences(known, given)
+    fit(given, len(split['train']))
+    changed = differences(known, given)
     if changed:
       raise UserError(
         f'{workdir} holds a run of another config ({"; ".join(changed)}); '
@@ -99,7 +101,7 @@ def holds_run(workdir: paths.Path) -> bool:
 def write_inputs(config, dataset, workdir: paths.Path) -> None:
   """Writes the config, the split and the class names of a run."""
   if jax.process_index() == 0:
-    writers.write_text(workdir / 'config.json', config_lib.to_json(config))
+    writers.write_text(workdir / 'config.json', to_json(config))
     split = tasks.of(config).split_of(dataset)
     writers.write_json(workdir / 'split.json', split)
     writers.write_json(workdir / 'class_names.json', dataset.class_names)

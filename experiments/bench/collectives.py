@@ -19,7 +19,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from csdnet_jax import config as config_lib, sharding
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training.build import build
 
 KINDS = (
   'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
@@ -73,9 +73,7 @@ def compile_step(config, *, classes: int, n_train: int, devices=None):
   Returns:
     The compiled program and the abstract state.
   """
-  run = build_lib.build(
-    config, classes=classes, n_train=n_train, devices=devices
-  )
+  run = build(config, classes=classes, n_train=n_train, devices=devices)
   state = sharding.abstract(jax.eval_shape(run.init), run.mesh)
   b, side = config.batch_size, config.data.canvas
   batch = {

@@ -13,15 +13,13 @@ import jax
 from absl import app, flags
 
 from csdnet_jax.inference import command
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training.build import build
 from experiments.bench import measure, step
 
 
 def ours(config, classes: int) -> int:
   """Bytes of the step that the first device's compiler reserves."""
-  run = build_lib.build(
-    config, classes=classes, n_train=1000, devices=jax.devices()[:1]
-  )
+  run = build(config, classes=classes, n_train=1000, devices=jax.devices()[:1])
   key, size = jax.random.key(0), config.model.size
   frozen = jax.eval_shape(lambda: run.method.teacher.init(key, size))
   batch = step.synthetic_batch(config, classes)

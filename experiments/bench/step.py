@@ -31,7 +31,7 @@ from csdnet_jax import config as config_lib, sharding
 from csdnet_jax.configs import common
 from csdnet_jax.inference import command
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training.build import build
 from experiments.bench import flops, measure
 
 # SoyAgeing's, the setting of the paper.
@@ -149,7 +149,7 @@ def synthetic_batch(config, classes: int = CLASSES) -> dict[str, np.ndarray]:
 def compile_program(config, classes: int = CLASSES) -> Program:
   """Builds and compiles the step of a config for the first device."""
   n_train = max(N_TRAIN, config.batch_size, config.method.csdnet.queue)
-  run = build_lib.build(
+  run = build(
     config, classes=classes, n_train=n_train, devices=jax.devices()[:1]
   )
   state = sharding.replicate(jax.jit(run.init)(), run.mesh)

@@ -8,7 +8,7 @@ from csdnet_jax import config as config_lib
 from csdnet_jax.configs import common
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training.build import build
 from experiments import (
   bootstrap,
   grid as grid_lib,
@@ -59,7 +59,7 @@ def test_components_are_the_student_and_every_sum_of_terms():
 def test_each_point_makes_its_train_state(name):
   for point in _expand(name):
     config = grid_lib.resolve(point.arguments)
-    run = build_lib.build(config, classes=11, n_train=367, devices=DEVICE)
+    run = build(config, classes=11, n_train=367, devices=DEVICE)
     state = jax.eval_shape(run.init)
     assert state.params['head']['kernel'].shape == (128, 11)
     assert run.steps == 3000

@@ -14,7 +14,7 @@ from csdnet_jax import memory, methods, models, sharding
 from csdnet_jax.data import augment
 from csdnet_jax.methods import base
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.training import build
+from csdnet_jax.training.build import build
 from experiments.bench import flops, measure, pipeline, queue, step, table
 
 import command
@@ -25,7 +25,7 @@ FIELDS = {'backbone': 'vit_tiny', 'size': 16, 'batch': 2}
 def _count(method):
   """The operations of a step, traced and not compiled."""
   config = step.make_config(**FIELDS, method=method, queue=64)
-  run = build.build(
+  run = build(
     config, classes=step.CLASSES, n_train=64, devices=jax.devices()[:1]
   )
   arguments = jax.eval_shape(run.init), step.synthetic_batch(config), ()

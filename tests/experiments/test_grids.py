@@ -9,7 +9,9 @@ import pytest
 
 from csdnet_jax import models
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training import build as build_module
+from csdnet_jax.training.build import build
+from csdnet_jax.training.fit import step_of
 from experiments import grid as grid_lib
 from experiments.grid import chain, product, seeds, slug, zip_
 from experiments.grids import csdnet
@@ -52,7 +54,7 @@ def abstract_models():
     return build(name, classes=classes, **rest)._replace(init=init)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(build_lib.models, 'build', cached)
+    patch.setattr(build_module.models, 'build', cached)
     yield
 
 
@@ -60,9 +62,7 @@ def abstract_models():
 def test_each_point_makes_its_train_state(name, abstract_models):
   for point in _expand(name):
     config = grid_lib.resolve(point.arguments)
-    run = build_lib.build(
-      config, classes=20, n_train=3000, devices=jax.devices()[:1]
-    )
+    run = build(config, classes=20, n_train=3000, devices=jax.devices()[:1])
     state = jax.eval_shape(run.init)
     assert state.params['head']['kernel'].shape[1] == 20
     assert run.steps > 0
@@ -102,7 +102,7 @@ def test_equal_compute_is_as_many_steps_and_images():
   assert twice.epochs == 2 * ours.epochs
   assert twice.optim.warmup == 2 * ours.optim.warmup
   for n_train in (129, 198):
-    assert build_lib.step_of(twice, twice.epochs, n_train) == build_lib.step_of(
+    assert step_of(twice, twice.epochs, n_train) == step_of(
       ours, ours.epochs, n_train
     )
   assert twice.batch_size == 2 * ours.batch_size

@@ -5,7 +5,7 @@ import pathlib
 import jax
 
 from csdnet_jax import config as config_lib
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training.restore import read_run, restore_run
 
 
 def config(cache, **fields):
@@ -34,8 +34,6 @@ def config(cache, **fields):
 
 def saved_state(workdir: pathlib.Path, step=None):
   """The state that a workdir holds, as host arrays."""
-  config, _ = build_lib.read_run(workdir)
-  _, state = build_lib.restore_run(
-    workdir, config, devices=jax.devices()[:1], step=step
-  )
+  config, _ = read_run(workdir)
+  _, state = restore_run(workdir, config, devices=jax.devices()[:1], step=step)
   return jax.device_get(state)

@@ -17,7 +17,10 @@ from csdnet_jax.inference import (
 )
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.training import build as build_lib, train
+from csdnet_jax.training import train
+from csdnet_jax.training.build import build
+from csdnet_jax.training.dry_run import dry_run
+from csdnet_jax.training.evaluate import evaluate_run
 
 import runs
 import streetruns
@@ -139,23 +142,23 @@ def test_a_stopped_run_continues_bit_for_bit(
 
 
 def test_evaluation_of_a_workdir_repeats_its_figure(root, teacher, finished):
-  figures = train.evaluate_run(config(root, teacher), finished, devices=DEVICE)
+  figures = evaluate_run(config(root, teacher), finished, devices=DEVICE)
   assert figures['miou'] == _json(finished / 'summary.json')['miou']
 
 
 @pytest.mark.slow
 def test_a_run_is_evaluated_at_other_scales(root, teacher, finished):
   c = config(root, teacher, **{'evaluation.scales': (0.75, 1.0)})
-  figures = train.evaluate_run(c, finished, devices=DEVICE)
+  figures = evaluate_run(c, finished, devices=DEVICE)
   single = _json(finished / 'summary.json')
   assert figures['miou'] != single['miou']
   c.optim.lr = 0.5
   with pytest.raises(UserError, match='only config.data and config.eval.*lr'):
-    train.evaluate_run(c, finished, devices=DEVICE)
+    evaluate_run(c, finished, devices=DEVICE)
 
 
 def test_many_devices_evaluate_the_same(root, teacher, finished):
-  figures = train.evaluate_run(
+  figures = evaluate_run(
     config(root, teacher), finished, devices=jax.devices()[:2]
   )
   known = _json(finished / 'summary.json')['miou']
@@ -208,7 +211,7 @@ def test_monitoring_may_look_at_fewer_images(root, tmp_path):
 def test_a_dry_run_accepts_an_absent_teacher_and_says_so(root):
   c = config(root, 'no/such/run')
   with terminal.console.capture() as captured:
-    train.dry_run(c, devices=DEVICE)
+    dry_run(c, devices=DEVICE)
   text = captured.get()
   assert 'The teacher no/such/run is absent; its shapes are those of' in text
   assert 'teacher_projector/hidden/kernel' in text and 'GiB' in text
@@ -257,7 +260,7 @@ def test_a_dry_run_refuses_what_a_run_does(root, teacher):
     ({'teacher.weights': 'some.pth'}, 'either a run or a file'),
   ):
     with pytest.raises(UserError, match=words):
-      train.dry_run(config(root, teacher, **fields), devices=DEVICE)
+      dry_run(config(root, teacher, **fields), devices=DEVICE)
 
 
 def test_a_start_that_saved_nothing_binds_to_no_teacher(
@@ -319,9 +322,7 @@ def test_the_start_says_what_is_trained(root, teacher, tmp_path):
   with terminal.console.capture() as captured:
     train.train(config(root, teacher, epochs=0.5), tmp_path, devices=DEVICE)
   text = captured.get()
-  run = build_lib.build(
-    config(root, teacher), classes=5, n_train=8, devices=DEVICE
-  )
+  run = build(config(root, teacher), classes=5, n_train=8, devices=DEVICE)
   shapes = jax.eval_shape(run.init).params
   own = {k: v for k, v in shapes.items() if 'projector' not in k}
   count = sum(x.size for x in jax.tree.leaves(own))

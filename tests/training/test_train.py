@@ -15,10 +15,13 @@ import pytest
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import (
-  build as build_lib,
   train,
   workdir as workdir_lib,
 )
+from csdnet_jax.training.dry_run import dry_run
+from csdnet_jax.training.evaluate import evaluate_run
+from csdnet_jax.training.fit import fit
+from csdnet_jax.training.restore import restore_run
 
 import images
 import runs
@@ -334,7 +337,7 @@ def test_images_trained_on_are_refused_however_the_folder_is_written(tmp_path):
     other = config.copy_and_resolve_references()
     other.data.update(root=str(same), split_seed=1)
     with pytest.raises(UserError, match='of the new test part were trained on'):
-      train.evaluate_run(other, tmp_path / 'run', devices=DEVICE)
+      evaluate_run(other, tmp_path / 'run', devices=DEVICE)
 
 
 def test_a_run_without_its_checkpoints_keeps_its_records(
@@ -371,10 +374,10 @@ def test_a_workdir_that_is_a_file_is_refused(cache, tmp_path):
 
 def test_the_queue_is_capped_at_both_views_of_the_train_set(cache):
   config = runs.config(cache, **{'method.csdnet.queue': 1024})
-  (note,) = build_lib.fit(config, 12)
+  (note,) = fit(config, 12)
   assert config.method.csdnet.queue == 24
   assert '24 keys instead of 1024' in note
-  assert build_lib.fit(config, 12) == []
+  assert fit(config, 12) == []
 
 
 @pytest.mark.slow
@@ -398,22 +401,22 @@ def test_it_refuses_to_start_from_a_run_of_another_model(
 
 
 def test_evaluation_of_a_workdir_repeats_its_figures(finished, cache):
-  figures = train.evaluate_run(runs.config(cache), finished, devices=DEVICE)
+  figures = evaluate_run(runs.config(cache), finished, devices=DEVICE)
   assert figures['top1'] == _summary(finished)['top1']
   with pytest.raises(UserError, match='is not the workdir of a run'):
-    train.evaluate_run(runs.config(cache), cache, devices=DEVICE)
+    evaluate_run(runs.config(cache), cache, devices=DEVICE)
   words = r'only config\.data and config\.evaluation may differ: optim'
   with pytest.raises(UserError, match=words):
     config = runs.config(cache, **{'optim.lr': 0.5})
-    train.evaluate_run(config, finished, devices=DEVICE)
+    evaluate_run(config, finished, devices=DEVICE)
   with pytest.raises(UserError, match='were not|not those that'):
     config = runs.config(cache, **{'data.leaves.cultivars': 5})
-    train.evaluate_run(config, finished, devices=DEVICE)
+    evaluate_run(config, finished, devices=DEVICE)
 
 
 def test_a_dry_run_shows_config_shapes_and_memory(cache):
   with terminal.console.capture() as captured:
-    train.dry_run(runs.config(cache), devices=DEVICE)
+    dry_run(runs.config(cache), devices=DEVICE)
   text = captured.get()
   for words in (
     '"batch_size": 4', 'head/kernel', 'batch image: uint8 (4, 36, 36, 3)',
@@ -434,7 +437,7 @@ def test_checkpoints_of_another_shape_do_not_load(finished, cache):
   before = sorted(p.name for p in (finished / 'checkpoints').iterdir())
   config = runs.config(cache, **{'method.csdnet.queue': 16})
   with pytest.raises(UserError, match='another model or method'):
-    build_lib.restore_run(finished, config, devices=DEVICE)
+    restore_run(finished, config, devices=DEVICE)
   assert before == sorted(p.name for p in (finished / 'checkpoints').iterdir())
 
 

@@ -14,7 +14,7 @@ from csdnet_jax import config as config_lib, methods, optim, sharding
 from csdnet_jax.configs import common
 from csdnet_jax.methods.apd import distill, method as apd, perspective
 from csdnet_jax.methods.base import Context
-from csdnet_jax.training import build as build_lib
+from csdnet_jax.training.build import build
 
 CLASSES, SIZE, CANVAS = 5, 33, 48
 
@@ -49,8 +49,8 @@ def batch(seed, rows=8, ignored=()):
   }
 
 
-def build(config, devices=1):
-  return build_lib.build(
+def built(config, devices=1):
+  return build(
     config, classes=CLASSES, n_train=80, devices=jax.devices()[:devices]
   )
 
@@ -70,7 +70,7 @@ def excite(key, tree):
 
 @functools.cache
 def teacher_weights():
-  run = build(config())
+  run = built(config())
   params, state = run.method.teacher.init(jax.random.key(7), SIZE)
   return jax.device_get((excite(jax.random.key(8), params), state))
 
@@ -82,7 +82,7 @@ def first_state(run):
 
 def train(config, steps=3, devices=1, ignored=()):
   """The state and the figures after some steps, and the first state."""
-  run = build(config, devices)
+  run = built(config, devices)
   start = first_state(build(config)) if devices > 1 else first_state(run)
   state = sharding.replicate(jax.device_get(start), run.mesh)
   frozen = ()
@@ -124,7 +124,7 @@ def test_groups_that_would_cross_devices_are_refused():
 
 def loss_of(config, ignored=()):
   """What the first step of a config computes, and its first parameters."""
-  run = build(config)
+  run = built(config)
   state = first_state(run)
   rows = batch(0, ignored=ignored)
   step_key = jax.random.fold_in(jax.random.key(config.seed), 0)
@@ -204,7 +204,7 @@ def test_crops_without_a_label_leave_all_finite(scope):
 
 @pytest.mark.slow
 def test_a_row_of_weight_zero_has_no_labels_and_is_counted():
-  run = build(config('student'))
+  run = built(config('student'))
   rows = batch(0)
   rows['weight'][[2, 5]] = 0
   keys = jax.random.split(jax.random.key(3), 8)
@@ -245,7 +245,7 @@ def test_a_teacher_in_bfloat16_teaches_nearly_the_same():
 @pytest.mark.slow
 def test_each_arm_is_its_sum():
   """Against the losses of `distill` and `perspective`, on one forward."""
-  run = build(config())
+  run = built(config())
   state = first_state(run)
   student_params = {
     k: v for k, v in state.params.items() if 'projector' not in k
@@ -311,14 +311,14 @@ def test_clipping_and_decay_act_on_the_student_alone():
 @pytest.mark.slow
 def test_the_step_is_one_program_and_logs_the_norm_of_the_student():
   c = config()
-  run = build(c)
+  run = built(c)
   state = first_state(run)
   args = sharding.replicate(state, run.mesh), batch(0), teacher_weights()
   program = run.train_step.lower(*args).compile()
   calls = re.findall(r'custom_call_target="([^"]*)"', program.as_text())
   assert not [call for call in calls if 'callback' in call]
   assert program.as_text().count('\nENTRY ') == 1
-  _, figures = program(*args)
+  _, figures = built(*args)
   _, _, grads = terms(c)
   own = {k: v for k, v in grads.items() if k != 'teacher_projector'}
   norm = float(optax.tree.norm(own))
@@ -335,7 +335,7 @@ def test_poly_is_the_release_s_schedule():
 
 
 def test_all_above_the_backbone_learns_ten_times_faster():
-  run = build(config())
+  run = built(config())
   params = jax.eval_shape(run.init).params
   params = {k: v for k, v in params.items() if k != 'teacher_projector'}
   lrs, wds = optim.multipliers(params, config().optim.groups)
@@ -357,7 +357,7 @@ def test_projectors_start_as_pytorch_draws_them():
 
 def test_networks_of_other_widths_meet_behind_the_projectors():
   c = config(**{'teacher.width': 12, 'model.width': 6})
-  run = build(c)
+  run = built(c)
   shapes = jax.eval_shape(run.init).params
   assert shapes['projector']['hidden']['kernel'].shape == (6, 8)
   assert shapes['teacher_projector']['hidden']['kernel'].shape == (12, 8)
@@ -367,6 +367,6 @@ def test_a_classifier_has_no_teacher_and_no_extras():
   c = config_lib.default()
   c.model.name = 'efficientnet_tiny'
   c.model.size = 32
-  run = build(c)
+  run = built(c)
   assert run.method.teacher is None and not run.method.extras
   assert methods.task(c) == 'classification'

@@ -1,0 +1,71 @@
+"""The weights that a run starts from."""
+
+from typing import Any
+
+import jax
+
+from csdnet_jax.models.weights import pretrained
+from csdnet_jax.runtime import paths, processes
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
+from csdnet_jax.state import averaged
+from csdnet_jax.training.build import Program
+from csdnet_jax.training.restore import read_run, restore_run
+
+
+def initial_weights(
+  config, run: Program, classes: int
+) -> tuple[Any, Any, dict]:
+  """Returns (params, model_state, load report) as `config.init_from` says.
+
+  Raises:
+    UserError: if the source is missing or is of another architecture.
+  """
+  key = jax.random.key(config.seed)
+  params, model_state = jax.jit(run.model.init, static_argnums=1)(
+    key, config.model.size
+  )
+  source = config.init_from
+  if not source:
+    say(
+      'Training from random weights: with few images a class expect far less '
+      'than from ImageNet weights (config.init_from).',
+      style='bold yellow',
+    )
+    origin = {'source': 'random', 'seed': config.seed}
+    return params, model_state, {'origin': origin}
+  # What may be absent comes first: restoring a run waits for all processes.
+  with processes.together():
+    if paths.of(source).is_dir():
+      theirs, loaded = _run_of_same_model(paths.of(source), config), None
+    else:
+      loaded = pretrained.load(
+        source, config.model.name, params, model_state,
+        classes=classes, allow=config.init_allow,
+      )  # fmt: skip
+  params, model_state, described = loaded or _from_run(
+    paths.of(source), theirs, params, model_state
+  )
+  say(f'Weights: {described}')
+  return params, model_state, described.full()
+
+
+def _run_of_same_model(source: paths.Path, config):
+  """The config of a run of ours that can be started from."""
+  theirs, _ = read_run(source)
+  if theirs.model.name != config.model.name:
+    raise UserError(
+      f'config.init_from={source} is a run of {theirs.model.name}, but '
+      f'config.model.name is {config.model.name}; make them the same.'
+    )
+  return theirs
+
+
+def _from_run(source: paths.Path, theirs, params, model_state):
+  """The weights of a run of ours; the head too if it has as many classes."""
+  run, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
+  return pretrained.transfer(
+    averaged(jax.device_get(state), run.method.extras),
+    (params, model_state),
+    origin={'source': str(source)},
+  )
