@@ -1,0 +1,95 @@
+"""Fields of a config: each with its default and what it may be."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from csdnet_jax.runtime.errors import UserError
+
+
+class Field(NamedTuple):
+  """One field: its default, and what else it may be.
+
+  Attributes:
+    default: its value where nobody says another; its type is the field's.
+    low: the least number allowed, or None. A pair must be two numbers in order
+      between `low` and `high`.
+    high: the largest number allowed, or None.
+    choices: the values allowed, or None.
+  """
+
+  default: Any
+  low: float | None = None
+  high: float | None = None
+  choices: tuple | None = None
+
+
+Fields = Mapping[str, 'Field | Fields']
+
+
+def defaults(fields: Fields) -> dict[str, Any]:
+  """Returns {name: default}, nested as the fields are.
+
+  >>> defaults({'lr': Field(0.1, low=0), 'data': {'root': Field('')}})
+  {'lr': 0.1, 'data': {'root': ''}}
+  """
+  return {
+    name: field.default if isinstance(field, Field) else defaults(field)
+    for name, field in fields.items()
+  }
+
+
+def flat(nested: Mapping, prefix: str = '') -> dict[str, Any]:
+  """Returns {'a.b': value} of nested mappings.
+
+  >>> flat({'lr': 0.1, 'data': {'root': ''}})
+  {'lr': 0.1, 'data.root': ''}
+  """
+  found = {}
+  for key, value in nested.items():
+    if isinstance(value, Mapping):
+      found |= flat(value, f'{prefix}{key}.')
+    else:
+      found[prefix + key] = value
+  return found
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+  """Returns ' Did you mean "x"?' for the closest of words, or ''."""
+  close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+  return f' Did you mean "{close[0]}"?' if close else ''
+
+
+def check(fields: Fields, values: Mapping[str, Any]) -> None:
+  """Checks values against their fields.
+
+  Args:
+    fields: nested.
+    values: {'a.b': value} of each of them.
+
+  Raises:
+    UserError: for a value that its field does not allow.
+  """
+  for key, field in flat(fields).items():
+    _check(key, field, values[key])
+
+
+def _check(key: str, field: Field, value) -> None:
+  if field.choices is not None and value not in field.choices:
+    hint = nearest(str(value), map(str, field.choices))
+    raise UserError(
+      f'config.{key} is {value!r}, but must be one of '
+      f'{", ".join(map(repr, field.choices))}.{hint}'
+    )
+  low, high = field.low, field.high
+  if low is None:
+    return
+  if isinstance(field.default, tuple):
+    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+      raise UserError(
+        f'config.{key} is {value!r}, but must be two numbers in order '
+        f'between {low:g} and {high:g}.'
+      )
+  elif not (low <= value and (high is None or value <= high)):
+    top = 'or more' if high is None else f'to {high:g}'
+    raise UserError(f'config.{key} is {value:g}, but must be {low:g} {top}.')
