@@ -20,10 +20,10 @@ with KD, 34.6 with CWD, 34.8 with APD; the teacher, 800 steps, 35.3. Three seeds
 and 3,000 steps: not measured.
 """
 
-from csdnet_jax import config as config_lib
 from csdnet_jax.configs import common
+from csdnet_jax.methods.apd.method import ARMS
 
-ARGUMENTS = config_lib.ARMS
+ARGUMENTS = ARMS
 
 
 def get_config(arm='student'):

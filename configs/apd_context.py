@@ -18,10 +18,10 @@ Measured here: not yet; the data must be fetched by hand, and the run wants a
 GPU.
 """
 
-from csdnet_jax import config as config_lib
 from csdnet_jax.configs import common
+from csdnet_jax.methods.apd.method import ARMS
 
-ARGUMENTS = config_lib.ARMS
+ARGUMENTS = ARMS
 
 
 def get_config(arm='student'):

@@ -13,7 +13,7 @@ SoyGene, SoyGlobal, SoyAgeing), with Swin-B at 448 px, the best epoch on the
 test list, which is what runs here for a set or a stage. Measured here: not yet.
 """
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
 from csdnet_jax.configs import common
 from csdnet_jax.runtime.errors import UserError
 
@@ -36,7 +36,7 @@ def get_config(name=''):
   elif name in SETS:
     config = common.clevit(common.ufg(name), **SETS[name])
   elif not name:
-    config = common.clevit(config_lib.default())
+    config = common.clevit(default())
   else:
     raise UserError(
       f'The UFG release has no set {name!r}; take one of '

@@ -2,8 +2,10 @@
 
 import ml_collections
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
+from csdnet_jax.methods.apd.method import ARMS
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import nearest
 
 
 def ufg(name: str) -> ml_collections.ConfigDict:
@@ -18,7 +20,7 @@ def ufg(name: str) -> ml_collections.ConfigDict:
   Args:
     name: of the set, such as 'cotton80' or 'soy_ageing/R1'.
   """
-  c = config_lib.default()
+  c = default()
   c.name = name.replace('/', '_')
   c.init_from = 'weights/swin_base_patch4_window7_224.ms_in22k.safetensors'
   c.batch_size = 12
@@ -68,7 +70,7 @@ def clevit(
   config.method.name = 'csdnet'
   config.method.csdnet.update(CLEVIT)
   config.method.csdnet.update(aug_weight=aug_weight, alpha=contrast_weight)
-  config.views = config_lib.default().views
+  config.views = default().views
   config.batch_size = 12
   config.epochs = 200.0
   _clevit_optimiser(config.optim)
@@ -88,19 +90,19 @@ def segmentation(arm: str) -> ml_collections.ConfigDict:
   Raises:
     UserError: for another arm.
   """
-  if arm not in config_lib.ARMS:
+  if arm not in ARMS:
     raise UserError(
-      f'There is no arm {arm!r}; the arms are {", ".join(config_lib.ARMS)}.'
-      f'{config_lib.nearest(arm, config_lib.ARMS)}'
+      f'There is no arm {arm!r}; the arms are {", ".join(ARMS)}.'
+      f'{nearest(arm, ARMS)}'
     )
-  c = config_lib.default()
+  c = default()
   c.method.name = 'apd'
   c.method.apd.arm = arm
   c.model.drop_rate = 0.1
   c.optim.update(
     name='sgd', lr=0.005, schedule='poly', warmup=0.0, weight_decay=1e-4,
     clip=0.0, label_smoothing=0.0,
-    groups=(('^(context|head|aux|aux_head|projector)/', 10.0, 1.0),),
+    groups=(('^(context|head|aux|aux_head|projector)/', 10.0, True),),
   )  # fmt: skip
   return c
 

@@ -71,6 +71,23 @@ class Checkpoints:
     """Returns the saved steps in ascending order."""
     return [c.step for c in self._checkpointer.checkpoints]
 
+  def best(self) -> int:
+    """Returns the step that was chosen, the later of equal ones.
+
+    Raises:
+      UserError: if none was evaluated.
+    """
+    chosen = [
+      (c.metrics['selection'], c.step)
+      for c in self._checkpointer.checkpoints
+      if c.metrics and 'selection' in c.metrics
+    ]
+    if not chosen:
+      raise UserError(
+        f'No checkpoint in {self._folder} was evaluated; take the last one.'
+      )
+    return max(chosen)[1]
+
   def restore(
     self, abstract: TrainState, step: int | None = None, *, warn=print
   ) -> TrainState | None:

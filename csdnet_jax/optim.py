@@ -1,5 +1,6 @@
 """Optimisers: Optax, with one table of multipliers by parameter name."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,24 +18,26 @@ def names(params) -> dict[str, jax.Array]:
   }
 
 
-def multipliers(params, groups) -> tuple:
-  """Returns two trees like params: lr and weight decay multipliers.
+def grouped(params, groups) -> tuple:
+  """Returns two trees like params: lr multipliers, and what is decayed.
 
   Args:
     params: the parameters.
-    groups: rows (regex, lr multiplier, weight decay multiplier). Every row
-      whose regex is found in a parameter's name multiplies.
+    groups: rows (regex, lr multiplier, whether weight decay applies). Every row
+      whose regex is found in a parameter's name multiplies, and one that says
+      no decay is enough for none.
   """
   table = []
   for name in names(params):
-    lr = wd = 1.0
-    for pattern, lr_mult, wd_mult in groups:
-      if re.search(pattern, name):
-        lr, wd = lr * lr_mult, wd * wd_mult
-    table.append((lr, wd))
+    rows = [row[1:] for row in groups if re.search(row[0], name)]
+    lr = math.prod((lr for lr, _ in rows), start=1.0)
+    table.append((lr, all(decayed for _, decayed in rows)))
   structure = jax.tree.structure(params)
-  lrs, wds = zip(*table, strict=True)
-  return jax.tree.unflatten(structure, lrs), jax.tree.unflatten(structure, wds)
+  lrs, decayed = zip(*table, strict=True)
+  return (
+    jax.tree.unflatten(structure, lrs),
+    jax.tree.unflatten(structure, decayed),
+  )
 
 
 def schedule(config, *, steps: int, warmup_steps: int) -> optax.Schedule:
@@ -63,25 +66,17 @@ def _by_tree(factors) -> optax.GradientTransformation:
   )
 
 
-def _decay(rate, factors) -> optax.GradientTransformation:
-  return optax.stateless(
-    lambda updates, params: jax.tree.map(
-      lambda u, p, f: u + rate * f * p if f else u, updates, params, factors
-    )
-  )
-
-
-def trained(config, params, apart: Iterable[str] = ()) -> Any:
+def trained(config, params, partitions: Iterable[str] = ()) -> Any:
   """Returns for each parameter whether `make`'s one optimiser moves it.
 
   Args:
     config: `config.optim`; a multiplier of 0 for the rate freezes.
     params: the parameters or their shapes.
-    apart: the names of subtrees that have optimisers of their own.
+    partitions: the names of subtrees that have optimisers of their own.
   """
-  lrs, _ = multipliers(params, config.groups)
+  lrs, _ = grouped(params, config.groups)
   return {
-    name: jax.tree.map(lambda lr: bool(lr) and name not in apart, tree)  # noqa: B023
+    name: jax.tree.map(lambda lr: bool(lr) and name not in partitions, tree)  # noqa: B023
     for name, tree in lrs.items()
   }
 
@@ -92,7 +87,7 @@ def make(
   *,
   steps: int,
   warmup_steps: int,
-  apart: Mapping[str, optax.GradientTransformation] | None = None,
+  partitions: Mapping[str, optax.GradientTransformation] | None = None,
 ):
   """Returns the Optax transformation for `config.optim`.
 
@@ -105,25 +100,23 @@ def make(
     params: the parameters or their shapes.
     steps: of the whole run.
     warmup_steps: of them.
-    apart: optimisers of their own for subtrees of params, by their names.
+    partitions: optimisers of their own for subtrees of params, by their names.
       Nothing that is said above concerns these.
   """
-  apart = apart or {}
-  lrs, wds = multipliers(params, config.groups)
+  partitions = partitions or {}
+  lrs, decayed = grouped(params, config.groups)
   rate = schedule(config, steps=steps, warmup_steps=warmup_steps)
   # The chain sees the trained leaves only.
-  moved = trained(config, params, apart)
+  moved = trained(config, params, partitions)
 
   def masked(tree):
     return jax.tree.map(
       lambda on, x: x if on else optax.MaskedNode(), moved, tree
     )
 
-  decay = _decay(config.weight_decay, masked(wds))
+  decay = optax.add_decayed_weights(config.weight_decay, masked(decayed))
   clip = (
-    optax.clip_by_global_norm(config.clip)
-    if config.clip
-    else (optax.identity())
+    optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
   )
   if config.name == 'adamw':
     rule = [optax.scale_by_adam(), decay]
@@ -133,19 +126,19 @@ def make(
     clip, *rule, _by_tree(masked(lrs)), optax.scale_by_learning_rate(rate)
   )
   labels = jax.tree.map(lambda on: 'train' if on else 'freeze', moved)
-  for name in apart:
+  for name in partitions:
     labels[name] = jax.tree.map(lambda _: name, labels[name])  # noqa: B023
   return optax.partition(
-    {'train': chain, 'freeze': optax.set_to_zero(), **apart}, labels
+    {'train': chain, 'freeze': optax.set_to_zero(), **partitions}, labels
   )
 
 
 def describe(config, params) -> list[str]:
   """Returns a line for each group: multipliers, effective lr, parameters."""
-  lrs, wds = multipliers(params, config.groups)
+  lrs, decayed = grouped(params, config.groups)
   sizes = {}
   rows = zip(
-    jax.tree.leaves(lrs), jax.tree.leaves(wds), jax.tree.leaves(params),
+    jax.tree.leaves(lrs), jax.tree.leaves(decayed), jax.tree.leaves(params),
     strict=True,
   )  # fmt: skip
   for lr, wd, leaf in rows:

@@ -1,7 +1,7 @@
 """What a run carries from step to step, and saves."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -11,8 +11,8 @@ import jax
 class TrainState:
   """All of it is donated to the step and all of it is saved.
 
-  There is no PRNG key: a step's key is `fold_in(key(seed), step)`, so that a
-  resumed run needs none.
+  There is no PRNG key: a step's key is `fold_in(streams(seed).loop, step)`, so
+  that a resumed run needs none.
 
   Attributes:
     step: [] int32, optimiser steps taken.
@@ -30,6 +30,25 @@ class TrainState:
   opt_state: Any
   memory: Any
   ema: Any
+
+
+class Streams(NamedTuple):
+  """The three disjoint streams of randomness of a run, a PRNG key each.
+
+  Attributes:
+    init: initial values of the network.
+    extras: initial values of what training alone needs.
+    loop: a step's key is `fold_in(loop, step)`.
+  """
+
+  init: jax.Array
+  extras: jax.Array
+  loop: jax.Array
+
+
+def streams(seed: int) -> Streams:
+  """Returns the streams of a run; no key serves twice."""
+  return Streams(*jax.random.split(jax.random.key(seed), 3))
 
 
 def averaged(state: TrainState, extras: Iterable[str] = ()) -> tuple[Any, Any]:

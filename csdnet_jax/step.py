@@ -10,7 +10,7 @@ import optax
 from csdnet_jax import sharding
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.methods.base import Aux, Context, Method
-from csdnet_jax.state import TrainState, averaged, network
+from csdnet_jax.state import TrainState, averaged, network, streams
 
 
 def make_train_step(
@@ -28,7 +28,7 @@ def make_train_step(
   Args:
     method: what is trained.
     tx: the optimiser.
-    seed: of the run; the step's key is `fold_in(key(seed), step)`.
+    seed: of the run; the step's key is `fold_in(streams(seed).loop, step)`.
     ema: decay of the averaged weights, 0 for none.
     accumulate: n micro-batches, one after the other, whose mean gradient makes
       one update. Each sees the memory of the step's start and its own rows as
@@ -49,9 +49,7 @@ def make_train_step(
     view_key, loss_key = jax.random.split(key)
     rows = batch['id'].shape[0]
     batch = method.views(sharding.row_keys(view_key, rows, axis), batch)
-    context = Context(
-      model_state, state.memory, frozen, state.ema, state.step, axis
-    )
+    context = Context(model_state, state.memory, frozen, axis)
     (_, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
       state.params, context, batch, loss_key
     )
@@ -84,7 +82,7 @@ def make_train_step(
     return grads, Aux(model_state, push, figures)
 
   def train_step(state: TrainState, batch, frozen):
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    key = jax.random.fold_in(streams(seed).loop, state.step)
     if accumulate == 1:
       grads, aux = gradient(state, state.model_state, batch, frozen, key)
     else:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import config as config_lib, optim
+from csdnet_jax import optim
+from csdnet_jax.config import default
 
 PARAMS = {
   'stem': {'kernel': jnp.array([1.0, -2.0]), 'bias': jnp.array([0.5])},
@@ -15,7 +16,7 @@ GRADS = jax.tree.map(lambda p: 0.1 * p + 0.05, PARAMS)
 
 
 def _config(**fields):
-  config = config_lib.default().optim
+  config = default().optim
   config.update(schedule='linear', final=1.0, clip=0.0, lr=0.1)
   config.update(**fields)
   return config
@@ -31,14 +32,14 @@ def _updated(config, *, steps=1):
 
 
 def test_every_matching_row_multiplies():
-  lrs, wds = optim.multipliers(PARAMS, config_lib.default().optim.groups)
+  lrs, decayed = optim.grouped(PARAMS, default().optim.groups)
   assert lrs == {
     'stem': {'kernel': 1.0, 'bias': 1.0},
     'head': {'kernel': 5.0, 'bias': 5.0},
   }
-  assert wds == {
-    'stem': {'kernel': 1.0, 'bias': 0.0},
-    'head': {'kernel': 1.0, 'bias': 0.0},
+  assert decayed == {
+    'stem': {'kernel': True, 'bias': False},
+    'head': {'kernel': True, 'bias': False},
   }
 
 
@@ -71,7 +72,7 @@ def test_sgd_against_numpy():
 
 
 def test_zero_freezes_and_leaves_the_clipping_norm():
-  groups = (('^stem/', 0.0, 1.0),)
+  groups = (('^stem/', 0.0, True),)
   config = _config(name='sgd', weight_decay=0.0, clip=0.01, groups=groups)
   got = _updated(config)
   np.testing.assert_array_equal(got['stem']['kernel'], PARAMS['stem']['kernel'])
@@ -83,10 +84,10 @@ def test_zero_freezes_and_leaves_the_clipping_norm():
   assert float(jnp.linalg.norm(moved)) == pytest.approx(0.001, rel=1e-4)
 
 
-def test_frozen_parameters_and_those_apart_are_not_trained():
-  config = _config(groups=(('^stem/', 0.0, 1.0),))
+def test_frozen_parameters_and_other_partitions_are_not_trained():
+  config = _config(groups=(('^stem/', 0.0, True),))
   params = PARAMS | {'projector': {'kernel': jnp.ones((2, 2))}}
-  found = optim.trained(config, params, apart=['projector'])
+  found = optim.trained(config, params, partitions=['projector'])
   assert found == {
     'stem': {'kernel': False, 'bias': False},
     'head': {'kernel': True, 'bias': True},
@@ -95,7 +96,7 @@ def test_frozen_parameters_and_those_apart_are_not_trained():
 
 
 def test_frozen_parameters_hold_no_state():
-  config = _config(name='adamw', groups=(('^stem/', 0.0, 1.0),))
+  config = _config(name='adamw', groups=(('^stem/', 0.0, True),))
   tx = optim.make(config, PARAMS, steps=10, warmup_steps=0)
   shapes = [x.size for x in jax.tree.leaves(tx.init(PARAMS)) if x.ndim]
   assert sum(shapes) == 2 * 2  # First and second moment of the head.
@@ -114,6 +115,6 @@ def test_schedule_warms_up_and_ends(name):
 
 
 def test_describe_counts_every_parameter():
-  lines = optim.describe(_config(groups=(('^stem/', 0.0, 1.0),)), PARAMS)
+  lines = optim.describe(_config(groups=(('^stem/', 0.0, True),)), PARAMS)
   assert lines[0].startswith('lr 0.1')
   assert '3 parameters (frozen)' in lines[1]

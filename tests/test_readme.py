@@ -7,7 +7,8 @@ import shlex
 
 import pytest
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
+from csdnet_jax.runtime.fields import flat
 from experiments.report import collect
 
 import command
@@ -33,7 +34,7 @@ def test_a_command_names_what_exists(text):
   words = shlex.split(text)
   if words[:2] == ['python', '-m']:
     assert words[2] == 'pytest' or importlib.util.find_spec(words[2])
-  known = config_lib.flat(config_lib.default().to_dict())
+  known = flat(default().to_dict())
   for word in words:
     name, _, value = word.lstrip('-').partition('=')
     if name == 'config':
@@ -50,7 +51,7 @@ def test_what_it_names_exists():
 
 
 def test_its_fields_exist():
-  known = config_lib.flat(config_lib.default().to_dict())
+  known = flat(default().to_dict())
   for key in re.findall(r'config\.((?:\w+\.)*\w+)[=`]', README):
     assert key in known or any(k.startswith(key + '.') for k in known), key
 

@@ -2,55 +2,33 @@
 
 from csdnet_jax.methods import supcon, supervised
 from csdnet_jax.methods.apd import method as apd
-from csdnet_jax.methods.base import Method
+from csdnet_jax.methods.base import Method, MethodSpec
 from csdnet_jax.methods.csdnet import method as csdnet
 from csdnet_jax.models import Model
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime import plugins
 
-# Each module has `make(config, model)` and `fit(config, n_train)`.
 METHODS = {
-  'supervised': supervised, 'supcon': supcon, 'csdnet': csdnet, 'apd': apd,
-}  # fmt: skip
-# By the name of the method; the others classify.
-_TASKS = {'apd': 'segmentation'}
+  'supervised': supervised.SPEC,
+  'supcon': supcon.SPEC,
+  'csdnet': csdnet.SPEC,
+  'apd': apd.SPEC,
+}
+
+
+def find(name: str) -> MethodSpec:
+  """Returns what `config.method.name` names: ours, or a module's `SPEC`.
+
+  Raises:
+    UserError: if there is no such method and no such module.
+  """
+  return plugins.find('config.method.name', name, METHODS, MethodSpec)
 
 
 def make(config, model: Model) -> Method:
   """Returns the method that `config.method.name` names, for this model."""
-  return module_of(config).make(config, model)
-
-
-def fit(config, n_train: int) -> list[str]:
-  """Fits the method's fields to the train set, in place.
-
-  Args:
-    config: of the run.
-    n_train: training images.
-
-  Returns:
-    What was changed, in sentences.
-
-  Raises:
-    UserError: if the fields cannot go with a train set or a batch so small.
-  """
-  return module_of(config).fit(config, n_train)
+  return find(config.method.name).make(config, model)
 
 
 def task(config) -> str:
   """Returns what the method does: 'classification' or 'segmentation'."""
-  return _TASKS.get(config.method.name, 'classification')
-
-
-def module_of(config):
-  """Returns the module of `config.method.name`.
-
-  Raises:
-    UserError: for a name that is not in METHODS.
-  """
-  name = config.method.name
-  if name not in METHODS:
-    raise UserError(
-      f'config.method.name is {name!r}, but the methods are '
-      f'{", ".join(METHODS)}.'
-    )
-  return METHODS[name]
+  return find(config.method.name).task

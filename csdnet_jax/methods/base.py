@@ -12,6 +12,28 @@ from csdnet_jax import sharding
 from csdnet_jax.data import augment
 from csdnet_jax.methods.losses import normalise
 from csdnet_jax.models import Model, Outputs
+from csdnet_jax.runtime.fields import Fields
+
+
+class MethodSpec(NamedTuple):
+  """What the file of a method gives to the rest, as its `SPEC`.
+
+  Attributes:
+    make: `(config, model) -> Method`.
+    fields: its own, which lie at `config.method.<name>`.
+    task: 'classification' or 'segmentation'.
+    fit: `(config, n_train) -> notes`: fits a copy of the config to the size of
+      the train set, in place, and says in sentences what it changed; a
+      UserError if the fields cannot go with a set or a batch so small.
+    check: `(config) -> None`: a UserError where a field is in its range and yet
+      cannot be.
+  """
+
+  make: Callable[[Any, Model], 'Method']
+  fields: Fields = types.MappingProxyType({})
+  task: str = 'classification'
+  fit: Callable[[Any, int], list[str]] = lambda config, n_train: []
+  check: Callable[[Any], None] = lambda config: None
 
 
 class Context(NamedTuple):
@@ -21,16 +43,12 @@ class Context(NamedTuple):
     model_state: BatchNorm's running averages, or {}.
     memory: the method's memory.
     frozen: what is not trained (a teacher), or ().
-    ema: the averaged (params, model_state), or ().
-    step: [] int32.
     axis: the device axis for collectives, or None.
   """
 
   model_state: Any
   memory: Any
   frozen: Any
-  ema: Any
-  step: jax.Array
   axis: str | None
 
 

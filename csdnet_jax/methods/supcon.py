@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from csdnet_jax.methods import base
 from csdnet_jax.methods.losses import normalise
 from csdnet_jax.models import Model
+from csdnet_jax.runtime.fields import Field
 
 
 def contrast(
@@ -113,7 +114,11 @@ def make(config, model: Model) -> base.Method:
   )
 
 
-def fit(config, n_train: int) -> list[str]:
-  """Nothing here depends on the size of the train set."""
-  del config, n_train
-  return []
+SPEC = base.MethodSpec(
+  make,
+  fields={
+    # Of the contrastive loss beside the two cross-entropies.
+    'weight': Field(1.0, low=0),
+    'temperature': Field(0.1, low=1e-3),
+  },
+)

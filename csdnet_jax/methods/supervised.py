@@ -5,6 +5,7 @@ import jax
 from csdnet_jax import sharding
 from csdnet_jax.methods import base
 from csdnet_jax.models import Model
+from csdnet_jax.runtime.fields import Field
 
 
 def make(config, model: Model) -> base.Method:
@@ -54,7 +55,4 @@ def make(config, model: Model) -> base.Method:
   )
 
 
-def fit(config, n_train: int) -> list[str]:
-  """Nothing here depends on the size of the train set."""
-  del config, n_train
-  return []
+SPEC = base.MethodSpec(make, fields={'views': Field(1, choices=(1, 2))})

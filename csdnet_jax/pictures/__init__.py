@@ -31,7 +31,7 @@ def write_start(method, state, data, workdir: paths.Path) -> None:
   Args:
     method: of the run.
     state: its initial state.
-    data: with the data set, `train`, and `views['test']`.
+    data: with the data set, `train`, and `parts['test']`.
     workdir: gets `pictures/`, on the first process.
   """
   if jax.process_index():
@@ -53,7 +53,7 @@ def write_end(
   Args:
     method: of the run.
     state: its last state.
-    data: with the data set and `views['test']`.
+    data: with the data set and `parts['test']`.
     workdir: with `metrics.jsonl` and `confusion.csv`, on the first process.
     keys_per_step: pushed into the memory queue, where there is one.
   """
@@ -126,7 +126,7 @@ def _training_views(folder, method, pictures, data):
 
 def _of_test(pictures, data) -> dict[str, np.ndarray]:
   """The method's pictures of some test images, uint8 [n, H, W, 3] each."""
-  test = data.views['test']
+  test = data.parts['test']
   rows = _some(len(test.labels))
   images = np.asarray(test.images[rows], np.float32)
   batch = {'image': images, 'label': test.labels[rows]}
@@ -151,7 +151,7 @@ def _early_late(folder, late, data, *, step):
     columns[f'{heading}\nstep {step}' if changed else heading] = images / 255.0
   if len(columns) == len(late):
     return  # Nothing in them depends on the network.
-  names, labels = data.dataset.class_names, data.views['test'].labels
+  names, labels = data.dataset.class_names, data.parts['test'].labels
   draw.contact_sheet(
     folder / 'early_late.png', columns,
     [names[labels[row]] for row in _some(len(labels))],
@@ -173,7 +173,7 @@ def _queue(folder, queue, data, keys_per_step, *, step):
 
 def _mistakes(folder, method, weights, data, confusion, *, step):
   """The confusion matrix, its worst pairs, and where their embeddings lie."""
-  names, test = data.dataset.class_names, data.views['test']
+  names, test = data.dataset.class_names, data.parts['test']
   draw.confusion(
     folder / 'confusion.png', confusion, names,
     title=f'{data.dataset.name}: test images, step {step}',

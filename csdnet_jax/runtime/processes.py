@@ -42,7 +42,7 @@ def join() -> None:
 
 
 @contextlib.contextmanager
-def together():
+def collective():
   """What stops one process stops all of them, once all are here.
 
   Inside a process may wait for another only where that one comes whatever fails
@@ -91,11 +91,11 @@ def require_shared(workdir: paths.Path) -> None:
   token = of_first(uuid.uuid4().bytes)
   # A new name: an old one may be in a network disk's cache.
   mark = workdir / f'.shared-{token.hex()}'
-  with together():
+  with collective():
     if jax.process_index() == 0:
       mark.write_bytes(token)
   try:
-    with together():
+    with collective():
       if not mark.exists() or mark.read_bytes() != token:
         raise UserError(
           f'Process {jax.process_index()} does not see what process 0 writes '

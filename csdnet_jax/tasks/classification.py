@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import jax
 
-from csdnet_jax import pictures, sharding, step as step_lib
+from csdnet_jax import pictures, sharding
 from csdnet_jax.data import report
 from csdnet_jax.data.images import pipeline, sources, splits
 from csdnet_jax.evaluation import accuracy, probes
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.terminal import progress_bar, say
+from csdnet_jax.step import make_eval_step
+from csdnet_jax.tasks.base import Experiment
 
 FIGURE, NAME = 'top1', 'top-1'
 
@@ -24,12 +26,12 @@ class Data(NamedTuple):
   Attributes:
     dataset: names, labels and classes of every part.
     train: canvases for random views.
-    views: {'train', 'val', 'test'}: the finished test views of each part.
+    parts: {'train', 'val', 'test'}: the finished test views of each.
   """
 
   dataset: splits.Dataset
   train: pipeline.Prepared
-  views: dict[str, pipeline.Prepared]
+  parts: dict[str, pipeline.Prepared]
 
 
 def load(config, split=None) -> splits.Dataset:
@@ -80,31 +82,30 @@ def train_batches(config, mesh, data: Data, start: int, stop: int) -> Iterator:
 
 def compile_eval(config, method, mesh, classes: int):
   """Returns the compiled `step.make_eval_step`."""
-  step = step_lib.make_eval_step(
-    method, classes=classes, axis=sharding.axis_of(mesh)
-  )
+  step = make_eval_step(method, classes=classes, axis=sharding.axis_of(mesh))
   return sharding.compile_step(
     step, mesh, donate=False, parallel=config.parallel,
     out_specs=(sharding.REPLICATED, sharding.ROWS),
   )  # fmt: skip
 
 
-def eval_batches(config, run, prepared: pipeline.Prepared) -> Iterator:
+def eval_batches(experiment: Experiment, part: str) -> Iterator:
   """Yields every image of a part once, on the devices."""
+  config, program, data = experiment
   for batch in pipeline.eval_batches(
-    prepared, batch=config.batch_size, host=jax.process_index(),
+    data.parts[part], batch=config.batch_size, host=jax.process_index(),
     hosts=jax.process_count(),
   ):  # fmt: skip
-    yield sharding.shard_batch(batch, run.mesh)
+    yield sharding.shard_batch(batch, program.mesh)
 
 
-def start(config, run, state, data: Data) -> dict[str, float]:
+def start(experiment: Experiment, state) -> dict[str, float]:
   """What the initial features are worth: the baselines to beat."""
   say('Measuring the baselines on the initial features ...')
   x, y = {}, {}
   for part in ('train', 'test'):
     x[part], y[part] = accuracy.embed(
-      run.eval_step, state, eval_batches(config, run, data.views[part])
+      experiment.program.eval_step, state, eval_batches(experiment, part)
     )
   if jax.process_index():
     return {}
@@ -116,11 +117,11 @@ def start(config, run, state, data: Data) -> dict[str, float]:
   }
 
 
-def evaluate(config, run, state, data: Data, part: str, last: bool):
+def evaluate(experiment: Experiment, state, part: str, last: bool):
   """Returns the figures of a part, and (confusion, predictions)."""
   del last  # A whole part, each time.
   figures, *details = accuracy.evaluate(
-    run.eval_step, state, eval_batches(config, run, data.views[part])
+    experiment.program.eval_step, state, eval_batches(experiment, part)
   )
   return figures, details
 
@@ -198,15 +199,16 @@ def rows(summary: dict) -> dict[str, float]:
   return shown
 
 
-def write_start(config, run, state, data: Data, workdir: paths.Path) -> None:
+def write_start(experiment: Experiment, state, workdir: paths.Path) -> None:
   """Writes the training views, and what the method draws at step 0."""
-  del config
-  pictures.write_start(run.method, state, data, workdir)
+  method = experiment.program.method
+  pictures.write_start(method, state, experiment.data, workdir)
 
 
-def write_end(config, run, state, data: Data, workdir: paths.Path) -> None:
+def write_end(experiment: Experiment, state, workdir: paths.Path) -> None:
   """Writes what the method draws, the curves, the memory and the mistakes."""
+  method = experiment.program.method
   pictures.write_end(
-    run.method, state, data, workdir,
-    keys_per_step=run.method.forwards * config.batch_size,
+    method, state, experiment.data, workdir,
+    keys_per_step=method.forwards * experiment.config.batch_size,
   )  # fmt: skip

@@ -18,6 +18,7 @@ from csdnet_jax.pictures import draw, overlays
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.terminal import progress_bar, say
 from csdnet_jax.state import averaged
+from csdnet_jax.tasks.base import Experiment
 
 FIGURE, NAME = 'miou', 'mIoU'
 
@@ -35,12 +36,12 @@ class Data(NamedTuple):
   Attributes:
     dataset: names and classes of every part.
     train: what the crops are cut from.
-    views: {'val', 'test'}: the pairs that judge, at their own size.
+    parts: {'val', 'test'}: the pairs that judge, at their own size.
   """
 
   dataset: sets.SegmentationSet
   train: pairs.Prepared
-  views: dict[str, pairs.Prepared]
+  parts: dict[str, pairs.Prepared]
 
 
 def load(config, split=None) -> sets.SegmentationSet:
@@ -112,28 +113,29 @@ def compile_eval(config, method, mesh, classes: int):
   return forward
 
 
-def start(config, run, state, data: Data) -> dict[str, float]:
+def start(experiment: Experiment, state) -> dict[str, float]:
   """A head that starts at zero is worth nothing: there are no baselines."""
-  del config, run, state, data
+  del experiment, state
   return {}
 
 
-def evaluate(config, run, state, data: Data, part: str, last: bool):
+def evaluate(experiment: Experiment, state, part: str, last: bool):
   """Returns the figures of a part, and its `segmentation.Result`.
 
   Before the last evaluation at most `config.evaluation.images` are taken, at
   the first scale alone. Each process evaluates its share of the images.
   """
-  e, prepared = config.evaluation, data.views[part]
+  config, program, data = experiment
+  e, prepared = config.evaluation, data.parts[part]
   rows = windows.spread(len(prepared.sizes), 0 if last else e.images)
   mine = rows[jax.process_index() :: jax.process_count()]
   weights = jax.tree.map(lambda x: x.addressable_data(0), averaged(state))
-  local = sharding.make_mesh(run.mesh.local_mesh.devices.flatten().tolist())
+  local = sharding.make_mesh(program.mesh.local_mesh.devices.flatten().tolist())
   # Windows at a time, or twice as many images where they are mirrored.
-  batch = local.size * math.ceil(config.batch_size / run.mesh.size)
-  with processes.together(), progress_bar(f'{part} images') as progress:
+  batch = local.size * math.ceil(config.batch_size / program.mesh.size)
+  with processes.collective(), progress_bar(f'{part} images') as progress:
     found = windows.evaluate(
-      run.eval_step, _on(local, weights), prepared,
+      program.eval_step, _on(local, weights), prepared,
       classes=len(data.dataset.class_names), size=config.model.size,
       batch=batch, scales=e.scales if last else e.scales[:1], flip=e.flip,
       base_size=e.base_size, resize=config.data.resize, rows=mine,
@@ -184,7 +186,7 @@ def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
     name = names[i].rpartition('/')[2]
     overlays.write(
       workdir / 'pictures' / f'overlay_{part}_{i}.png',
-      data.views[part].image(i), data.views[part].mask(i), predicted,
+      data.parts[part].image(i), data.parts[part].mask(i), predicted,
       data.dataset.class_names, title=f'{data.dataset.name}: {name}',
     )  # fmt: skip
 
@@ -231,18 +233,19 @@ def rows(summary: dict) -> dict[str, float]:
   return shown
 
 
-def write_start(config, run, state, data: Data, workdir: paths.Path) -> None:
+def write_start(experiment: Experiment, state, workdir: paths.Path) -> None:
   """Writes random crops of a few images of the first batch, with labels."""
   del state
+  config, program, data = experiment
   if jax.process_index():
     return
-  batch = next(train_batches(config, run.mesh, data, 0, 1))
+  batch = next(train_batches(config, program.mesh, data, 0, 1))
   batch = {name: x[:_SHOWN] for name, x in batch.items()}
   cut = zip(batch['image'], batch['extent'], strict=True)
   columns = {'window': [image[:h, :w] / 255.0 for image, (h, w) in cut]}
   n = len(data.dataset.class_names)
   colours = np.concatenate([overlays.palette(n), [overlays.IGNORED]])
-  views = jax.jit(run.method.views)
+  views = jax.jit(program.method.views)
   for i in range(_DRAWS):
     keys = sharding.row_keys(jax.random.key(i), len(batch['id']), None)
     seen = jax.device_get(views(keys, batch))
@@ -257,14 +260,14 @@ def write_start(config, run, state, data: Data, workdir: paths.Path) -> None:
   )  # fmt: skip
 
 
-def write_end(config, run, state, data: Data, workdir: paths.Path) -> None:
+def write_end(experiment: Experiment, state, workdir: paths.Path) -> None:
   """Writes the curves; the overlays are there since the last evaluation."""
-  del config, run, state
+  del state
   if jax.process_index():
     return
   (workdir / 'pictures').mkdir(exist_ok=True)
   draw.curves(
     workdir / 'pictures' / 'curves.png',
     writers.read_records(workdir / 'metrics.jsonl'),
-    title=f'{data.dataset.name}: training',
+    title=f'{experiment.data.dataset.name}: training',
   )

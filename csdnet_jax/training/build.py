@@ -1,34 +1,21 @@
 """What a config and its data make: model, method, optimiser, compiled steps."""
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from csdnet_jax import methods, models, optim, sharding, tasks
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.state import TrainState
+from csdnet_jax.state import TrainState, streams
 from csdnet_jax.step import make_train_step
-from csdnet_jax.training.fit import fit, step_of
-
-
-class Program(NamedTuple):
-  """What a config and a data set make: everything that is compiled."""
-
-  mesh: jax.sharding.Mesh
-  method: methods.Method
-  model: models.Model
-  steps: int  # Of the whole run.
-  init: Any  # () -> TrainState on the host, from random values.
-  train_step: Any  # (state, batch, frozen) -> (state, metrics)
-  eval_step: Any  # What the task's `compile_eval` returns.
+from csdnet_jax.tasks.base import Program
+from csdnet_jax.training.fit import step_of
 
 
 def build(config, *, classes: int, n_train: int, devices=None) -> Program:
   """Makes the model, the method and the compiled steps of a config.
 
   Args:
-    config: checked by `config.validate`; fitted to `n_train` here, in place.
+    config: checked by `config.validate` and fitted to `n_train` (`fit`).
     classes: of the data set.
     n_train: training images.
     devices: to run on; all of them where None.
@@ -36,7 +23,6 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
   Raises:
     UserError: if the config does not fit the data or the devices.
   """
-  fit(config, n_train)
   steps = step_of(config, config.epochs, n_train)
   mesh = sharding.make_mesh(devices)
   _require_network(config)
@@ -58,29 +44,28 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
       f'cannot share evenly in {config.accumulate} micro-batches '
       f'(config.accumulate){groups}; make it a multiple of {least}.'
     )
-  key = jax.random.key(config.seed)
-  size = config.model.size
+  keys, size = streams(config.seed), config.model.size
 
   def with_extras(params):
     """The network's parameters and those of training alone beside them."""
     width = model.head(params)[0].shape[0]
     return params | {
-      name: extra.init(jax.random.fold_in(key, i), width)
-      for i, (name, extra) in enumerate(method.extras.items(), 1)
+      name: extra.init(jax.random.fold_in(keys.extras, i), width)
+      for i, (name, extra) in enumerate(method.extras.items())
     }
 
-  shapes = jax.eval_shape(lambda: with_extras(model.init(key, size)[0]))
-  apart = {name: e.tx for name, e in method.extras.items() if e.tx}
+  shapes = jax.eval_shape(lambda: with_extras(model.init(keys.init, size)[0]))
+  partitions = {name: e.tx for name, e in method.extras.items() if e.tx}
   tx = optim.make(
     config.optim, shapes, steps=steps,
     warmup_steps=step_of(config, config.optim.warmup, n_train)
     if config.optim.warmup else 0,
-    apart=apart,
+    partitions=partitions,
   )  # fmt: skip
 
   def init(params=None, model_state=None) -> TrainState:
     if params is None:
-      params, model_state = model.init(key, size)
+      params, model_state = model.init(keys.init, size)
     width = model.head(params)[0].shape[0]
     whole = with_extras(params)
     return TrainState(
@@ -95,7 +80,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
   train_step = make_train_step(
     method, tx, seed=config.seed, ema=config.ema,
     accumulate=config.accumulate, axis=sharding.axis_of(mesh),
-    trained=optim.trained(config.optim, shapes, apart),
+    trained=optim.trained(config.optim, shapes, partitions),
   )  # fmt: skip
   return Program(
     mesh, method, model, steps, init,

@@ -5,30 +5,31 @@ import jax
 from csdnet_jax import optim
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import network
-from csdnet_jax.training.build import Program
+from csdnet_jax.tasks.base import Program
 
 
-def describe(config, run: Program, params, n_train: int) -> None:
+def describe(config, program: Program, params, n_train: int) -> None:
   """Says what is about to be trained, in effective figures."""
-  extras = run.method.extras
-  apart = [name for name, extra in extras.items() if extra.tx]
+  extras = program.method.extras
+  partitions = [name for name, extra in extras.items() if extra.tx]
   total = _count(network(params, extras))
   say(
     f'{config.method.name} with {config.model.name} at {config.model.size} px, '
-    f'{total:,} parameters, on {run.mesh.size} x '
-    f'{run.mesh.devices.flat[0].device_kind}.'
+    f'{total:,} parameters, on {program.mesh.size} x '
+    f'{program.mesh.devices.flat[0].device_kind}.'
   )
   micro = (
     f' in {config.accumulate} micro-batches' if config.accumulate > 1 else ''
   )
   say(
-    f'Global batch {config.batch_size} images{micro}, {run.method.forwards} '
-    f'views each; {n_train / config.batch_size:.1f} steps per epoch, '
-    f'{run.steps} steps in {config.epochs:g} epochs, {config.optim.name}:'
+    f'Global batch {config.batch_size} images{micro}, '
+    f'{program.method.forwards} views each; '
+    f'{n_train / config.batch_size:.1f} steps per epoch, '
+    f'{program.steps} steps in {config.epochs:g} epochs, {config.optim.name}:'
   )
-  for line in optim.describe(config.optim, network(params, apart)):
+  for line in optim.describe(config.optim, network(params, partitions)):
     say(f'  {line}')
-  for name in apart:
+  for name in partitions:
     say(
       f'  {name}, an optimiser of its own: {_count(params[name]):,} parameters'
     )

@@ -1,49 +1,91 @@
 """What a run would do, without doing it."""
 
+import statistics
+import time
+
 import jax
+import ml_collections
 
 from csdnet_jax import optim, sharding, tasks
 from csdnet_jax.config import to_json, validate
+from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.training import teacher
 from csdnet_jax.training.build import build
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.fit import fit
+from csdnet_jax.training.initial import initial_weights
+from csdnet_jax.training.workdir import require_same
+
+_TIMED = 2  # Steps.
 
 
-def dry_run(config, *, devices=None) -> None:
-  """Prints the config, the data, the model and one batch, then returns."""
+def dry_run(
+  config: ml_collections.ConfigDict,
+  workdir: paths.Path | None = None,
+  *,
+  devices=None,
+  verbose: bool = False,
+) -> None:
+  """Says what would be trained on what, how long it takes, and its memory.
+
+  Makes every check that the run makes, loads the weights and takes a few steps
+  in memory; nothing is written but the cache of decoded images.
+
+  Args:
+    config: of the run.
+    workdir: of the run, which may be there; None leaves it out.
+    devices: to run on; all of them where None.
+    verbose: whether to print the config and the table of parameters as well.
+
+  Raises:
+    UserError: as `train` does.
+  """
   validate(config)
   task = tasks.of(config)
+  if workdir is not None:
+    require_same(config, workdir)
   dataset = task.load(config)
-  for note in fit(config, len(dataset.train.names)):
+  n_train, classes = len(dataset.train.names), len(dataset.class_names)
+  config, notes = fit(config, n_train)
+  for note in notes:
     say(note)
-  say(to_json(config))
+  if verbose:
+    say(to_json(config))
   data, _ = task.prepare(config, dataset)
-  n_train = len(dataset.train.names)
-  run = build(
-    config, classes=len(dataset.class_names), n_train=n_train, devices=devices
+  program = build(config, classes=classes, n_train=n_train, devices=devices)
+  frozen = sharding.replicate(
+    teacher.load(config, program, dataset.class_names), program.mesh
   )
-  state = sharding.abstract(jax.eval_shape(run.init), run.mesh)
-  for name, leaf in optim.names(state.params).items():
-    say(f'{name:60} {leaf.shape!s:22} {leaf.size:>12,}')
-  describe(config, run, state.params, n_train)
-  frozen = teacher.describe(config, run, dataset.class_names)
-  batch = next(task.train_batches(config, run.mesh, data, 0, 1))
-  for name, value in batch.items():
-    say(f'batch {name}: {value.dtype} {value.shape}')
-  memory = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.memory))
+  params, model_state, _ = initial_weights(config, program, classes)
+  state = sharding.replicate(program.init(params, model_state), program.mesh)
+  if verbose:
+    for name, leaf in optim.names(state.params).items():
+      say(f'{name:60} {leaf.shape!s:22} {leaf.size:>12,}')
+  describe(config, program, state.params, n_train)
+  memory = sum(x.nbytes for x in jax.tree.leaves(state.memory))
   if memory:
     say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
-  say('Compiling the step to estimate its memory ...')
-  whole = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      (jax.process_count() * x.shape[0], *x.shape[1:]), x.dtype
-    ),
-    batch,
+  say('Compiling and timing the step ...')
+  batches = task.train_batches(
+    config, program.mesh, data, 0, min(1 + _TIMED, program.steps)
   )
-  shapes = sharding.abstract_rows(whole, run.mesh)
-  compiled = run.train_step.lower(state, shapes, frozen).compile()
+  _measure(program, state, batches, frozen)
+
+
+def _measure(program, state, batches, frozen) -> None:
+  """Says the memory of a step, and how long all of them take."""
+  compiled, seconds = None, []
+  for rows in batches:
+    batch = sharding.shard_batch(rows, program.mesh)
+    if compiled is None:
+      begun = time.monotonic()
+      compiled = program.train_step.lower(state, batch, frozen).compile()
+      compiling = time.monotonic() - begun
+    begun = time.monotonic()
+    state, figures = compiled(state, batch, frozen)
+    jax.block_until_ready(figures)
+    seconds.append(time.monotonic() - begun)
   used = compiled.memory_analysis()
   total = used.argument_size_in_bytes + used.temp_size_in_bytes
   say(
@@ -51,3 +93,24 @@ def dry_run(config, *, devices=None) -> None:
     f'{used.argument_size_in_bytes / 2**30:.2f} for the state and the batch, '
     f'{used.temp_size_in_bytes / 2**30:.2f} for activations.'
   )
+  # The first also loads the program.
+  step = statistics.median(seconds[1:] or seconds)
+  say(
+    f'One step takes about {step:.2g} s, {program.steps} steps '
+    f'{duration(step * program.steps)}; compiling took {compiling:.0f} s. '
+    'Evaluations come on top.'
+  )
+
+
+def duration(seconds: float) -> str:
+  """Returns a time as people say it.
+
+  >>> duration(42), duration(600), duration(9000)
+  ('42 s', '10 min', '2 h 30 min')
+  """
+  if seconds < 120:
+    return f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  if minutes < 120:
+    return f'{minutes} min'
+  return f'{minutes // 60} h {minutes % 60} min'

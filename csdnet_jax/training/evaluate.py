@@ -1,23 +1,31 @@
 """A finished run, evaluated again."""
 
+import ml_collections
+
 from csdnet_jax import tasks
 from csdnet_jax.config import differences, validate
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import show_table
+from csdnet_jax.tasks.base import Experiment
 from csdnet_jax.training.fit import fit
 from csdnet_jax.training.restore import read_run, restore_run
 
 
 def evaluate_run(
-  config, workdir: paths.Path, *, devices=None
+  config: ml_collections.ConfigDict,
+  workdir: paths.Path,
+  *,
+  devices=None,
+  checkpoint: str = 'last',
 ) -> dict[str, float]:
-  """Evaluates the newest state of a workdir on the test part of `config.data`.
+  """Evaluates a state of a workdir on the test part of `config.data`.
 
   Args:
     config: the run's own, possibly with other `data` and `evaluation`.
     workdir: of a run.
     devices: to run on; all of them where None.
+    checkpoint: 'last' or 'best'; see `restore_run`.
 
   Returns:
     The figures of `evaluate` of the task, percentages and 'n' images.
@@ -29,7 +37,7 @@ def evaluate_run(
   """
   validate(config)
   trained, split = read_run(workdir)
-  fit(config, len(split['train']))
+  config, _ = fit(config, len(split['train']))
   changed = differences(trained, config)
   other = [k for k in changed if not k.startswith(('data.', 'evaluation.'))]
   if other:
@@ -55,8 +63,11 @@ def evaluate_run(
         f'{min(seen)}; evaluate on other images.'
       )
   data, _ = task.prepare(config, dataset)
-  run, state = restore_run(workdir, config, devices=devices)
-  figures, _ = task.evaluate(config, run, state, data, 'test', last=True)
+  program, state = restore_run(
+    workdir, config, devices=devices, checkpoint=checkpoint
+  )
+  experiment = Experiment(config, program, data)
+  figures, _ = task.evaluate(experiment, state, 'test', last=True)
   show_table(f'Step {int(state.step)} of {workdir}, test part', figures)
   return figures
 

@@ -1,28 +1,44 @@
 """A config fitted to the size of its train set."""
 
+import ml_collections
+
 from csdnet_jax import methods
+from csdnet_jax.data.masks import pairs
 from csdnet_jax.runtime.errors import UserError
 
 
-def fit(config, n_train: int) -> list[str]:
-  """Fits a config to the size of its train set, in place.
+def fit(
+  config: ml_collections.ConfigDict, n_train: int
+) -> tuple[ml_collections.ConfigDict, list[str]]:
+  """Fits a config to its train set, into a new one.
 
   Args:
-    config: of the run.
+    config: of the run, as given or fitted already.
     n_train: training images.
 
   Returns:
-    What was changed, in sentences.
+    The config with which the run is built, and what the method changed, in
+    sentences.
 
   Raises:
     UserError: if the train set is too small for the config.
   """
+  config = config.copy_and_resolve_references()
   if config.batch_size > n_train:
     raise UserError(
       f'config.batch_size is {config.batch_size}, more than the {n_train} '
       'training images; lower it.'
     )
-  return methods.fit(config, n_train)
+  spec = methods.find(config.method.name)
+  data, size = config.data, config.model.size
+  if spec.task == 'segmentation':
+    needed = pairs.canvas_of(size, config.crops.scale[0], config.crops.rotate)
+    data.canvas = data.canvas or needed
+  else:
+    # So much larger than the view that a random crop still has its pixels.
+    data.canvas = data.canvas or round(1.2 * size)
+    data.test_resize = data.test_resize or round(1.15 * size)
+  return config, spec.fit(config, n_train)
 
 
 def step_of(config, epoch: float, n_train: int) -> int:

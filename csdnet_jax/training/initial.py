@@ -8,21 +8,21 @@ from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
-from csdnet_jax.state import averaged
-from csdnet_jax.training.build import Program
+from csdnet_jax.state import averaged, streams
+from csdnet_jax.tasks.base import Program
 from csdnet_jax.training.restore import read_run, restore_run
 
 
 def initial_weights(
-  config, run: Program, classes: int
+  config, program: Program, classes: int
 ) -> tuple[Any, Any, dict]:
   """Returns (params, model_state, load report) as `config.init_from` says.
 
   Raises:
     UserError: if the source is missing or is of another architecture.
   """
-  key = jax.random.key(config.seed)
-  params, model_state = jax.jit(run.model.init, static_argnums=1)(
+  key = streams(config.seed).init
+  params, model_state = jax.jit(program.model.init, static_argnums=1)(
     key, config.model.size
   )
   source = config.init_from
@@ -35,7 +35,7 @@ def initial_weights(
     origin = {'source': 'random', 'seed': config.seed}
     return params, model_state, {'origin': origin}
   # What may be absent comes first: restoring a run waits for all processes.
-  with processes.together():
+  with processes.collective():
     if paths.of(source).is_dir():
       theirs, loaded = _run_of_same_model(paths.of(source), config), None
     else:
@@ -63,9 +63,9 @@ def _run_of_same_model(source: paths.Path, config):
 
 def _from_run(source: paths.Path, theirs, params, model_state):
   """The weights of a run of ours; the head too if it has as many classes."""
-  run, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
+  program, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
   return pretrained.transfer(
-    averaged(jax.device_get(state), run.method.extras),
+    averaged(jax.device_get(state), program.method.extras),
     (params, model_state),
     origin={'source': str(source)},
   )

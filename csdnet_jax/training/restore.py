@@ -6,13 +6,16 @@ from typing import Any
 
 import jax
 
-from csdnet_jax import checkpoint, sharding
+from csdnet_jax import sharding
+from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import from_json
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import TrainState
-from csdnet_jax.training.build import Program, build
+from csdnet_jax.tasks.base import Program
+from csdnet_jax.training.build import build
+from csdnet_jax.training.fit import fit
 
 
 def read_run(workdir: paths.Path) -> tuple[Any, dict]:
@@ -33,34 +36,44 @@ def read_run(workdir: paths.Path) -> tuple[Any, dict]:
 
 
 def restore_run(
-  workdir: paths.Path, config, *, devices=None, step: int | None = None
+  workdir: paths.Path,
+  config,
+  *,
+  devices=None,
+  step: int | None = None,
+  checkpoint: str = 'last',
 ) -> tuple[Program, TrainState]:
-  """Builds the run of a workdir and restores its newest state.
+  """Builds the run of a workdir and restores a state of it.
 
   Args:
     workdir: of a run.
     config: the run's own; its `data` is not read.
     devices: to run on; all of them where None.
-    step: one saved step instead of the newest.
+    step: one saved step, whatever `checkpoint` says.
+    checkpoint: 'last', the newest state; or 'best', that of the evaluation with
+      the highest figure, on the validation part or without one on test.
 
   Raises:
-    UserError: if there is no checkpoint that can be read.
+    UserError: if there is no checkpoint that can be read, or of 'best' none
+      that was evaluated.
   """
   _, split = read_run(workdir)
-  run = build(
-    config.copy_and_resolve_references(),
+  n_train = len(split['train'])
+  config, _ = fit(config, n_train)
+  program = build(
+    config,
     classes=len(split['class_names']),
-    n_train=len(split['train']),
+    n_train=n_train,
     devices=devices,
   )
-  abstract = sharding.abstract(jax.eval_shape(run.init), run.mesh)
+  abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
   folder = workdir / 'checkpoints'
   state = None
   if folder.is_dir():
-    with contextlib.closing(
-      checkpoint.Checkpoints(folder, read_only=True)
-    ) as checkpoints:
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+      if step is None and checkpoint == 'best':
+        step = checkpoints.best()
       state = checkpoints.restore(abstract, step, warn=say)
   if state is None:
     raise UserError(f'{workdir} holds no checkpoint yet; train it first.')
-  return run, state
+  return program, state

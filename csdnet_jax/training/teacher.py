@@ -7,17 +7,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from csdnet_jax import optim, sharding
+from csdnet_jax import optim
 from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import averaged
-from csdnet_jax.training.build import Program
+from csdnet_jax.tasks.base import Program
 from csdnet_jax.training.restore import read_run, restore_run
 
 
-def load(config, run: Program, class_names, workdir: paths.Path) -> Any:
+def load(
+  config, program: Program, class_names, workdir: paths.Path | None = None
+) -> Any:
   """Returns what the train step is given as frozen.
 
   Writes `teacher.json`, `source`, `path` and `sha256`, to the workdir; a run
@@ -25,44 +27,51 @@ def load(config, run: Program, class_names, workdir: paths.Path) -> Any:
 
   Args:
     config: of the run; its `teacher` says whose weights.
-    run: built from it.
+    program: built from it.
     class_names: of the data set.
-    workdir: of the run.
+    workdir: of the run; None for a dry run, which writes nothing.
 
   Returns:
-    (params, model_state) of `run.method.teacher`, or () where there is none.
+    (params, model_state) of the method's teacher, or () where there is none.
 
   Raises:
     UserError: the teacher is absent, of other classes or of another stride
       than the student, not all of its weights load, or they have changed.
   """
-  if run.method.teacher is None:
+  if program.method.teacher is None:
     return ()
   c = config.teacher
   # What may be absent comes first: restoring a run waits for all processes.
-  with processes.together():
-    _check(config, run)
+  with processes.collective():
+    _check(config, program)
     if c.run:
       _require_folder(config)
       _same_classes(c.run, class_names)
       found = None
     elif c.weights:
-      found = _of_file(config, run)
+      found = _of_file(config, program)
     else:
       raise UserError(
         f'{_absent(config)}; train one with the arm teacher first.'
       )
-  frozen, origin = found or _of_run(config, run)
-  path = workdir / 'teacher.json'
+  frozen, origin = found or _of_run(config, program)
+  if workdir is not None:
+    _hold_to(workdir / 'teacher.json', origin)
+  say(f'Teacher: {c.model} from {origin["path"]}.')
+  return frozen
+
+
+def _hold_to(path: paths.Path, origin: dict) -> None:
+  """Writes whose weights these are, or checks that they are still the same."""
   first = processes.of_first(bytes.fromhex(origin['sha256'])).hex()
-  with processes.together():
+  with processes.collective():
     if path.exists():
       known = json.loads(path.read_text())['sha256']
       if known != origin['sha256']:
         raise UserError(
-          f'The teacher {origin["path"]} is not the one that {workdir} began '
-          f'with (sha256 {origin["sha256"][:12]}, then {known[:12]}); restore '
-          'it, or choose another --workdir.'
+          f'The teacher {origin["path"]} is not the one that {path.parent} '
+          f'began with (sha256 {origin["sha256"][:12]}, then {known[:12]}); '
+          'restore it, or choose another --workdir.'
         )
     if first != origin['sha256']:
       raise UserError(
@@ -71,35 +80,9 @@ def load(config, run: Program, class_names, workdir: paths.Path) -> Any:
       )
   if jax.process_index() == 0 and not path.exists():
     writers.write_json(path, origin)
-  say(f'Teacher: {c.model} from {origin["path"]}.')
-  return frozen
 
 
-def describe(config, run: Program, class_names) -> Any:
-  """Says what the teacher is for a dry run, where it may be absent yet.
-
-  Returns:
-    The shapes of what `load` would return.
-  """
-  if run.method.teacher is None:
-    return ()
-  _check(config, run)
-  c = config.teacher
-  given = c.run or c.weights
-  if given and paths.of(given).exists():
-    if c.run:
-      _require_folder(config)
-      _same_classes(c.run, class_names)
-    say(f'Teacher: {c.model} from {given}.')
-  else:
-    say(f'{_absent(config)}; its shapes are those of {c.model}.')
-  frozen = _shapes(config, run)
-  count = sum(x.size for x in jax.tree.leaves(frozen[0]))
-  say(f'Teacher: {count:,} parameters, frozen, {c.dtype}.')
-  return sharding.abstract(frozen, run.mesh)
-
-
-def _check(config, run: Program) -> None:
+def _check(config, program: Program) -> None:
   """Refuses two teachers, and one whose maps are of another size."""
   if config.teacher.run and config.teacher.weights:
     raise UserError(
@@ -117,7 +100,7 @@ def _check(config, run: Program) -> None:
         )[0].logits
       )
     ).shape[1:3]
-    for model in (run.model, run.method.teacher)
+    for model in (program.model, program.method.teacher)
   ]
   if maps[0] != maps[1]:
     strides = [round((size - 1) / max(side - 1, 1)) for side, _ in maps]
@@ -139,10 +122,10 @@ def _absent(config) -> str:
   )
 
 
-def _shapes(config, run):
+def _shapes(config, program):
   size = config.model.size
   return jax.eval_shape(
-    lambda: run.method.teacher.init(jax.random.key(0), size)
+    lambda: program.method.teacher.init(jax.random.key(0), size)
   )
 
 
@@ -170,13 +153,13 @@ def _require_folder(config) -> None:
   raise UserError(f'{_absent(config)}; check config.teacher.run.')
 
 
-def _of_run(config, run):
+def _of_run(config, program):
   source = paths.of(config.teacher.run)
   theirs, _ = read_run(source)
   trained, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
   frozen = averaged(jax.device_get(state), trained.method.extras)
   found = jax.tree.map(lambda x: x.shape, frozen)
-  if found != jax.tree.map(lambda x: x.shape, _shapes(config, run)):
+  if found != jax.tree.map(lambda x: x.shape, _shapes(config, program)):
     raise UserError(
       f'The teacher {source} holds other arrays than {config.teacher.model}; '
       'it cannot be used.'
@@ -189,12 +172,12 @@ def _of_run(config, run):
   }
 
 
-def _of_file(config, run):
+def _of_file(config, program):
   size = config.model.size
-  params, model_state = jax.jit(run.method.teacher.init, static_argnums=1)(
+  params, model_state = jax.jit(program.method.teacher.init, static_argnums=1)(
     jax.random.key(0), size
   )
-  classes = run.model.head(params)[1].shape[0]
+  classes = program.model.head(params)[1].shape[0]
   *frozen, report = pretrained.load(
     config.teacher.weights, config.teacher.model, params, model_state,
     classes=classes, head=True, field='config.teacher.weights',

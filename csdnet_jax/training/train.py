@@ -9,32 +9,62 @@ values.
 import contextlib
 import json
 import time
+from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 
-from csdnet_jax import checkpoint, sharding, tasks
+from csdnet_jax import sharding, tasks
+from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import validate
 from csdnet_jax.runtime import environment, paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.profile import tracer
 from csdnet_jax.runtime.terminal import progress_bar, say, show_summary, stopper
+from csdnet_jax.state import TrainState
+from csdnet_jax.tasks.base import Experiment
 from csdnet_jax.training import digests, teacher
 from csdnet_jax.training.build import build
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.fit import fit, step_of
 from csdnet_jax.training.initial import initial_weights
-from csdnet_jax.training.workdir import hold, write_inputs
+from csdnet_jax.training.workdir import lock, write_inputs
+
+
+class Outputs(NamedTuple):
+  """Where the figures and the states of a run go.
+
+  Attributes:
+    workdir: of the run.
+    checkpoints: its saved states.
+    record: of this start, `environment.json`.
+    writer: of the figures, on the first process, else None.
+    profile: where a trace of a few steps goes, or None.
+  """
+
+  workdir: paths.Path
+  checkpoints: Checkpoints
+  record: environment.Record
+  writer: writers.Writer | None
+  profile: paths.Path | None
 
 
 def train(
-  config, workdir: paths.Path, *, devices=None, profile: bool = False
+  config: ml_collections.ConfigDict,
+  workdir: paths.Path,
+  *,
+  dataset=None,
+  devices=None,
+  profile: bool = False,
 ) -> dict | None:
   """Trains as the config says, or continues where the workdir stands.
 
   Args:
     config: of the run.
     workdir: where everything of the run is kept.
+    dataset: the images, their split drawn, in place of what `config.data`
+      would load.
     devices: to run on; all of them where None.
     profile: whether to leave a trace of a few steps in `profile/`.
 
@@ -48,7 +78,7 @@ def train(
   validate(config)
   if profile and paths.is_remote(workdir):
     raise UserError('--profile needs a --workdir on a disk.')
-  with hold(config, workdir):
+  with lock(config, workdir):
     if (workdir / 'summary.json').exists():
       say(f'{workdir} is finished; nothing to do.')
       summary = json.loads((workdir / 'summary.json').read_text())
@@ -58,66 +88,76 @@ def train(
       say(config.notice)
     record = environment.Record(workdir)
     record.update(code=digests.of_code(config))
-    return _train(config, workdir, record, devices, profile)
+    if dataset is None:
+      dataset = load(config, workdir)
+    n_train = len(dataset.train.names)
+    config, notes = fit(config, n_train)
+    for note in notes:
+      say(note)
+    return _train(config, dataset, workdir, record, devices, profile)
 
 
-def _train(config, workdir, record, devices, profile) -> dict | None:
-  task = tasks.of(config)
+def load(config, workdir: paths.Path):
+  """Loads the data set of a run, in the split that it began with."""
   path = workdir / 'split.json'
   split = json.loads(path.read_text()) if path.exists() else None
-  with processes.together():
-    dataset = task.load(config, split)
-  n_train, classes = len(dataset.train.names), len(dataset.class_names)
-  for note in fit(config, n_train):
-    say(note)
-  run = build(config, classes=classes, n_train=n_train, devices=devices)
+  with processes.collective():
+    return tasks.of(config).load(config, split)
+
+
+def _train(config, dataset, workdir, record, devices, profile) -> dict | None:
+  task, n_train = tasks.of(config), len(dataset.train.names)
+  classes = len(dataset.class_names)
+  program = build(config, classes=classes, n_train=n_train, devices=devices)
   frozen = sharding.replicate(
-    teacher.load(config, run, dataset.class_names, workdir), run.mesh
+    teacher.load(config, program, dataset.class_names, workdir), program.mesh
   )
-  with processes.together():
+  with processes.collective():
     data, figures = task.prepare(config, dataset)
+  experiment = Experiment(config, program, data)
   write_inputs(config, dataset, workdir)
-  if jax.process_index() == 0:
+  first = jax.process_index() == 0
+  if first:
     writers.write_json(workdir / 'data_report.json', figures)
   with contextlib.ExitStack() as stack:
-    checkpoints = checkpoint.Checkpoints(
-      workdir / 'checkpoints', keep=config.keep
-    )
+    checkpoints = Checkpoints(workdir / 'checkpoints', keep=config.keep)
     stack.callback(checkpoints.close)
-    abstract = sharding.abstract(jax.eval_shape(run.init), run.mesh)
+    abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
     state = checkpoints.restore(abstract, warn=say)
     if state is None:
-      params, model_state, loaded = initial_weights(config, run, classes)
+      params, model_state, loaded = initial_weights(config, program, classes)
       record.update(weights=loaded['origin'])
-      if jax.process_index() == 0:
+      if first:
         writers.write_json(workdir / 'weights.json', loaded)
-      state = sharding.replicate(run.init(params, model_state), run.mesh)
+      state = program.init(params, model_state)
+      state = sharding.replicate(state, program.mesh)
     else:
       say(f'Continuing from step {int(state.step)}.')
-    describe(config, run, state.params, n_train)
-    start = start_figures(config, run, state, data, workdir)
+    describe(config, program, state.params, n_train)
+    start = start_figures(experiment, state, workdir)
     writer = None
-    if jax.process_index() == 0:
+    if first:
       writer = writers.Writer(workdir, config, step=int(state.step))
       stack.callback(writer.close)
-    state, finished = loop(
-      config, run, state, frozen, data, checkpoints, writer, record, workdir,
-      profile,
+    outputs = Outputs(
+      workdir, checkpoints, record, writer,
+      workdir / 'profile' if profile else None,
     )  # fmt: skip
+    state, finished = loop(experiment, state, frozen, outputs)
     checkpoints.close()
   record.finish(steps=int(state.step))
   if not finished:
     # On every process: each host's log tells why it ended.
     say(
-      f'Stopped and saved at step {int(state.step)} of {run.steps}; the same '
-      'command continues.',
+      f'Stopped and saved at step {int(state.step)} of {program.steps}; the '
+      'same command continues.',
       everywhere=True,
     )
     return None
   summary = None
-  if jax.process_index() == 0:
+  if first:
     records = writers.read_records(workdir / 'metrics.jsonl')
-    summary = task.summarise(records, run.steps, data.views, start)
+    summary = task.summarise(records, program.steps, data.parts, start)
     writers.write_json(workdir / 'summary.json', summary)
     show_summary(task, summary, workdir)
   sharding.barrier('finished')
@@ -125,34 +165,43 @@ def _train(config, workdir, record, devices, profile) -> dict | None:
 
 
 def loop(
-  config, run, state, frozen, data, checkpoints, writer, record, workdir,
-  profile,
-):  # fmt: skip
-  """Steps until the end or a signal; returns (state, whether it is the end).
+  experiment: Experiment, state: TrainState, frozen: Any, outputs: Outputs
+) -> tuple[TrainState, bool]:
+  """Steps until the end or a signal.
 
   Evaluates and saves before it takes the next batch, so that the state of a
   step, its records and its checkpoint always agree.
+
+  Args:
+    experiment: of the run.
+    state: donated.
+    frozen: what is not trained, on the devices.
+    outputs: of the run.
+
+  Returns:
+    The last state, and whether it is that of the end.
   """
+  config, program, data = experiment
   task, n_train = tasks.of(config), len(data.dataset.train.names)
   evals = {
     step_of(config, epoch, n_train): epoch
     for epoch in np.arange(config.eval_every, config.epochs, config.eval_every)
-  } | {run.steps: config.epochs}
-  first = int(state.step)
-  batches = task.train_batches(config, run.mesh, data, first, run.steps)
+  } | {program.steps: config.epochs}
+  first, writer = int(state.step), outputs.writer
+  batches = task.train_batches(config, program.mesh, data, first, program.steps)
   if first == 0:
-    task.write_start(config, run, state, data, workdir)
+    task.write_start(experiment, state, outputs.workdir)
   pending, clock = [], time.monotonic()
   with (
     stopper() as stop,
     progress_bar('steps') as progress,
-    tracer(workdir / 'profile' if profile else None, first) as trace,
+    tracer(outputs.profile, first) as trace,
   ):
-    progress(first, run.steps)
+    progress(first, program.steps)
     for step, batch in enumerate(batches, first + 1):
-      batch = sharding.shard_batch(batch, run.mesh)
+      batch = sharding.shard_batch(batch, program.mesh)
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
-        state, figures = run.train_step(state, batch, frozen)
+        state, figures = program.train_step(state, batch, frozen)
       trace(step, figures)
       pending.append((step, figures))
       stopping = stop(step)
@@ -163,39 +212,41 @@ def loop(
         seconds, clock = time.monotonic() - clock, time.monotonic()
         rate = len(pending) * config.batch_size / seconds
         pending = []
-        progress(step, run.steps, f'loss {means["loss"]:.3f}  {rate:.1f} img/s')
+        note = f'loss {means["loss"]:.3f}  {rate:.1f} img/s'
+        progress(step, program.steps, note)
         if writer:
           writer.write('train', step, means | {'images_per_s': round(rate, 2)})
       selection = None
       if evaluating:
-        selection = evaluate(
-          config, run, state, data, step, evals[step], writer, workdir
-        )
+        selection = evaluate(experiment, state, evals[step], outputs)
         clock = time.monotonic()
       if saving:
         if writer:
           writer.flush()
-        record.update()  # A start that is killed has taken its time, too.
-        checkpoints.save(state, step, selection)
-      if stopping and step < run.steps:
+        outputs.record.update()  # A start that is killed has taken its time.
+        outputs.checkpoints.save(state, step, selection)
+      if stopping and step < program.steps:
         return state, False
-  task.write_end(config, run, state, data, workdir)
+  task.write_end(experiment, state, outputs.workdir)
   return state, True
 
 
-def evaluate(config, run, state, data, step, epoch, writer, workdir) -> float:
+def evaluate(
+  experiment: Experiment, state: TrainState, epoch: float, outputs: Outputs
+) -> float:
   """Evaluates every held-out part; returns the figure that selects the best."""
-  task, selection = tasks.of(config), 0.0
+  task, selection, step = tasks.of(experiment.config), 0.0, int(state.step)
   for part in ('test', 'val'):
-    if part not in data.views:
+    if part not in experiment.data.parts:
       continue
     figures, details = task.evaluate(
-      config, run, state, data, part, step == run.steps
+      experiment, state, part, step == experiment.program.steps
     )
     selection = figures[task.FIGURE]
-    if writer:
-      writer.write(part, step, {'epoch': round(float(epoch), 6)} | figures)
-      task.write_details(workdir, part, data, details)
+    if outputs.writer:
+      epochs = {'epoch': round(float(epoch), 6)}
+      outputs.writer.write(part, step, epochs | figures)
+      task.write_details(outputs.workdir, part, experiment.data, details)
     say(f'epoch {epoch:g}  {part}  {task.line(figures)}')
   return selection
 
@@ -221,7 +272,9 @@ def check_finite(pending) -> dict[str, float]:
   }
 
 
-def start_figures(config, run, state, data, workdir) -> dict[str, float]:
+def start_figures(
+  experiment: Experiment, state: TrainState, workdir: paths.Path
+) -> dict[str, float]:
   """What the run starts from, measured once: the baselines to beat."""
   path = workdir / 'start.json'
   if path.exists():
@@ -231,7 +284,7 @@ def start_figures(config, run, state, data, workdir) -> dict[str, float]:
       f'{path} is missing although the run has started; restore it or choose '
       'another --workdir.'
     )
-  start = tasks.of(config).start(config, run, state, data)
+  start = tasks.of(experiment.config).start(experiment, state)
   if jax.process_index() == 0:
     writers.write_json(path, start)
   return start

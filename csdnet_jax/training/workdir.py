@@ -20,7 +20,7 @@ _UNLOCKED = 'Nothing locks {}: start no second run in it.'
 
 
 @contextlib.contextmanager
-def hold(config, workdir: paths.Path):
+def lock(config, workdir: paths.Path):
   """Makes the workdir, or checks that it holds the same run, and locks it.
 
   Args:
@@ -31,15 +31,15 @@ def hold(config, workdir: paths.Path):
     UserError: if it cannot be written, holds another config, or is in use.
   """
   with contextlib.ExitStack() as stack:
-    with processes.together():
+    with processes.collective():
       if jax.process_index() == 0:
-        stack.enter_context(_lock(workdir))
+        stack.enter_context(_lock_file(workdir))
         _claim(config, workdir)
     processes.require_shared(workdir)
     yield
 
 
-def _lock(workdir: paths.Path):
+def _lock_file(workdir: paths.Path):
   """Makes the workdir and keeps other runs out of it until it is closed."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -73,22 +73,31 @@ def _lock(workdir: paths.Path):
 
 def _claim(config, workdir: paths.Path) -> None:
   """Checks that the workdir holds the same run, or clears it for a new one."""
-  if holds_run(workdir):
-    known, split = read_run(workdir)
-    given = config.copy_and_resolve_references()
-    fit(given, len(split['train']))
-    changed = differences(known, given)
-    if changed:
-      raise UserError(
-        f'{workdir} holds a run of another config ({"; ".join(changed)}); '
-        'choose another --workdir, or go back to those values.'
-      )
-  else:
+  if not require_same(config, workdir):
     for name in (
       'split.json', 'start.json', 'metrics.jsonl', 'teacher.json',
       'environment.json', 'calibration.json',
     ):  # fmt: skip
       (workdir / name).unlink(missing_ok=True)
+
+
+def require_same(config, workdir: paths.Path) -> bool:
+  """Returns whether a workdir holds this run already.
+
+  Raises:
+    UserError: if it holds a run of another config.
+  """
+  if not holds_run(workdir):
+    return False
+  known, split = read_run(workdir)
+  given, _ = fit(config, len(split['train']))
+  changed = differences(known, given)
+  if changed:
+    raise UserError(
+      f'{workdir} holds a run of another config ({"; ".join(changed)}); '
+      'choose another --workdir, or go back to those values.'
+    )
+  return True
 
 
 def holds_run(workdir: paths.Path) -> bool:

@@ -7,8 +7,9 @@ import re
 import jax
 import pytest
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default, validate
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import flat
 from csdnet_jax.training.build import build
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -35,10 +36,8 @@ def _variants():
 @pytest.mark.parametrize(('path', 'args'), list(_variants()))
 def test_a_config_makes_its_train_state(path, args):
   config = _module(path).get_config(*args)
-  config_lib.validate(config)
-  assert set(config_lib.flat(config.to_dict())) == set(
-    config_lib.flat(config_lib.default().to_dict())
-  )
+  validate(config)
+  assert set(flat(config.to_dict())) == set(flat(default().to_dict()))
   run = build(config, classes=20, n_train=600, devices=jax.devices()[:1])
   state = jax.eval_shape(run.init)
   assert state.params['head']['kernel'].shape[1] == 20
@@ -74,7 +73,7 @@ def test_the_paper_s_other_backbone_is_three_fields_away():
   config.update_from_flattened_dict(
     fields | {'model.drop_path': float(fields['model.drop_path'])}
   )
-  config_lib.validate(config)
+  validate(config)
   run = build(config, classes=20, n_train=600, devices=jax.devices()[:1])
   assert 'Transformer' in jax.eval_shape(run.init).params
 

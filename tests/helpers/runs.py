@@ -4,13 +4,13 @@ import pathlib
 
 import jax
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
 from csdnet_jax.training.restore import read_run, restore_run
 
 
 def config(cache, **fields):
   """The config of a run of 15 steps; `cache` is shared by all tests."""
-  c = config_lib.default()
+  c = default()
   c.name = 'tiny'
   c.init_from = ''
   c.batch_size = 4

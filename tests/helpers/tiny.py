@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax import config as config_lib, methods, optim, sharding
+from csdnet_jax import methods, optim, sharding
+from csdnet_jax.config import default
 from csdnet_jax.models import Model, Outputs
 from csdnet_jax.state import TrainState
 from csdnet_jax.step import make_train_step
@@ -56,7 +57,7 @@ def model(*, has_batch_norm: bool = False) -> Model:
 
 def config(**csdnet):
   """A config for the tiny model: batch 8, a queue of 24."""
-  c = config_lib.default()
+  c = default()
   c.batch_size = 8
   c.model.size = SIZE
   c.data.canvas = SIZE + 4

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import config as config_lib, methods, sharding
+from csdnet_jax import methods, sharding
+from csdnet_jax.config import validate
 from csdnet_jax.methods import supcon
 from csdnet_jax.methods.base import Context
 from csdnet_jax.runtime.errors import UserError
@@ -122,7 +123,7 @@ def test_the_loss_is_both_cross_entropies_and_the_weighted_contrast():
   method = methods.make(c, model)
   params, _ = model.init(jax.random.key(1), tiny.SIZE)
   batch = method.views(jax.random.split(jax.random.key(9), 8), tiny.batch(0))
-  context = Context({}, (), (), (), jnp.zeros((), jnp.int32), None)
+  context = Context({}, (), (), None)
   total, aux = method.loss(params, context, batch, jax.random.key(0))
   outputs = [
     model.apply(params, {}, batch[view], train=True)[0]
@@ -156,4 +157,4 @@ def test_without_its_weight_it_is_two_supervised_views():
 def test_a_field_out_of_range_is_named(key, value):
   c = config(**{key: value})
   with pytest.raises(UserError, match=rf'method\.supcon\.{key}'):
-    config_lib.validate(c)
+    validate(c)

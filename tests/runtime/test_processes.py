@@ -80,9 +80,9 @@ def test_devices_stand_process_by_process():
 
 
 def test_a_problem_of_the_only_process_is_raised_as_it_is():
-  with pytest.raises(OSError, match='full'), processes.together():
+  with pytest.raises(OSError, match='full'), processes.collective():
     raise OSError('full')
-  with processes.together():
+  with processes.collective():
     pass
 
 

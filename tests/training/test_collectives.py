@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
 from experiments.bench import collectives
 
 import command
@@ -19,7 +19,7 @@ SCALARS = 4 * 16
 
 
 def _config(name, queue):
-  config = config_lib.default()
+  config = default()
   config.model.name = name
   config.model.size = 32
   config.data.update(canvas=36, test_resize=36)

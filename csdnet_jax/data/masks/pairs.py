@@ -301,7 +301,7 @@ def train_batches(
       may need is larger than the canvas.
   """
   reach = _reach(size, rotate)
-  _require_canvas(prepared, canvas, reach, scale[0], size)
+  _require_canvas(prepared, canvas, size, scale[0], rotate)
 
   def take(places, ids):
     rows = [
@@ -328,9 +328,23 @@ def _side(reach: float, scale: float) -> int:
   return math.ceil(reach / scale) + 2
 
 
-def _require_canvas(prepared, canvas, reach, least, size) -> None:
+def canvas_of(size: int, scale: float, rotate: float) -> int:
+  """Returns the side of a window that holds whatever a crop may see.
+
+  Args:
+    size: the side of a crop.
+    scale: the least scale, crop pixels for each pixel of the image.
+    rotate: largest angle in degrees.
+
+  >>> canvas_of(177, 0.5, 10.0)
+  414
+  """
   # One more: a window's first row and last row are both rounded outwards.
-  needed = min(_side(reach, least) + 1, int(prepared.extents.max()))
+  return _side(_reach(size, rotate), scale) + 1
+
+
+def _require_canvas(prepared, canvas, size, least, rotate) -> None:
+  needed = min(canvas_of(size, least, rotate), int(prepared.extents.max()))
   if needed > canvas:
     raise UserError(
       f'A crop of {size} pixels at the scale {least:g}, turned as far as '

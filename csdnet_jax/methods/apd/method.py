@@ -15,20 +15,43 @@ weights are those of its release, SKD's pair-wise one that of SKD's (Liu et al.,
 CVPR 2019), CWD's our choice. The teacher is trained as a student is.
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import optax
 
-from csdnet_jax import config as config_lib, models, sharding
+from csdnet_jax import models, sharding
 from csdnet_jax.data import augment, resample
 from csdnet_jax.methods import base
 from csdnet_jax.methods.apd import distill, perspective
 from csdnet_jax.models import Model
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import Field
 
 # What learns from a teacher.
 DISTILLED = ('kd', 'cwd', 'skd', 'apd')
+ARMS = ('teacher', 'student', *DISTILLED)
+
+FIELDS = {
+  'arm': Field('apd', choices=ARMS),
+  'aux_weight': Field(0.4, low=0),  # Of the auxiliary head's cross-entropy.
+  # Weight of plain KD, a mean over pixels and classes.
+  'kd': Field(10.0, low=0),
+  # Weight of the KL between the adaptive observations.
+  'observation': Field(10.0, low=0),
+  'alignment': Field(10.0, low=0),  # Of the distance between the prototypes.
+  'channel': Field(3.0, low=0),  # Of CWD, in its arm: our choice.
+  # Of the pair-wise term of the arm skd: its release.
+  'pair': Field(0.5, low=0),
+  # What shares prototypes.
+  'scope': Field('group', choices=('group', 'image', 'global')),
+  'group': Field(2, low=1),  # Images of a group.
+  'scale': Field(10.0, low=1e-3),  # Of the cosines that make an observation.
+  'hidden': Field(512, low=1),  # Channels inside and behind the projectors.
+  'mask_ignored': Field(False),  # Leave ignored pixels out of both KLs.
+}
 
 
 def make(config, model: Model) -> base.Method:
@@ -259,9 +282,15 @@ def fit(config, n_train: int) -> list[str]:
   """
   del n_train
   arm, t, notes = config.method.apd.arm, config.teacher, []
-  if arm in DISTILLED and t.run and paths.of(t.run).is_dir():
-    theirs = config_lib.get_config(t.run).model
-    if (theirs.name, theirs.width) != (t.model, t.width):
-      notes.append(f'The teacher {t.run} is {theirs.name}.')
-    t.model, t.width = theirs.name, theirs.width
+  path = paths.of(t.run) / 'config.json' if t.run else None
+  if arm in DISTILLED and path and path.parent.is_dir():
+    if not path.exists():
+      raise UserError(f'{t.run} is not the workdir of a run: no config.json.')
+    theirs = json.loads(path.read_text())['model']
+    if (theirs['name'], theirs['width']) != (t.model, t.width):
+      notes.append(f'The teacher {t.run} is {theirs["name"]}.')
+    t.model, t.width = theirs['name'], theirs['width']
   return notes
+
+
+SPEC = base.MethodSpec(make, FIELDS, task='segmentation', fit=fit)

@@ -15,8 +15,32 @@ from csdnet_jax.methods import base
 from csdnet_jax.methods.csdnet import ddl, ssdp, ssdt
 from csdnet_jax.models import Model
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import Field
 
 _ADAPTIVE = ('spotlight', 'erase')
+
+FIELDS = {
+  'aug_weight': Field(1.0, low=0),  # w_a, of the second view's cross-entropy.
+  'alpha': Field(1.0, low=0),  # Weight of DDL.
+  'beta': Field(1.0, low=0),  # Weight of SSDT.
+  # SSDP.
+  'mode': Field('spotlight', choices=('spotlight', 'erase', 'views', 'none')),
+  'redraw': Field(True),  # Mask a second draw of the view, not the raw one.
+  'saliency': Field('similarity', choices=('similarity', 'margin')),
+  'kernel': Field('content', choices=('content', 'box')),
+  'kernel_size': Field(3, low=1, high=31),
+  # Share of the area hidden or erased, drawn per image.
+  'hidden': Field((0.15, 0.45), low=0.03, high=0.97),
+  'queue': Field(1024, low=0),  # Length K; at most twice the train set is used.
+  'margin': Field(0.4, low=-1, high=1),  # xi.
+  # 'joint' is the peers'.
+  'averaging': Field('separate', choices=('separate', 'joint')),
+  'exclude_same_image': Field(False),
+  'temperature': Field(4.0, low=1e-3),  # T.
+  'direction': Field(
+    'symmetric', choices=('symmetric', 'raw_to_aug', 'aug_to_raw')
+  ),
+}
 
 
 def make(config, model: Model) -> base.Method:
@@ -199,3 +223,20 @@ def fit(config, n_train: int) -> list[str]:
       'batch size, or set it to 0 for no queue.'
     )
   return notes
+
+
+def check(config) -> None:
+  """Refuses what no range says: an even kernel, patches of odd sizes."""
+  c, size = config.method.csdnet, config.model.size
+  if c.mode == 'views' and size % 2:
+    raise UserError(
+      f'config.model.size is {size}; the second view of config.method.csdnet.'
+      "mode='views' is cut into 2 x 2 patches, so choose an even size."
+    )
+  if c.kernel_size % 2 == 0:
+    raise UserError(
+      f'config.method.csdnet.kernel_size is {c.kernel_size}, but must be odd.'
+    )
+
+
+SPEC = base.MethodSpec(make, FIELDS, fit=fit, check=check)

@@ -10,10 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from csdnet_jax import config as config_lib, methods, optim, sharding
+from csdnet_jax import methods, optim, sharding
+from csdnet_jax.config import default
 from csdnet_jax.configs import common
 from csdnet_jax.methods.apd import distill, method as apd, perspective
 from csdnet_jax.methods.base import Context
+from csdnet_jax.state import streams
 from csdnet_jax.training.build import build
 
 CLASSES, SIZE, CANVAS = 5, 33, 48
@@ -118,8 +120,8 @@ def test_four_devices_train_as_one(scope, accumulate):
 
 def test_groups_that_would_cross_devices_are_refused():
   with pytest.raises(Exception, match='8 devices cannot share.*groups of 2'):
-    build(config(), devices=8)
-  build(config(**{'method.apd.scope': 'image'}), devices=8)
+    built(config(), devices=8)
+  built(config(**{'method.apd.scope': 'image'}), devices=8)
 
 
 def loss_of(config, ignored=()):
@@ -127,12 +129,10 @@ def loss_of(config, ignored=()):
   run = built(config)
   state = first_state(run)
   rows = batch(0, ignored=ignored)
-  step_key = jax.random.fold_in(jax.random.key(config.seed), 0)
+  step_key = jax.random.fold_in(streams(config.seed).loop, 0)
   view_key, loss_key = jax.random.split(step_key)
   keys = sharding.row_keys(view_key, 8, None)
-  context = Context(
-    state.model_state, (), teacher_weights(), (), jnp.zeros((), int), None
-  )
+  context = Context(state.model_state, (), teacher_weights(), None)
 
   def loss(params):
     views = run.method.views(keys, rows)
@@ -211,7 +211,7 @@ def test_a_row_of_weight_zero_has_no_labels_and_is_counted():
   views = run.method.views(keys, rows)
   assert (np.asarray(views['label'])[[2, 5]] == 255).all()
   state = first_state(run)
-  context = Context(state.model_state, (), (), (), jnp.zeros((), int), None)
+  context = Context(state.model_state, (), (), None)
   _, aux = run.method.loss(state.params, context, views, jax.random.key(0))
   assert float(aux.metrics['crops_without_label']) == 25.0  # Percent.
 
@@ -284,14 +284,14 @@ def test_clipping_and_decay_act_on_the_student_alone():
     'head': {'kernel': jnp.array([3.0, 4.0])},
     'teacher_projector': {'kernel': jnp.array([1.0])},
   }
-  c = config_lib.default().optim
+  c = default().optim
   c.update(
     name='sgd', schedule='linear', final=1.0, lr=0.1, clip=1.0,
     weight_decay=0.5, groups=(),
   )  # fmt: skip
   adam = optax.adam(1e-5, 0.9, 0.99)
   tx = optim.make(
-    c, params, steps=10, warmup_steps=0, apart={'teacher_projector': adam}
+    c, params, steps=10, warmup_steps=0, partitions={'teacher_projector': adam}
   )
   grads = {
     'head': {'kernel': jnp.array([0.3, 0.4])},
@@ -338,8 +338,8 @@ def test_all_above_the_backbone_learns_ten_times_faster():
   run = built(config())
   params = jax.eval_shape(run.init).params
   params = {k: v for k, v in params.items() if k != 'teacher_projector'}
-  lrs, wds = optim.multipliers(params, config().optim.groups)
-  assert set(jax.tree.leaves(wds)) == {1.0}
+  lrs, decayed = optim.grouped(params, config().optim.groups)
+  assert set(jax.tree.leaves(decayed)) == {True}
   for part, tree in lrs.items():
     assert set(jax.tree.leaves(tree)) == {1.0 if part == 'backbone' else 10.0}
 
@@ -364,7 +364,7 @@ def test_networks_of_other_widths_meet_behind_the_projectors():
 
 
 def test_a_classifier_has_no_teacher_and_no_extras():
-  c = config_lib.default()
+  c = default()
   c.model.name = 'efficientnet_tiny'
   c.model.size = 32
   run = built(c)
