@@ -34,7 +34,9 @@ def of_code(config) -> dict[str, str]:
   Other methods and networks do not count, so that writing one leaves these
   comparable; nor does what loads weights and files, which tests hold fixed.
   """
-  method = pathlib.Path(methods.module_of(config).__file__)
+  method = pathlib.Path(
+    methods.find(config.method.name).make.__code__.co_filename
+  )
   own = [method] if method.parent.name == 'methods' else method.parent.glob('*')
   segments = methods.task(config) == 'segmentation'
   names = _OF_SEGMENTATION if segments else _MODULES

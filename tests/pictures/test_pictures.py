@@ -182,7 +182,7 @@ def test_early_and_late_stand_side_by_side(tmp_path, sheets):
   steps = [f'{name}\nstep {step}' for name in maps for step in (0, 7)]
   assert list(columns) == ['raw view', *steps]
   np.testing.assert_array_equal(
-    columns['raw view'], data.views['test'].images[[0, 6, 12, 19]] / 255.0
+    columns['raw view'], data.parts['test'].images[[0, 6, 12, 19]] / 255.0
   )
   assert names == [NAMES[row % tiny.CLASSES] for row in (0, 6, 12, 19)]
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from csdnet_jax.config import default
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import (
@@ -286,16 +287,16 @@ def test_a_mistake_ends_in_a_sentence_before_anything_is_trained(
   with pytest.raises(UserError, match=words):
     train.train(runs.config(cache, **fields), tmp_path, devices=DEVICE)
   # Corrected, the same workdir is used.
-  with workdir_lib.hold(runs.config(cache), tmp_path):
+  with workdir_lib.lock(runs.config(cache), tmp_path):
     pass
 
 
 def test_a_workdir_in_use_is_refused(cache, tmp_path):
   config = runs.config(cache)
   with (
-    workdir_lib.hold(config, tmp_path),
+    workdir_lib.lock(config, tmp_path),
     pytest.raises(UserError, match='Another process'),
-    workdir_lib.hold(config, tmp_path),
+    workdir_lib.lock(config, tmp_path),
   ):
     pass
 
@@ -307,7 +308,7 @@ def test_a_disk_without_locks_is_said_and_used(cache, tmp_path, monkeypatch):
   monkeypatch.setattr(workdir_lib.fcntl, 'flock', flock)
   with (
     terminal.console.capture() as captured,
-    workdir_lib.hold(runs.config(cache), tmp_path),
+    workdir_lib.lock(runs.config(cache), tmp_path),
   ):
     pass
   assert 'Nothing locks' in captured.get()
@@ -322,7 +323,7 @@ def test_another_error_of_the_lock_keeps_its_words(
   monkeypatch.setattr(workdir_lib.fcntl, 'flock', flock)
   with (
     pytest.raises(OSError, match='Input/output error'),
-    workdir_lib.hold(runs.config(cache), tmp_path),
+    workdir_lib.lock(runs.config(cache), tmp_path),
   ):
     pass
 
@@ -374,10 +375,21 @@ def test_a_workdir_that_is_a_file_is_refused(cache, tmp_path):
 
 def test_the_queue_is_capped_at_both_views_of_the_train_set(cache):
   config = runs.config(cache, **{'method.csdnet.queue': 1024})
-  (note,) = fit(config, 12)
-  assert config.method.csdnet.queue == 24
+  fitted, (note,) = fit(config, 12)
+  assert fitted.method.csdnet.queue == 24
+  assert config.method.csdnet.queue == 1024  # A new config was made.
   assert '24 keys instead of 1024' in note
-  assert fit(config, 12) == []
+  assert fit(fitted, 12)[1] == []
+
+
+def test_the_canvas_and_the_test_image_follow_the_size_unless_they_are_set():
+  config = default()
+  config.model.size = 224
+  fitted, _ = fit(config, 2000)
+  assert (fitted.data.canvas, fitted.data.test_resize) == (269, 258)
+  config.data.update(canvas=300, test_resize=224)
+  fitted, _ = fit(config, 2000)
+  assert (fitted.data.canvas, fitted.data.test_resize) == (300, 224)
 
 
 @pytest.mark.slow
@@ -414,15 +426,38 @@ def test_evaluation_of_a_workdir_repeats_its_figures(finished, cache):
     evaluate_run(config, finished, devices=DEVICE)
 
 
-def test_a_dry_run_shows_config_shapes_and_memory(cache):
+def test_a_dry_run_says_what_would_be_done_in_a_screen(cache):
   with terminal.console.capture() as captured:
     dry_run(runs.config(cache), devices=DEVICE)
   text = captured.get()
   for words in (
-    '"batch_size": 4', 'head/kernel', 'batch image: uint8 (4, 36, 36, 3)',
-    'Memory queue', 'GiB',
+    '12 images of 4 classes', 'efficientnet_tiny', '15 steps in 5 epochs',
+    'Memory queue', 'GiB', 'One step takes about',
   ):  # fmt: skip
     assert words in text
+  assert len(text.splitlines()) <= 24
+  with terminal.console.capture() as captured:
+    dry_run(runs.config(cache), devices=DEVICE, verbose=True)
+  text = captured.get()
+  assert '"batch_size": 4' in text and 'head/kernel' in text
+
+
+@pytest.mark.parametrize(
+  ('fields', 'words'),
+  [
+    ({'init_from': 'no/such/file.npz'}, 'no/such/file.npz cannot be read'),
+    ({'data.canvas': 30}, 'data.canvas is 30'),
+    ({'batch_size': 13}, 'batch_size is 13'),
+  ],
+)
+def test_a_dry_run_makes_the_checks_of_the_run(cache, fields, words):
+  with pytest.raises(UserError, match=words):
+    dry_run(runs.config(cache, **fields), devices=DEVICE)
+
+
+def test_a_dry_run_refuses_the_workdir_of_another_config(finished, cache):
+  with pytest.raises(UserError, match='holds a run of another config'):
+    dry_run(runs.config(cache, seed=5), finished, devices=DEVICE)
 
 
 def test_a_missing_baseline_of_a_started_run_is_said(finished, cache, tmp_path):
