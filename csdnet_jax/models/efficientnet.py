@@ -22,11 +22,6 @@ from jax import lax
 from csdnet_jax.models import kernels
 from csdnet_jax.models.dropout import dropout, path_scales
 
-# What the Lite weights were trained with: bytes as (x - 127) / 128.
-MEAN = (127 / 255,) * 3
-STD = (128 / 255,) * 3
-HAS_BATCH_NORM = True
-
 # Not the 0.99 of a long training: fine-tuning on a few hundred leaves takes a
 # few hundred steps, in which the averages must arrive at the new images.
 MOMENTUM = 0.9

@@ -21,9 +21,6 @@ from csdnet_jax.models.convolution import BatchNorm, Conv, rename
 from csdnet_jax.models.dropout import dropout
 from csdnet_jax.runtime.errors import UserError
 
-MEAN, STD = resnet.MEAN, resnet.STD
-HAS_BATCH_NORM = True
-
 BINS = (1, 2, 3, 6)
 # Of the 3 x 3 branches, for stride 8.
 RATES = (12, 24, 36)
@@ -200,22 +197,11 @@ BACKBONES = {
   'mobilenet_v2': functools.partial(mobilenet.Backbone, 1.0, 8),
   'mobilenet_v2_half': functools.partial(mobilenet.Backbone, 0.5, 8),
 }
-
-
-def heads(backbones: dict[str, Callable]) -> dict[str, dict]:
-  """What `Net` takes beside classes and drop rates, by the model's name.
-
-  Args:
-    backbones: by name; each has both a PSPNet and a DeepLabV3.
-  """
-  return {
-    f'{head}_{name}': {'backbone': backbone, 'deeplab': head == 'deeplab'}
-    for head in ('psp', 'deeplab')
-    for name, backbone in backbones.items()
-  }
-
-
-MODELS = heads(BACKBONES)
+LITE_BACKBONES = {
+  'efficientnet_lite0': functools.partial(efficientnet.Backbone, 1.0, 1.0),
+  'efficientnet_lite1': functools.partial(efficientnet.Backbone, 1.0, 1.1),
+  'efficientnet_lite2': functools.partial(efficientnet.Backbone, 1.1, 1.2),
+}
 
 _KINDS = {'1': 'conv', '2': 'bn'}
 _PATTERNS = (

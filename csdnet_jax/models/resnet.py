@@ -16,11 +16,6 @@ from flax import linen as nn
 from csdnet_jax.models.convolution import BatchNorm, Conv, rename
 from csdnet_jax.models.dropout import dropout, path_scales
 
-# ImageNet's, as all PyTorch weights expect.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-HAS_BATCH_NORM = True
-
 
 class Block(nn.Module):
   """Two or three convolutions beside a shortcut, which may project.

@@ -27,10 +27,6 @@ from csdnet_jax.models.transformer import (
 )
 from csdnet_jax.runtime.errors import UserError
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-HAS_BATCH_NORM = False
-
 PATCH = 4
 
 

@@ -28,10 +28,6 @@ from csdnet_jax.models.transformer import (
 )
 from csdnet_jax.runtime.errors import UserError
 
-MEAN = (0.5,) * 3
-STD = (0.5,) * 3
-HAS_BATCH_NORM = False
-
 
 class Attention(nn.Module):
   """Multi-head self-attention over tokens [B, N, C]."""

@@ -7,6 +7,7 @@ what different code has made.
 import ast
 import functools
 import hashlib
+import inspect
 import json
 import pathlib
 
@@ -42,7 +43,7 @@ def of_code(config) -> dict[str, str]:
   names = _OF_SEGMENTATION if segments else _MODULES
   paths = [_PACKAGE / f'{name}.py' for name in names]
   paths += sorted(path for path in own if path.suffix == '.py')
-  network = pathlib.Path(models.module_of(config.model.name).__file__)
+  network = pathlib.Path(inspect.getfile(models.find(config.model.name).net))
   paths += sorted(_built_on(network))
   return {
     path.relative_to(_PACKAGE).with_suffix('').as_posix(): of_source(

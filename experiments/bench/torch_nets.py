@@ -13,8 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from csdnet_jax import models
-from csdnet_jax.models import efficientnet, kernels, swin
+from csdnet_jax.models import efficientnet, kernels, swin, vit
 from csdnet_jax.runtime.errors import UserError
+
+# For the colours that the families' weights were trained with.
+LITE, SWIN = models.MODELS['efficientnet_lite0'], models.MODELS['swin_t']
 
 
 class Attention(nn.Module):
@@ -186,7 +189,7 @@ class Swin(nn.Module):
         self._add(f'stage_{s}_block_{i}', block)
     self.norm = nn.LayerNorm(width, eps=1e-5)
     self.head = nn.Linear(width, classes)
-    for name, values in (('mean', swin.MEAN), ('std', swin.STD)):
+    for name, values in (('mean', SWIN.mean), ('std', SWIN.std)):
       values = torch.tensor(values)[:, None, None]
       self.register_buffer(name, values, persistent=False)
 
@@ -289,8 +292,8 @@ class Lite(nn.Module):
     self.depth = len(layout)
 
   def forward(self, x, moves=True):
-    mean, std = efficientnet.MEAN[0], efficientnet.STD[0]
-    x = F.relu6(self.stem_bn(self.stem((x - mean) / std), moves))
+    x = (x - LITE.mean[0]) / LITE.std[0]
+    x = F.relu6(self.stem_bn(self.stem(x), moves))
     for i in range(self.depth):
       x = getattr(self, f'block_{i}')(x, moves)
     x = F.relu6(self.top_bn(self.top(x), moves))
@@ -304,12 +307,13 @@ def build(name: str, *, classes: int, size: int) -> nn.Module:
   Raises:
     UserError: there is no peer of it.
   """
-  module, sizes = (models.MODELS | models._FOR_TESTS)[name]
+  spec = models.find(name)
   net = {
-    'vit': Vit, 'efficientnet': Lite, 'swin': Swin
-  }.get(module.__name__.rpartition('.')[2])  # fmt: skip
-  sizes = dict(sizes)
-  if net is None or sizes.pop('pool', 'cls') != 'cls':
+    vit.Net: Vit, efficientnet.Net: Lite, swin.Net: Swin
+  }.get(spec.net)  # fmt: skip
+  sizes = dict(spec.sizes)
+  other = sizes.pop('pool', 'cls') != 'cls' or sizes.pop('exact_gelu', False)
+  if net is None or other:
     raise UserError(
       f'There is no PyTorch peer of {name}: take a ViT, a Swin or an '
       'EfficientNet-Lite.'

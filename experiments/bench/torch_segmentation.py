@@ -190,7 +190,8 @@ def make(name: str, *, classes: int, width: int = 0) -> Psp:
   Raises:
     UserError: there is no peer of it.
   """
-  module, sizes = (models.MODELS | models._FOR_TESTS)[name]
+  spec = models.find(name)
+  sizes = spec.sizes
   net = sizes['backbone']() if 'backbone' in sizes else None
   peer = {resnet.Backbone: ResNet, efficientnet.Backbone: Lite}.get(type(net))
   if peer is None or sizes['deeplab']:
@@ -200,4 +201,4 @@ def make(name: str, *, classes: int, width: int = 0) -> Psp:
     )
   width = width or sizes.get('width', psp_deeplab.Net.width)
   aux_width = sizes.get('aux_width', psp_deeplab.Net.aux_width)
-  return Psp(peer(net), classes, width, aux_width, module.MEAN, module.STD)
+  return Psp(peer(net), classes, width, aux_width, spec.mean, spec.std)

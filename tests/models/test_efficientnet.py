@@ -164,7 +164,7 @@ def test_bfloat16_is_close_and_hands_out_float32(tiny):
   x, weight = images(8), rng.normal(size=(8, CLASSES))
 
   def run(dtype):
-    _, sizes = models._FOR_TESTS['efficientnet_tiny']
+    sizes = models.find('efficientnet_tiny').sizes
     net = efficientnet.Net(CLASSES, 0.0, 0.0, **sizes, dtype=dtype)
 
     def loss(params):
@@ -210,7 +210,7 @@ def test_running_averages_move_in_training_only(tiny):
   after = moved['batch_stats']['top_bn']
   assert not np.allclose(before['mean'], after['mean'])
   # r <- 0.9 r + 0.1 m, of the stem, whose input is at hand.
-  pixels = (x - efficientnet.MEAN[0]) / efficientnet.STD[0]
+  pixels = (255 * x - 127) / 128
   y = jax.lax.conv_general_dilated(
     pixels,
     params['stem']['kernel'],

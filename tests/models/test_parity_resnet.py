@@ -27,7 +27,7 @@ def torch():
 
 def transformers_resnet(torch, name):
   transformers = pytest.importorskip('transformers')
-  sizes = models.MODELS[name][1]
+  sizes = models.MODELS[name].sizes
   wide = 4 if sizes['bottleneck'] else 1
   config = transformers.ResNetConfig(
     depths=sizes['depths'],
@@ -69,7 +69,8 @@ def test_features_logits_and_input_gradient(
 
   net.double()
   x = torch.from_numpy(pixels).double().requires_grad_()
-  mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
+  spec = models.MODELS['resnet18']
+  mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
   features = net.resnet(((x - mean) / std).permute(0, 3, 1, 2))[0]
   logits = net.classifier(features.mean((2, 3)))
   (logits * torch.from_numpy(weights)).mean().backward()
@@ -109,7 +110,8 @@ def test_a_training_step_normalises_and_averages_as_pytorch(torch):
   outputs, moved = jax.jit(functools.partial(model.apply, train=True))(
     params, state, pixels
   )
-  mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
+  spec = models.MODELS['resnet18']
+  mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
   x = ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)
   features = net.resnet(x)[0].detach().numpy().transpose(0, 2, 3, 1)
   np.testing.assert_allclose(outputs.features, features, atol=1e-4)

@@ -269,7 +269,8 @@ def test_heads_over_resnet(torch, capsys, bottleneck, context, deeplab, size):
   )  # fmt: skip
   arrays = psp_deeplab.from_torch(state_dict(net))
   pixels = np.random.default_rng(0).random((2, size, size, 3), np.float32)
-  mean, std = torch.tensor(resnet.MEAN), torch.tensor(resnet.STD)
+  spec = models.MODELS['psp_resnet18']
+  mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
   x = ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)
   wanted = net(x)
   found = compare(model, arrays, pixels, wanted)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.models import swin, vit, vit_exact
+from csdnet_jax.models import registry
 from csdnet_jax.models.weights import pretrained
 
 pytestmark = [
@@ -75,8 +75,8 @@ def differences(torch, net, theirs, head, path, name, size):
   rng = np.random.default_rng(0)
   pixels = rng.random((2, size, size, 3), np.float32)
   weights = rng.standard_normal((2, CLASSES)).astype(np.float32)
-  module = models._find(name)[0]
-  mean, std = torch.tensor(module.MEAN), torch.tensor(module.STD)
+  spec = models.find(name)
+  mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
 
   x = torch.from_numpy(pixels).requires_grad_()
   features, embedding = theirs(((x - mean) / std).permute(0, 3, 1, 2))
@@ -191,10 +191,8 @@ def small_swin(transformers, torch, window, stages=4):
     'heads': (1, 2, 2, 4)[:stages],
     'window': window,
   }
-  return swin_of(transformers, torch, width=16, **sizes), (
-    swin,
-    {'width': 16, **sizes},
-  )
+  spec = models.find('swin_t')._replace(sizes={'width': 16, **sizes})
+  return swin_of(transformers, torch, width=16, **sizes), spec
 
 
 def swin_of(transformers, torch, *, width, depths, heads, window):
@@ -229,7 +227,7 @@ def test_swin_of_any_window_and_size(
   torch, transformers, tmp_path, monkeypatch, record, window, stages, size
 ):
   net, row = small_swin(transformers, torch, window, stages)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
   path = save(torch, net, tmp_path)
   found, _ = differences(
     torch, net, swin_forward(net), net.classifier, path, 'parity', size
@@ -238,7 +236,7 @@ def test_swin_of_any_window_and_size(
 
 
 def test_swin_t_as_published(torch, transformers, tmp_path, record):
-  net = swin_of(transformers, torch, **models.MODELS['swin_t'][1])
+  net = swin_of(transformers, torch, **models.MODELS['swin_t'].sizes)
   path = save(torch, net, tmp_path)
   found, _ = differences(
     torch, net, swin_forward(net), net.classifier, path, 'swin_t', 224
@@ -250,7 +248,7 @@ def test_every_naming_of_swin_gives_the_same_weights(
   torch, transformers, tmp_path, monkeypatch
 ):
   net, row = small_swin(transformers, torch, 7)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
   path = save(torch, net, tmp_path)
   arrays = state_dict(net)
   assert 'swin.encoder.layers.0.blocks.0.attention.q_proj.weight' in arrays
@@ -271,7 +269,7 @@ def test_tables_of_another_window_are_resampled_as_the_release_does(
 ):
   net, _ = small_swin(transformers, torch, 7)
   _, row = small_swin(transformers, torch, 12)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
   _, params, _, report = ours(save(torch, net, tmp_path), 'parity', 448)
   assert len(report.reshaped) == 8
   (table,) = (
@@ -288,9 +286,10 @@ def test_tables_of_another_window_are_resampled_as_the_release_does(
   )
 
 
-def small(module, patch, **more):
+def small(family, patch):
   sizes = {'width': 64, 'depth': 3, 'heads': 2, 'mlp': 256, 'patch': patch}
-  return module, sizes | more
+  spec = models.find(family)
+  return spec._replace(sizes=spec.sizes | sizes)
 
 
 def vit_of(transformers, torch, sizes, size):
@@ -320,29 +319,28 @@ def tokens_forward(net, registers=0, **more):
 
 # The table is that of 224 px: at 448 px both sides resample it.
 @pytest.mark.parametrize(
-  ('module', 'patch', 'size'),
-  [(vit, 8, 224), (vit, 16, 224), (vit, 16, 448), (vit, 32, 448),
-   (vit_exact, 16, 224), (vit_exact, 16, 448)],
+  ('family', 'patch', 'size'),
+  [('vit_b8', 8, 224), ('vit_b16', 16, 224), ('vit_b16', 16, 448),
+   ('vit_b32', 32, 448), ('deit_b16', 16, 224), ('deit_b16', 16, 448)],
 )  # fmt: skip
 def test_vit_of_any_patch_and_size(
-  torch, transformers, tmp_path, monkeypatch, record, module, patch, size
+  torch, transformers, tmp_path, monkeypatch, record, family, patch, size
 ):
-  row = small(module, patch)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
-  sizes = row[1] | {'exact_gelu': module is vit_exact}
-  net = vit_of(transformers, torch, sizes, 224)
+  row = small(family, patch)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  net = vit_of(transformers, torch, row.sizes, 224)
   path = save(torch, net, tmp_path)
   forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
   found, report = differences(
     torch, net, forward, net.classifier, path, 'parity', size
   )
   assert len(report.reshaped) == (size == 448)
-  gelu = 'exact' if module is vit_exact else 'tanh'
+  gelu = 'exact' if family == 'deit_b16' else 'tanh'
   record(f'ViT, patch {patch}, {gelu} GELU, transformers', size, found)
 
 
 def test_vit_ti_as_published(torch, transformers, tmp_path, record):
-  net = vit_of(transformers, torch, models.MODELS['vit_ti16'][1], 224)
+  net = vit_of(transformers, torch, models.MODELS['vit_ti16'].sizes, 224)
   path = save(torch, net, tmp_path)
   found, _ = differences(
     torch, net, tokens_forward(net.vit), net.classifier, path, 'vit_ti16', 224
@@ -354,9 +352,9 @@ def test_vit_ti_as_published(torch, transformers, tmp_path, record):
 def test_the_original_npz(
   torch, transformers, tmp_path, monkeypatch, record, size
 ):
-  row = small(vit, 16)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
-  net = vit_of(transformers, torch, row[1], 224)
+  row = small('vit_b16', 16)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  net = vit_of(transformers, torch, row.sizes, 224)
   path = tmp_path / 'vit.npz'
   np.savez(path, **original_names(net.vit, heads=2))
   forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
@@ -426,9 +424,9 @@ def original_names(net, heads):
 def test_every_naming_of_vit_gives_the_same_weights(
   torch, transformers, tmp_path, monkeypatch
 ):
-  row = small(vit, 16)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
-  net = vit_of(transformers, torch, row[1], 224)
+  row = small('vit_b16', 16)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  net = vit_of(transformers, torch, row.sizes, 224)
   path = save(torch, net, tmp_path)
   arrays = state_dict(net)
   assert 'vit.layers.0.attention.q_proj.weight' in arrays
@@ -473,8 +471,8 @@ def dinov2_of(transformers, torch, registers):
 def test_dinov2(
   torch, transformers, tmp_path, monkeypatch, record, registers, size
 ):
-  row = small(vit_exact, 14, layer_scale=True, registers=registers)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  row = small('vit_b14_dinov2_reg' if registers else 'vit_b14_dinov2', 14)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
   net = dinov2_of(transformers, torch, registers)
   path = save(torch, net, tmp_path)
   head = randomise(torch, torch.nn.Linear(64, CLASSES))
@@ -493,8 +491,8 @@ def test_dinov2(
 def test_every_naming_of_dinov2_gives_the_same_outputs(
   torch, transformers, tmp_path, monkeypatch, registers
 ):
-  row = small(vit_exact, 14, layer_scale=True, registers=registers)
-  monkeypatch.setitem(models._FOR_TESTS, 'parity', row)
+  row = small('vit_b14_dinov2_reg' if registers else 'vit_b14_dinov2', 14)
+  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
   net = dinov2_of(transformers, torch, registers)
   path = save(torch, net, tmp_path)
   arrays = state_dict(net)

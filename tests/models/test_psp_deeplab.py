@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.models import (
-  efficientnet,
-  psp_deeplab,
-  resnet,
-  segmentation_lite,
-)
+from csdnet_jax.models import efficientnet, initialise, psp_deeplab, resnet
 from csdnet_jax.runtime.errors import UserError
 
 CLASSES, SIZE, WIDTH = 5, 33, 16
@@ -106,7 +101,7 @@ def test_every_network_keeps_stride_8(name):
   [('lite0', (192, 320)), ('lite1', (192, 320)), ('lite2', (208, 352))],
 )
 def test_lite_keeps_stride_8_and_hands_out_its_maps(name, channels):
-  net = segmentation_lite.MODELS[f'psp_efficientnet_{name}']['backbone']()
+  net = psp_deeplab.LITE_BACKBONES[f'efficientnet_{name}']()
   image = jax.ShapeDtypeStruct((1, 177, 177, 3), jnp.float32)
   run = functools.partial(
     net.init_with_output, train=False, keys=None, axis=None
@@ -122,7 +117,7 @@ def test_dilated_lite_off_the_cpu_is_the_same(monkeypatch):
   run = functools.partial(net.apply, train=False, keys=None, axis=None)
   init = functools.partial(net.init, train=False, keys=None, axis=None)
   variables = jax.jit(init)(jax.random.key(0), images(1))
-  params = models.draw(jax.random.key(1), variables['params'])
+  params = initialise.draw(jax.random.key(1), variables['params'])
   variables = variables | {'params': params}
   here = jax.jit(run)(variables, images(2))
   monkeypatch.setattr(efficientnet, '_on_cpu', lambda: False)

@@ -15,6 +15,7 @@ from csdnet_jax.inference import (
   export,
   trained as run_lib,
 )
+from csdnet_jax.models import registry
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import train
@@ -282,14 +283,13 @@ def test_a_teacher_of_other_classes_is_refused(root, teacher, tmp_path):
 
 
 def test_a_teacher_of_another_stride_is_refused(root, tmp_path, monkeypatch):
-  from csdnet_jax import models
-
-  module, sizes = models._FOR_TESTS['psp_tiny']
-  build = sizes['backbone']
-  other = sizes | {
+  spec = registry.TEST_MODELS['psp_tiny']
+  build = spec.sizes['backbone']
+  other = spec.sizes | {
     'backbone': lambda **more: build(**more | {'output_stride': 32})
   }
-  monkeypatch.setitem(models._FOR_TESTS, 'psp_coarse', (module, other))
+  coarse = spec._replace(sizes=other)
+  monkeypatch.setitem(registry.TEST_MODELS, 'psp_coarse', coarse)
   c = streetruns.config(root, **{'teacher.model': 'psp_coarse'})
   with pytest.raises(UserError, match='maps at stride .* at stride 8'):
     train.train(c, tmp_path, devices=DEVICE)
