@@ -10,6 +10,8 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from csdnet_jax.models import initialise
+
 EPSILON = 1e-5
 # Flax's momentum: PyTorch calls the same 0.1.
 MOMENTUM = 0.9
@@ -42,8 +44,7 @@ class Conv(nn.Module):
     fan_out = self.size**2 * self.channels // groups
     kernel = self.param(
       'kernel',
-      # He's deviation, to be drawn: see `csdnet_jax.models.draw`.
-      nn.initializers.constant(math.sqrt(2 / fan_out)),
+      initialise.normal(math.sqrt(2 / fan_out)),  # He's.
       (self.size, self.size, x.shape[-1] // groups, self.channels),
     )
     pad = self.dilation * (self.size // 2)
@@ -73,8 +74,8 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = x.shape[-1:]
-    scale = self.param('scale', nn.initializers.ones, shape)
-    bias = self.param('bias', nn.initializers.zeros, shape)
+    scale = self.param('scale', initialise.ones, shape)
+    bias = self.param('bias', initialise.zeros, shape)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     var = self.variable('batch_stats', 'var', jnp.ones, shape)
     m, v = mean.value, var.value

@@ -19,8 +19,9 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from csdnet_jax.models import kernels
-from csdnet_jax.models.dropout import dropout, path_scales
+from csdnet_jax.models import initialise, kernels
+from csdnet_jax.models.dropout import path_scales
+from csdnet_jax.models.head import classify
 
 # Not the 0.99 of a long training: fine-tuning on a few hundred leaves takes a
 # few hundred steps, in which the averages must arrive at the new images.
@@ -40,11 +41,6 @@ STAGES = (
 DILATIONS = (1, 1, 1, 2, 2, 4, 4)
 
 
-def _deviation(value: float):
-  """Stands for a normal draw: see `csdnet_jax.models.draw`."""
-  return nn.initializers.constant(value)
-
-
 class Pointwise(nn.Module):
   """A 1x1 convolution without bias."""
 
@@ -54,7 +50,7 @@ class Pointwise(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.param(
       'kernel',
-      _deviation(math.sqrt(2 / self.channels)),
+      initialise.normal(math.sqrt(2 / self.channels)),
       (x.shape[-1], self.channels),
     )
     return kernels.project(x, kernel)
@@ -72,7 +68,7 @@ class Depthwise(nn.Module):
     channels = x.shape[-1]
     kernel = self.param(
       'kernel',
-      _deviation(math.sqrt(2) / self.size),
+      initialise.normal(math.sqrt(2) / self.size),
       (self.size, self.size, channels),
     )
     if _on_cpu():
@@ -91,7 +87,7 @@ class Stem(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.param(
       'kernel',
-      _deviation(math.sqrt(2 / (9 * self.channels))),
+      initialise.normal(math.sqrt(2 / (9 * self.channels))),
       (3, 3, x.shape[-1], self.channels),
     )
     if not _on_cpu():
@@ -138,8 +134,8 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = x.shape[-1:]
-    scale = self.param('scale', nn.initializers.ones, shape)
-    bias = self.param('bias', nn.initializers.zeros, shape)
+    scale = self.param('scale', initialise.ones, shape)
+    bias = self.param('bias', initialise.zeros, shape)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     var = self.variable('batch_stats', 'var', jnp.ones, shape)
     if self.train:
@@ -217,11 +213,10 @@ class Net(nn.Module):
     x = Pointwise(self.top, name='top')(x)
     features = norm(True, name='top_bn')(x).astype(jnp.float32)
     embedding = jnp.mean(features, (1, 2))
-    z = embedding
-    if train and self.drop_rate:
-      z = dropout(z, keys, self.drop_rate)
-    zeros = nn.initializers.zeros
-    logits = nn.Dense(self.classes, kernel_init=zeros, name='head')(z)
+    logits = classify(
+      embedding, self.classes,
+      drop_rate=self.drop_rate, train=train, keys=keys,
+    )  # fmt: skip
     return features, embedding, logits
 
 

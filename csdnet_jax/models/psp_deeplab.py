@@ -19,6 +19,7 @@ from csdnet_jax.data import resample
 from csdnet_jax.models import efficientnet, mobilenet, resnet
 from csdnet_jax.models.convolution import BatchNorm, Conv, rename
 from csdnet_jax.models.dropout import dropout
+from csdnet_jax.models.head import ZeroDense
 from csdnet_jax.runtime.errors import UserError
 
 BINS = (1, 2, 3, 6)
@@ -139,17 +140,15 @@ class Net(nn.Module):
     features = features.astype(jnp.float32)
     if drop:
       features = channel_dropout(features, keys, self.drop_rate)
-    dense = functools.partial(
-      nn.Dense, self.classes, kernel_init=nn.initializers.zeros
-    )
-    outputs = features, jnp.mean(features, (1, 2)), dense(name='head')(features)
+    logits = ZeroDense(self.classes, name='head')(features)
+    outputs = features, jnp.mean(features, (1, 2)), logits
     if not self.aux:
       return outputs
     y = layer(self.aux_width, 3, name='aux')(middle).astype(jnp.float32)
     if drop:
       keys = jax.vmap(lambda key: jax.random.fold_in(key, _AUX))(keys)
       y = channel_dropout(y, keys, self.drop_rate)
-    return *outputs, dense(name='aux_head')(y)
+    return *outputs, ZeroDense(self.classes, name='aux_head')(y)
 
 
 class _Context(nn.Module):

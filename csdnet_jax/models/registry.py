@@ -223,7 +223,7 @@ def build(
   def init(key, image_size):
     image = jnp.zeros((1, image_size, image_size, 3))
     variables = dict(net.init(key, image, train=False, keys=None, axis=None))
-    params = draw(key, variables.pop('params'))
+    params = draw(key, variables.pop('params'), declared=spec.declared)
     return params, variables
 
   def apply(params, model_state, images, *, train, keys=None, axis=None):

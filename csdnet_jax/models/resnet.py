@@ -14,7 +14,8 @@ import numpy as np
 from flax import linen as nn
 
 from csdnet_jax.models.convolution import BatchNorm, Conv, rename
-from csdnet_jax.models.dropout import dropout, path_scales
+from csdnet_jax.models.dropout import path_scales
+from csdnet_jax.models.head import classify
 
 
 class Block(nn.Module):
@@ -174,11 +175,10 @@ class Net(nn.Module):
     _, features = backbone(x, train=train, keys=keys, axis=axis)
     features = features.astype(jnp.float32)
     embedding = jnp.mean(features, (1, 2))
-    z = embedding
-    if train and self.drop_rate:
-      z = dropout(z, keys, self.drop_rate)
-    zeros = nn.initializers.zeros
-    logits = nn.Dense(self.classes, kernel_init=zeros, name='head')(z)
+    logits = classify(
+      embedding, self.classes,
+      drop_rate=self.drop_rate, train=train, keys=keys,
+    )  # fmt: skip
     return features, embedding, logits
 
 

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.models.dropout import dropout
+from csdnet_jax.models import initialise
+from csdnet_jax.models.head import classify
 from csdnet_jax.models.transformer import (
+  LayerNorm,
   Linear,
   Mlp,
   add_branch,
@@ -133,7 +135,7 @@ class WindowAttention(nn.Module):
           'use the image size that the model was made with, or load the '
           'weights again for the new one.'
         )
-    deviation = nn.initializers.constant(0.02)
+    deviation = initialise.normal(0.02)
     table = self.param(name, deviation, (rows, self.heads))
     return table[relative_positions(self.window)].transpose(2, 0, 1)
 
@@ -155,12 +157,12 @@ class Block(nn.Module):
     window = min(self.window, *x.shape[1:3])
     whole = min(x.shape[1:3]) <= self.window
     shift = self.window // 2 if self.shifted and not whole else 0
-    y = nn.LayerNorm(1e-5, dtype=self.dtype, name='attention_norm')(x)
+    y = LayerNorm(1e-5, dtype=self.dtype, name='attention_norm')(x)
     attention = WindowAttention(
       self.heads, window, shift, self.dtype, name='attention'
     )
     x = add_branch(x, attention(y), first)
-    y = nn.LayerNorm(1e-5, dtype=self.dtype, name='mlp_norm')(x)
+    y = LayerNorm(1e-5, dtype=self.dtype, name='mlp_norm')(x)
     y = Mlp(4 * x.shape[-1], True, self.dtype, name='mlp')(y)
     return add_branch(x, y, second)
 
@@ -177,7 +179,7 @@ class Merge(nn.Module):
     # The channels of a 2 x 2 square, column by column.
     x = x.reshape(b, height // 2, 2, width // 2, 2, c)
     x = x.transpose(0, 1, 3, 4, 2, 5).reshape(b, height // 2, width // 2, 4 * c)
-    x = nn.LayerNorm(1e-5, dtype=self.dtype, name='norm')(x)
+    x = LayerNorm(1e-5, dtype=self.dtype, name='norm')(x)
     return Linear(
       (4 * c,), (2 * c,), bias=False, dtype=self.dtype, name='reduction'
     )(x)
@@ -218,10 +220,10 @@ class Net(nn.Module):
     # A patch of the mean colour is zero: without a bias and positions it would
     # stay so, and each LayerNorm would multiply its gradient by 300.
     embed = Linear(
-      x.shape[3:], (self.width,), bias_deviation=0.1, dtype=self.dtype,
-      name='embedding',
+      x.shape[3:], (self.width,), bias_init=initialise.normal(0.1),
+      dtype=self.dtype, name='embedding',
     )  # fmt: skip
-    norm = functools.partial(nn.LayerNorm, 1e-5)
+    norm = functools.partial(LayerNorm, 1e-5)
     x = norm(dtype=self.dtype, name='embedding_norm')(embed(x))
     paths = [None] * sum(self.depths)
     if train and self.drop_path:
@@ -244,11 +246,10 @@ class Net(nn.Module):
         x = block(x, next(paths))
     features = norm(dtype=jnp.float32, name='norm')(x)
     embedding = jnp.mean(features, (1, 2))
-    z = embedding
-    if train and self.drop_rate:
-      z = dropout(z, keys, self.drop_rate)
-    zeros = nn.initializers.zeros
-    logits = nn.Dense(self.classes, kernel_init=zeros, name='head')(z)
+    logits = classify(
+      embedding, self.classes,
+      drop_rate=self.drop_rate, train=train, keys=keys,
+    )  # fmt: skip
     return features, embedding, logits
 
 

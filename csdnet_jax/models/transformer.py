@@ -1,5 +1,6 @@
 """What the vision transformers share: layers, patches, PyTorch's names."""
 
+import functools
 import math
 import re
 from typing import Any
@@ -9,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from csdnet_jax.models import initialise
 from csdnet_jax.models.dropout import path_scales
 from csdnet_jax.runtime.errors import UserError
 
-
-def _kernel(*shape: int, fan_in: int, fan_out: int):
-  """Glorot's deviation, to be drawn: see `csdnet_jax.models.draw`."""
-  deviation = math.sqrt(2 / (fan_in + fan_out))
-  return nn.initializers.constant(deviation), shape
+LayerNorm = functools.partial(
+  nn.LayerNorm, scale_init=initialise.ones, bias_init=initialise.zeros
+)
 
 
 class Linear(nn.Module):
@@ -25,7 +25,7 @@ class Linear(nn.Module):
   inputs: tuple[int, ...]
   outputs: tuple[int, ...]
   bias: bool = True
-  bias_deviation: float = 0.0
+  bias_init: initialise.Initializer = initialise.zeros
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -33,14 +33,14 @@ class Linear(nn.Module):
     fan_in, fan_out = math.prod(self.inputs), math.prod(self.outputs)
     kernel = self.param(
       'kernel',
-      *_kernel(*self.inputs, *self.outputs, fan_in=fan_in, fan_out=fan_out),
+      initialise.normal(math.sqrt(2 / (fan_in + fan_out))),  # Glorot's.
+      (*self.inputs, *self.outputs),
     )
     kernel = kernel.astype(self.dtype).reshape(fan_in, fan_out)
     x = x.reshape(*x.shape[: x.ndim - len(self.inputs)], fan_in)
     y = x.astype(self.dtype) @ kernel
     if self.bias:
-      deviation = nn.initializers.constant(self.bias_deviation)
-      bias = self.param('bias', deviation, self.outputs)
+      bias = self.param('bias', self.bias_init, self.outputs)
       y = y + bias.astype(self.dtype).reshape(fan_out)
     return y.reshape(*y.shape[:-1], *self.outputs)
 

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.models.dropout import dropout
+from csdnet_jax.models import initialise
+from csdnet_jax.models.head import classify
 from csdnet_jax.models.transformer import (
+  LayerNorm,
   Linear,
   Mlp,
   add_branch,
@@ -62,7 +64,7 @@ class LayerScale(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
+    scale = self.param('scale', initialise.ones, x.shape[-1:])
     return x * scale.astype(x.dtype)
 
 
@@ -78,14 +80,14 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x, paths):
     first, second = (None, None) if paths is None else paths
-    y = nn.LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_0')(x)
+    y = LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_0')(x)
     y = Attention(
       self.heads, self.dtype, name='MultiHeadDotProductAttention_1'
     )(y)
     if self.layer_scale:
       y = LayerScale(name='LayerScale_0')(y)
     x = add_branch(x, y, first)
-    y = nn.LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_2')(x)
+    y = LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_2')(x)
     y = Mlp(self.mlp, self.exact_gelu, self.dtype, name='MlpBlock_3')(y)
     if self.layer_scale:
       y = LayerScale(name='LayerScale_1')(y)
@@ -107,7 +109,7 @@ class PositionEmbedding(nn.Module):
           f'for {made[1]}: use the image size that the model was made with, '
           'or load the weights again for the new one.'
         )
-    table = self.param(name, nn.initializers.constant(0.02), shape)
+    table = self.param(name, initialise.normal(0.02), shape)
     return x + table.astype(x.dtype)
 
 
@@ -124,14 +126,14 @@ class Encoder(nn.Module):
     if self.registers:
       # They have no place, so they come after the positions were added.
       shape = (1, self.registers, x.shape[-1])
-      tokens = self.param('registers', nn.initializers.zeros, shape)
+      tokens = self.param('registers', initialise.zeros, shape)
       tokens = jnp.broadcast_to(tokens.astype(x.dtype), (len(x), *shape[1:]))
       x = jnp.concatenate([x[:, :1], tokens, x[:, 1:]], axis=1)
     for i in range(self.depth):
       x = self.block(name=f'encoderblock_{i}')(x, paths[i])
     if self.registers:
       x = jnp.concatenate([x[:, :1], x[:, 1 + self.registers :]], axis=1)
-    return nn.LayerNorm(1e-6, dtype=jnp.float32, name='encoder_norm')(x)
+    return LayerNorm(1e-6, dtype=jnp.float32, name='encoder_norm')(x)
 
 
 class Net(nn.Module):
@@ -177,13 +179,14 @@ class Net(nn.Module):
     del axis  # Nothing here looks across the batch.
     x = split_patches(x, self.patch)
     embed = Linear(
-      x.shape[3:], (self.width,), dtype=self.dtype, name='embedding'
-    )
+      x.shape[3:], (self.width,), bias_init=initialise.drawn_zeros,
+      dtype=self.dtype, name='embedding',
+    )  # fmt: skip
     x = embed(x)
     b, h, w, c = x.shape
     x = x.reshape(b, h * w, c)
     if self.pool == 'cls':
-      token = self.param('cls', nn.initializers.zeros, (1, 1, c))
+      token = self.param('cls', initialise.zeros, (1, 1, c))
       token = jnp.broadcast_to(token.astype(x.dtype), (b, 1, c))
       x = jnp.concatenate([token, x], axis=1)
     paths = [None] * self.depth
@@ -202,11 +205,10 @@ class Net(nn.Module):
       embedding, patches = x[:, 0], x[:, 1:]
     else:
       embedding, patches = jnp.mean(x, 1), x
-    z = embedding
-    if train and self.drop_rate:
-      z = dropout(z, keys, self.drop_rate)
-    zeros = nn.initializers.zeros
-    logits = nn.Dense(self.classes, kernel_init=zeros, name='head')(z)
+    logits = classify(
+      embedding, self.classes,
+      drop_rate=self.drop_rate, train=train, keys=keys,
+    )  # fmt: skip
     return patches.reshape(b, h, w, c), embedding, logits
 
 

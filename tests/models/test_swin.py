@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.core import meta
 
 from csdnet_jax import models
 from csdnet_jax.models import swin
@@ -131,6 +132,7 @@ def test_windowed_attention_is_the_reference_place_by_place(
   net = swin.WindowAttention(2, window, shift, jnp.float32)
   x = jax.random.normal(jax.random.key(0), (2, height, width, 8))
   shapes = jax.eval_shape(net.init, jax.random.key(0), x)['params']
+  shapes = meta.unbox(shapes)
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda s: rng.standard_normal(s.shape) / 2, shapes)
   ours = jax.jit(net.apply)({'params': jax.tree.map(jnp.float32, params)}, x)
