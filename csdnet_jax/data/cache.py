@@ -22,7 +22,7 @@ import numpy as np
 import PIL
 
 from csdnet_jax.data import decode
-from csdnet_jax.data.images import sources
+from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 
@@ -32,6 +32,25 @@ _CHUNK = 2 * _THREADS
 _DAY = 86_400  # Seconds.
 _GIB = 2**30
 _LISTED = 50  # Unreadable images that a sentence names.
+
+
+def cache_dir(configured: str) -> pathlib.Path:
+  """The folder for prepared files: `config.data.cache`, or the user's cache."""
+  if configured:
+    return paths.of_disk(
+      configured, 'config.data.cache',
+      'the decoded images are read through memory maps, each host its own',
+    )  # fmt: skip
+  base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(base).expanduser() / 'csdnet_jax'
+
+
+def cache_error(folder: pathlib.Path, error: OSError) -> UserError:
+  """The sentence for a cache folder that cannot be written or is full."""
+  return UserError(
+    f'Cannot write to the cache folder {folder} ({error.strerror}); free space '
+    'there or set config.data.cache to another folder'
+  )
 
 
 class UnreadableError(UserError):
@@ -162,7 +181,7 @@ def require_space(folder: pathlib.Path, files: Sequence[File]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
   except OSError as e:
-    raise sources.cache_error(folder, e) from e
+    raise cache_error(folder, e) from e
   if needed > free:
     raise UserError(
       f'The decoded images take {needed / _GIB:.1f} GiB in the cache folder '
@@ -187,7 +206,7 @@ def is_whole(file: File) -> bool:
   except FileNotFoundError:
     return False
   except OSError as e:
-    raise sources.cache_error(file.path.parent, e) from e
+    raise cache_error(file.path.parent, e) from e
 
 
 def write(
@@ -227,7 +246,7 @@ def write(
     finally:
       scratch.unlink(missing_ok=True)
   except OSError as e:
-    raise sources.cache_error(path.parent, e) from e
+    raise cache_error(path.parent, e) from e
   if problems:
     raise UnreadableError(problems)
 

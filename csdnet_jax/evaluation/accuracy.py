@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,21 +12,30 @@ from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime import paths, writers
 
 
-def evaluate(
-  step, state, batches
-) -> tuple[dict[str, float], np.ndarray, dict[str, np.ndarray]]:
+class Result(NamedTuple):
+  """What an evaluation found.
+
+  Attributes:
+    figures: 'top1', 'top5', 'mean_per_class' in percent, 'loss' in nats and
+      'n' images.
+    confusion: int64 [classes, classes], rows the labels.
+    predictions: of each of the n images, in order, 'label' and 'prediction'
+      int32 [n] (-1 where a logit is NaN) and 'top5' bool [n], whether the label
+      is among the first five.
+  """
+
+  figures: dict[str, float]
+  confusion: np.ndarray
+  predictions: dict[str, np.ndarray]
+
+
+def evaluate(step, state, batches) -> Result:
   """Sums `step(state, batch)` over the batches.
 
   Args:
     step: the compiled evaluation step.
     state: the train state.
     batches: of the whole part, padded rows masked.
-
-  Returns:
-    'top1', 'top5', 'mean_per_class' in percent, 'loss' in nats and 'n' images;
-    the confusion matrix [classes, classes], rows the labels; and for each of
-    the n images, in order, 'label' and 'prediction' int32 [n] (-1 where a logit
-    is NaN) and 'top5' bool [n], whether the label is among the first five.
   """
   total, rows = None, []
   for batch in batches:
@@ -44,7 +54,7 @@ def evaluate(
   label, predicted = predictions['label'], predictions['prediction']
   decided = predicted >= 0
   np.add.at(confusion, (label[decided], predicted[decided]), 1)
-  return metrics.classification_figures(total), confusion, predictions
+  return Result(metrics.classification_figures(total), confusion, predictions)
 
 
 def _predictions(logits, labels, mask) -> dict[str, np.ndarray]:

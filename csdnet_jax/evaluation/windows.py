@@ -29,6 +29,25 @@ _UNDECIDED = 255
 _ROWS = 32
 
 
+class Windows(NamedTuple):
+  """How images are cut into windows, and what is averaged.
+
+  Attributes:
+    size: S, of the windows, at every scale.
+    scales: that are averaged.
+    flip: whether to average over mirror images; the papers do at any scale.
+    base_size: the longer side of an image at scale 1; 0 is what the training
+      images have, its own unless `resize` shrinks it.
+    resize: as `pairs.prepare` was given it for the training images.
+  """
+
+  size: int
+  scales: Sequence[float] = (1.0,)
+  flip: bool = True
+  base_size: int = 0
+  resize: int = 0
+
+
 class Result(NamedTuple):
   """What an evaluation found.
 
@@ -78,22 +97,18 @@ def evaluate(
   forward: Callable,
   weights: Any,
   prepared: pairs.Prepared,
+  how: Windows,
   *,
   classes: int,
-  size: int,
   batch: int,
-  scales: Sequence[float] = (1.0,),
-  flip: bool = True,
-  base_size: int = 0,
-  resize: int = 0,
   rows: Iterable[int] | None = None,
   keep: Iterable[int] = (),
   progress: Callable[[int, int], None] | None = None,
 ) -> Result:
   """Segments images and compares every labelled pixel.
 
-  Windows are `size` wide at every scale and gathered over images, so that one
-  program of one shape serves them all.
+  Windows of all scales and images are gathered, so that one program of one
+  shape serves them all.
 
   Args:
     forward: `(weights, images [n, S, S, 3] float32 in [0, 1]) -> logits [n, h,
@@ -101,14 +116,9 @@ def evaluate(
       same function object on each call, else it is compiled anew.
     weights: a pytree for it.
     prepared: the part, masks at the resolution to be scored.
+    how: they are cut.
     classes: C, at most 254.
-    size: S, of the windows.
-    batch: windows at a time; with `flip` twice as many images are forwarded.
-    scales: that are averaged.
-    flip: whether to average over mirror images; the papers do at any scale.
-    base_size: the longer side of an image at scale 1; 0 is what the training
-      images have, its own unless `resize` shrinks it.
-    resize: as `pairs.prepare` was given it for the training images.
+    batch: windows at a time; mirrored, twice as many images are forwarded.
     rows: the images to evaluate; all where None. Of none, the share of one
       process too many, there are no figures but 'n'.
     keep: rows whose predictions are returned.
@@ -121,20 +131,13 @@ def evaluate(
   rows = np.arange(n) if rows is None else np.asarray(list(rows), np.int64)
   keep = set(keep)
   layouts = {
-    int(i): [
-      _layout(prepared.extents[i], s, size, base_size, resize) for s in scales
-    ]
+    int(i): [_layout(prepared.extents[i], s, how) for s in how.scales]
     for i in rows
   }
-  confusion, counts, predictions = (
-    np.zeros((classes, classes), np.int64),
-    [],
-    {},
-  )
-  segmented = _segment(
-    functools.partial(_probabilities, forward, flip), weights, prepared,
-    layouts, classes, size, batch,
-  )  # fmt: skip
+  confusion = np.zeros((classes, classes), np.int64)
+  counts, predictions = [], {}
+  predict = functools.partial(_probabilities, forward, how.flip, weights)
+  segmented = _segment(predict, prepared, layouts, classes, how.size, batch)
   for row, predicted in _one_behind(segmented):
     label = prepared.mask(row)
     predicted = np.asarray(predicted)[: label.shape[0], : label.shape[1]]
@@ -163,16 +166,6 @@ def evaluate(
   )
 
 
-def spread(n: int, most: int) -> np.ndarray:
-  """At most so many of n rows, spread evenly; 0 takes all.
-
-  >>> spread(5, 3), spread(3, 0)
-  (array([0, 2, 4]), array([0, 1, 2]))
-  """
-  most = min(most, n) or n
-  return np.linspace(0, n - 1, most).astype(np.int64)
-
-
 def window_starts(length: int, size: int) -> list[int]:
   """Where windows begin on a side at least as long: two thirds apart.
 
@@ -186,9 +179,9 @@ def window_starts(length: int, size: int) -> list[int]:
   return [min(i * stride, length - size) for i in range(n)]
 
 
-def _layout(extent, scale, size, base_size, resize) -> _Layout:
+def _layout(extent, scale: float, how: Windows) -> _Layout:
   height, width = map(int, extent)
-  base = base_size or max(pairs.shrunk((height, width), resize))
+  base = how.base_size or max(pairs.shrunk((height, width), how.resize))
   long = round(scale * base)
   ratio = long / max(height, width)
   resized = tuple(
@@ -197,8 +190,8 @@ def _layout(extent, scale, size, base_size, resize) -> _Layout:
   )
   return _Layout(
     resized,
-    tuple((max(side, size) - side) // 2 for side in resized),
-    tuple(window_starts(max(side, size), size) for side in resized),
+    tuple(max(how.size - side, 0) // 2 for side in resized),
+    tuple(window_starts(max(side, how.size), how.size) for side in resized),
   )
 
 
@@ -258,7 +251,7 @@ def _decide(canvases, rows, columns):
 
 
 def _segment(
-  predict, weights, prepared, layouts, classes, size, batch
+  predict, prepared, layouts, classes, size, batch
 ) -> Iterator[tuple[int, jax.Array]]:
   """Yields each row and the classes of its pixels, on a fixed shape."""
   if not layouts:
@@ -272,7 +265,7 @@ def _segment(
     pixels = np.zeros((batch, size, size, 3), np.float32)
     for i, window in enumerate(chunk):
       pixels[i] = window.pixels
-    probabilities = predict(weights, pixels)
+    probabilities = predict(pixels)
     for i, window in enumerate(chunk):
       if canvases is None:
         canvases = [jnp.zeros(shape, jnp.float32) for shape in shapes]

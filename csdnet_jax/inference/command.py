@@ -13,7 +13,7 @@ import jax
 from absl import logging
 
 from csdnet_jax import methods
-from csdnet_jax.data.images import sources
+from csdnet_jax.data.cache import cache_dir
 from csdnet_jax.inference import trained as run_lib
 from csdnet_jax.runtime import environment
 from csdnet_jax.runtime.errors import UserError
@@ -77,7 +77,7 @@ def cache_compiled(cache: str) -> None:
     cache: `config.data.cache`; a cache that JAX was told of goes before it.
   """
   if not jax.config.jax_compilation_cache_dir:
-    folder = sources.cache_dir(cache) / 'xla'
+    folder = cache_dir(cache) / 'xla'
     jax.config.update('jax_compilation_cache_dir', str(folder))
 
 

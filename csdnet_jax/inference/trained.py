@@ -11,11 +11,11 @@ import numpy as np
 from absl import logging
 
 from csdnet_jax import methods
-from csdnet_jax.data import decode
-from csdnet_jax.data.images import inputs, sources, splits
+from csdnet_jax.data import decode, sources
+from csdnet_jax.data.images import inputs, splits
 from csdnet_jax.evaluation import calibration
 from csdnet_jax.runtime import paths, writers
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.state import averaged
 from csdnet_jax.training.restore import read_run, restore_run
 
@@ -170,9 +170,7 @@ class TrainedRun:
       progress(done, len(split.names))
     problems += failed
     if len(failed) == done:
-      raise UserError(
-        f'None of {done} images can be read: {splits.some(failed)}'
-      )
+      raise UserError(f'None of {done} images can be read: {preview(failed)}')
 
   def part(self, name: str) -> splits.Split:
     """Returns the pictures of the run's own 'train', 'val' or 'test' part.
@@ -186,7 +184,7 @@ class TrainedRun:
         f'{self.workdir} has no {name} part; it was trained with '
         f'config.data.val_fraction={self.config.data.val_fraction:g}.'
       )
-    dataset = sources.load(self.config.data, split=self._split)
+    dataset = sources.load_images(self.config.data, split=self._split)
     return splits.parts_of(dataset)[name]
 
   @functools.cached_property

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from csdnet_jax.data.batches import spread
+
 
 class Pair(NamedTuple):
   """Two classes that are taken for each other.
@@ -108,14 +110,9 @@ def choose_rows(
   """
   wanted = np.isin(labels, classes)
   first, rest = np.flatnonzero(wanted), np.flatnonzero(~wanted)
-  first = _spread(first, max(n // 2, n - len(rest)))
-  return np.sort(np.concatenate([first, _spread(rest, n - len(first))]))
-
-
-def _spread(rows, n):
-  if len(rows) <= n:
-    return rows
-  return rows[np.linspace(0, len(rows) - 1, n).round().astype(int)]
+  first = first[spread(len(first), max(n // 2, n - len(rest)))]
+  rest = rest[spread(len(rest), n - len(first))]
+  return np.sort(np.concatenate([first, rest]))
 
 
 def tsne(embeddings: np.ndarray) -> np.ndarray | None:
@@ -132,10 +129,9 @@ def tsne(embeddings: np.ndarray) -> np.ndarray | None:
     rows or they are all in one place.
   """
   from sklearn.manifold import TSNE
+  from sklearn.preprocessing import normalize
 
-  x = np.asarray(embeddings, np.float64)
-  norm = np.linalg.norm(x, axis=1, keepdims=True)
-  x = x / np.maximum(norm, np.finfo(np.float64).tiny)
+  x = normalize(np.asarray(embeddings, np.float64))
   n = len(x)
   if n < 5 or np.allclose(x, x[0]):
     return None

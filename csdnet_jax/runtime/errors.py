@@ -1,5 +1,7 @@
 """The one exception that a user's mistake raises, and words for others."""
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
   """What is wrong, where, and what to do about it, in one sentence.
@@ -18,3 +20,15 @@ def first_line(error: BaseException) -> str:
   quoted = isinstance(error, KeyError) and error.args
   text = str(error.args[0] if quoted else error)
   return (text.splitlines() or [type(error).__name__])[0]
+
+
+def preview(names: Iterable[str], n: int = 10) -> str:
+  """The first n names, and how many there are, for an error's sentence.
+
+  >>> preview('abc'), preview(map(str, range(12)))
+  ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more, 12 in all')
+  """
+  names = list(names)
+  more = len(names) - n
+  rest = f' and {more} more, {len(names)} in all' if more > 0 else ''
+  return ', '.join(names[:n]) + rest

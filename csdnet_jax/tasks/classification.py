@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import jax
 
-from csdnet_jax import pictures, sharding
-from csdnet_jax.data import report
-from csdnet_jax.data.images import pipeline, sources, splits
+from csdnet_jax import sharding
+from csdnet_jax.data import cache, report, sources
+from csdnet_jax.data.images import pipeline, splits
 from csdnet_jax.evaluation import accuracy, probes
+from csdnet_jax.pictures import of_run
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.terminal import progress_bar, say
 from csdnet_jax.step import make_eval_step
@@ -36,7 +37,7 @@ class Data(NamedTuple):
 
 def load(config, split=None) -> splits.Dataset:
   """Finds the images, and draws or applies the split."""
-  return sources.load(config.data, split=split)
+  return sources.load_images(config.data, split=split)
 
 
 split_of = splits.split_to_json
@@ -58,17 +59,17 @@ def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
     for name, part in splits.parts_of(dataset).items()
   }
   with progress_bar('images decoded') as progress:
-    parts = pipeline.prepare(
+    prepared = pipeline.prepare(
       dataset, digests, canvas=c.canvas, size=config.model.size,
       resize=c.test_resize, square=c.aspect == 'square',
-      cache_dir=sources.cache_dir(c.cache), progress=progress,
+      cache_dir=cache.cache_dir(c.cache), progress=progress,
     )  # fmt: skip
-  views = {'train': parts.train_view, 'val': parts.val, 'test': parts.test}
-  views = {name: part for name, part in views.items() if part is not None}
-  sizes = {name: part.sizes for name, part in views.items()}
+  parts = {n: p for n, p in prepared._asdict().items() if p is not None}
+  canvases = parts.pop('canvases')
+  sizes = {name: part.sizes for name, part in parts.items()}
   checked = report.data_report(dataset, digests, sizes, strict=c.strict)
   say(checked.text)
-  return Data(dataset, parts.train, views), checked.figures
+  return Data(dataset, canvases, parts), checked.figures
 
 
 def train_batches(config, mesh, data: Data, start: int, stop: int) -> Iterator:
@@ -118,25 +119,24 @@ def start(experiment: Experiment, state) -> dict[str, float]:
 
 
 def evaluate(experiment: Experiment, state, part: str, last: bool):
-  """Returns the figures of a part, and (confusion, predictions)."""
+  """Returns the figures of a part, and its `accuracy.Result`."""
   del last  # A whole part, each time.
-  figures, *details = accuracy.evaluate(
+  found = accuracy.evaluate(
     experiment.program.eval_step, state, eval_batches(experiment, part)
   )
-  return figures, details
+  return found.figures, found
 
 
 def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
   """Writes what is said of each image, and of test the confusion matrix."""
-  confusion, predictions = details
   accuracy.write_predictions(
     workdir / PREDICTIONS[part],
     splits.parts_of(data.dataset)[part].names,
-    predictions,
+    details.predictions,
   )
   if part == 'test':
     accuracy.write_confusion(
-      workdir / 'confusion.csv', confusion, data.dataset.class_names
+      workdir / 'confusion.csv', details.confusion, data.dataset.class_names
     )
 
 
@@ -202,13 +202,13 @@ def rows(summary: dict) -> dict[str, float]:
 def write_start(experiment: Experiment, state, workdir: paths.Path) -> None:
   """Writes the training views, and what the method draws at step 0."""
   method = experiment.program.method
-  pictures.write_start(method, state, experiment.data, workdir)
+  of_run.write_start(method, state, experiment.data, workdir)
 
 
 def write_end(experiment: Experiment, state, workdir: paths.Path) -> None:
   """Writes what the method draws, the curves, the memory and the mistakes."""
   method = experiment.program.method
-  pictures.write_end(
+  of_run.write_end(
     method, state, experiment.data, workdir,
     keys_per_step=method.forwards * experiment.config.batch_size,
   )  # fmt: skip

@@ -10,8 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from csdnet_jax import sharding
-from csdnet_jax.data import report
-from csdnet_jax.data.images import sources
+from csdnet_jax.data import batches, cache, report, sources
 from csdnet_jax.data.masks import layouts as sets, pairs
 from csdnet_jax.evaluation import metrics, windows
 from csdnet_jax.pictures import draw, overlays
@@ -46,7 +45,7 @@ class Data(NamedTuple):
 
 def load(config, split=None) -> sets.SegmentationSet:
   """Finds the pairs; with a split they must be those that it names."""
-  dataset = sets.load(config.data)
+  dataset = sources.load_masks(config.data)
   if split is not None:
     sets.require_same(dataset, split)
   return dataset
@@ -71,7 +70,7 @@ def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
   }
   with progress_bar('pairs decoded') as progress:
     parts = pairs.prepare(
-      dataset, scans, resize=c.resize, cache_dir=sources.cache_dir(c.cache),
+      dataset, scans, resize=c.resize, cache_dir=cache.cache_dir(c.cache),
       progress=progress,
     )  # fmt: skip
   prepared = {n: p for n, p in parts._asdict().items() if p is not None}
@@ -127,7 +126,8 @@ def evaluate(experiment: Experiment, state, part: str, last: bool):
   """
   config, program, data = experiment
   e, prepared = config.evaluation, data.parts[part]
-  rows = windows.spread(len(prepared.sizes), 0 if last else e.images)
+  n = len(prepared.sizes)
+  rows = batches.spread(n, n if last else e.images or n)
   mine = rows[jax.process_index() :: jax.process_count()]
   weights = jax.tree.map(lambda x: x.addressable_data(0), averaged(state))
   local = sharding.make_mesh(program.mesh.local_mesh.devices.flatten().tolist())
@@ -136,11 +136,12 @@ def evaluate(experiment: Experiment, state, part: str, last: bool):
   with processes.collective(), progress_bar(f'{part} images') as progress:
     found = windows.evaluate(
       program.eval_step, _on(local, weights), prepared,
-      classes=len(data.dataset.class_names), size=config.model.size,
-      batch=batch, scales=e.scales if last else e.scales[:1], flip=e.flip,
-      base_size=e.base_size, resize=config.data.resize, rows=mine,
-      keep=mine[windows.spread(len(mine), _SHOWN)],
-      progress=progress,
+      windows.Windows(
+        config.model.size, scales=e.scales if last else e.scales[:1],
+        flip=e.flip, base_size=e.base_size, resize=config.data.resize,
+      ),
+      classes=len(data.dataset.class_names), batch=batch, rows=mine,
+      keep=mine[batches.spread(len(mine), _SHOWN)], progress=progress,
     )  # fmt: skip
   found = _of_all_processes(found, rows)
   return found.figures, found

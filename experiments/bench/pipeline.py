@@ -19,7 +19,7 @@ from absl import app, flags
 from PIL import Image
 
 from csdnet_jax.data import leaves
-from csdnet_jax.data.images import pipeline, sources, splits
+from csdnet_jax.data.images import labelled_folders, pipeline, splits
 from csdnet_jax.inference import command
 from experiments.bench import measure
 
@@ -57,7 +57,7 @@ def decoded_and_cached(
     `on_device_per_s`, the same batches brought to the device.
   """
   drawn = splits.draw_split(
-    sources.open_folder(root),
+    labelled_folders.open_folder(root),
     test_fraction=0.5,
     val_fraction=0.0,
     shots=0,
@@ -76,7 +76,7 @@ def decoded_and_cached(
 
   def images_per_s(use):
     batches = pipeline.train_batches(
-      prepared.train, batch=batch, seed=0, start=0, stop=steps + 1
+      prepared.canvases, batch=batch, seed=0, start=0, stop=steps + 1
     )
     use(next(batches))  # Threads start, pages are read.
     start = time.perf_counter()

@@ -46,6 +46,14 @@ def forward(weights, images):
   return jnp.tanh(images @ jnp.asarray(colours, jnp.float32)) + places
 
 
+def evaluate(forward, weights, prepared, *, classes=C, size=S, **options):
+  how = {k: options.pop(k) for k in windows.Windows._fields if k in options}
+  return windows.evaluate(
+    forward, weights, prepared, windows.Windows(size, **how), classes=classes,
+    **options,
+  )  # fmt: skip
+
+
 def loop_resize(image, height, width):
   """Half-pixel bilinear, pixel by pixel."""
   h, w = image.shape[:2]
@@ -109,10 +117,8 @@ def loop_scale(weights, image, long, flip):
 )
 def test_windows_are_those_of_a_slow_loop(sizes, options, longs):
   prepared, w = part(sizes), weights()
-  options = {'classes': C, 'size': S, 'batch': 3, 'flip': True} | options
-  result = windows.evaluate(
-    forward, w, prepared, keep=range(len(sizes)), **options
-  )
+  options = {'batch': 3, 'flip': True} | options
+  result = evaluate(forward, w, prepared, keep=range(len(sizes)), **options)
   confusion = np.zeros((C, C), int)
   for i in range(len(sizes)):
     image, mask = prepared.image(i), prepared.mask(i)
@@ -152,23 +158,19 @@ def test_cityscapes_and_ade20k_have_the_windows_of_the_papers():
 
 def test_the_result_depends_on_no_batch_size_and_on_no_other_image():
   prepared = part([(40, 53), (20, 30), (30, 20)])
-  options = {'classes': C, 'size': S, 'base_size': 36}
+  options = {'base_size': 36}
   one, many = (
-    windows.evaluate(
-      forward, weights(), prepared, batch=b, keep=range(3), **options
-    )
+    evaluate(forward, weights(), prepared, batch=b, keep=range(3), **options)
     for b in (1, 7)
   )
-  alone = windows.evaluate(
+  alone = evaluate(
     forward, weights(), prepared, batch=4, rows=[2], keep=[2], **options
   )
   np.testing.assert_array_equal(one.counts, many.counts)
   np.testing.assert_array_equal(alone.predictions[2], many.predictions[2])
   np.testing.assert_array_equal(alone.counts[0], many.counts[2])
   assert alone.figures['n'] == 1 and alone.rows.tolist() == [2]
-  none = windows.evaluate(
-    forward, weights(), prepared, batch=4, rows=[], **options
-  )
+  none = evaluate(forward, weights(), prepared, batch=4, rows=[], **options)
   assert none.figures == {'n': 0} and none.counts.shape == (0, 3, C)
   assert none.confusion.sum() == 0
 
@@ -181,9 +183,7 @@ def test_coarse_logits_are_enlarged_with_aligned_corners():
     return jnp.tile(jnp.asarray(corners), (len(images), 1, 1, 1))
 
   prepared = part([(S, S)])
-  result = windows.evaluate(
-    coarse, (), prepared, classes=C, size=S, batch=1, flip=False, keep=[0]
-  )
+  result = evaluate(coarse, (), prepared, batch=1, flip=False, keep=[0])
   predicted = result.predictions[0]
   middle = (S - 1) // 2
   assert predicted[0, 0] == 1 and predicted[-1, -1] == 2
@@ -196,16 +196,14 @@ def test_a_network_gone_wrong_is_a_sentence():
     return forward(weights, images) * jnp.nan
 
   with pytest.raises(UserError, match='not finite'):
-    windows.evaluate(
-      broken, weights(), part([(20, 20)]), classes=C, size=S, batch=2
-    )
+    evaluate(broken, weights(), part([(20, 20)]), batch=2)
 
 
 def test_masks_without_labels_are_a_sentence():
   prepared = part([(20, 20)])
   prepared.pixels[3 * 400 :] = 255
   with pytest.raises(UserError, match='labelled pixel'):
-    windows.evaluate(forward, weights(), prepared, classes=C, size=S, batch=2)
+    evaluate(forward, weights(), prepared, batch=2)
 
 
 def test_figures_of_a_set_that_lacks_a_class():
@@ -264,11 +262,11 @@ def test_several_devices_may_share_the_windows():
     return forward(weights, jax.lax.with_sharding_constraint(images, rows))
 
   prepared = part([(40, 53), (20, 30)])
-  options = {'classes': C, 'size': S, 'batch': 4}
-  one = windows.evaluate(forward, weights(), prepared, **options)
+  options = {'batch': 4}
+  one = evaluate(forward, weights(), prepared, **options)
   placed = jax.device_put(
     jax.tree.map(np.float32, weights()),
     NamedSharding(mesh, sharding.REPLICATED),
   )
-  many = windows.evaluate(spread_out, placed, prepared, **options)
+  many = evaluate(spread_out, placed, prepared, **options)
   np.testing.assert_array_equal(one.counts, many.counts)

@@ -3,8 +3,11 @@
 import io
 import pathlib
 
+import ml_collections
 import numpy as np
 from PIL import Image
+
+from csdnet_jax.data import sources
 
 
 def pixels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
@@ -52,3 +55,25 @@ def ufg_layout(
     lines = ''.join(f'{label} {name}\n' for label, name in classes.items())
     write(root / 'anno' / 'classes.txt', lines.encode())
   return root
+
+
+def data_config(**fields) -> ml_collections.ConfigDict:
+  """`config.data`, as far as a source of images reads it."""
+  data = {
+    'source': 'folder',
+    'root': '',
+    'name': '',
+    'test_fraction': 0.5,
+    'val_fraction': 0.0,
+    'shots': 0,
+    'split_seed': 0,
+    'cache': '',
+    'leaves': {},
+  }
+  return ml_collections.ConfigDict(data | fields)
+
+
+def load(root, split=None, **fields):
+  """The data set of `data_config`."""
+  data = data_config(root=str(root), **fields)
+  return sources.load_images(data, split=split)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csdnet_jax import memory, methods, pictures, sharding
+from csdnet_jax import memory, methods, sharding
 from csdnet_jax.data.images import pipeline, splits
 from csdnet_jax.evaluation import accuracy
-from csdnet_jax.pictures import draw, measure
+from csdnet_jax.pictures import draw, measure, of_run
 from csdnet_jax.state import TrainState
 from csdnet_jax.tasks.classification import Data
 
@@ -78,7 +78,7 @@ def finish(workdir, method, state, data):
   ]
   lines = ''.join(json.dumps(r) + '\n' for r in records)
   (workdir / 'metrics.jsonl').write_text(lines)
-  pictures.write_end(method, state, data, workdir, keys_per_step=16)
+  of_run.write_end(method, state, data, workdir, keys_per_step=16)
 
 
 def check_png(path):
@@ -103,7 +103,7 @@ def test_a_run_leaves_its_pictures_and_is_not_changed(
   config, devices, more, tmp_path
 ):
   method, state, data = setup(config, devices)
-  pictures.write_start(method, state, data, tmp_path)
+  of_run.write_start(method, state, data, tmp_path)
   check_png(tmp_path / 'pictures' / 'views.png')
   state = trained(state)
   before = jax.device_get(state)
@@ -123,8 +123,8 @@ def test_a_real_run_has_them(trained):
 def test_only_the_first_process_draws(tmp_path, monkeypatch):
   method, state, data = setup(config())
   monkeypatch.setattr(jax, 'process_index', lambda: 1)
-  pictures.write_start(method, state, data, tmp_path)
-  pictures.write_end(method, state, data, tmp_path, keys_per_step=16)
+  of_run.write_start(method, state, data, tmp_path)
+  of_run.write_end(method, state, data, tmp_path, keys_per_step=16)
   assert not list(tmp_path.iterdir())
 
 
@@ -142,7 +142,7 @@ def sheets(monkeypatch):
 
 def test_the_training_views_are_those_of_a_step(tmp_path, sheets):
   method, state, data = setup(config())
-  pictures.write_start(method, state, data, tmp_path)
+  of_run.write_start(method, state, data, tmp_path)
   columns, names, _ = sheets['views.png']
   assert list(columns) == [
     'image', 'view, draw 1', '2nd view, draw 1', 'view, draw 2',
@@ -165,17 +165,17 @@ def test_the_training_views_are_those_of_a_step(tmp_path, sheets):
 
 
 def test_one_view_is_shown_alone(tmp_path, sheets):
-  pictures.write_start(*setup(config('supervised')), tmp_path)
+  of_run.write_start(*setup(config('supervised')), tmp_path)
   columns, _, _ = sheets['views.png']
   assert [name for name in columns if '2nd' in name] == []
-  pictures.write_start(*setup(config('supcon')), tmp_path)
+  of_run.write_start(*setup(config('supcon')), tmp_path)
   columns, _, _ = sheets['views.png']
   assert '2nd view, draw 3' in columns
 
 
 def test_early_and_late_stand_side_by_side(tmp_path, sheets):
   method, state, data = setup(config())
-  pictures.write_start(method, state, data, tmp_path)
+  of_run.write_start(method, state, data, tmp_path)
   finish(tmp_path, method, trained(state), data)
   columns, names, _ = sheets['early_late.png']
   maps = 'SSDP map', 'mask', 'augmented view'

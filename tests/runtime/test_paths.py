@@ -12,7 +12,8 @@ from fsspec.implementations import memory
 from fsspec.registry import _registry
 
 from csdnet_jax import checkpoint, config as config_lib
-from csdnet_jax.data.images import sources
+from csdnet_jax.data import cache
+from csdnet_jax.data.images import labelled_folders
 from csdnet_jax.inference import trained as run_lib
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
@@ -74,7 +75,7 @@ def test_other_stores_and_absent_libraries_are_refused(monkeypatch):
 
 def test_the_cache_must_be_on_a_disk():
   with pytest.raises(UserError, match='config.data.cache=gs://b/c must be'):
-    sources.cache_dir('gs://b/c')
+    cache.cache_dir('gs://b/c')
 
 
 @pytest.mark.parametrize('layout', ['class folders', 'train and test', 'ufg'])
@@ -91,8 +92,8 @@ def test_a_folder_in_a_bucket_is_read_as_on_a_disk(bucket, tmp_path, layout):
     if file.is_file():
       there = bucket / 'set' / file.relative_to(tmp_path)
       there.write_bytes(file.read_bytes())
-  local = sources.open_folder(tmp_path, 'x')
-  remote = sources.open_folder('gs://bucket/set', 'x')
+  local = labelled_folders.open_folder(tmp_path, 'x')
+  remote = labelled_folders.open_folder('gs://bucket/set', 'x')
   assert remote.class_names == local.class_names
   for part in ('train', 'test'):
     got, want = getattr(remote, part), getattr(local, part)

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from csdnet_jax.data import cache, decode
-from csdnet_jax.data.images import sources, splits
+from csdnet_jax.data.folders import EXTENSIONS
+from csdnet_jax.data.images import splits
 from csdnet_jax.runtime.errors import UserError
 
 
@@ -45,7 +46,7 @@ def find(given: Iterable[str | os.PathLike]) -> splits.Split:
       folders = [m for m in matches if os.path.isdir(m)]
       found = sorted({*files, *itertools.chain(*map(_pictures, folders))})
     if not found:
-      known = ', '.join(sources.EXTENSIONS)
+      known = ', '.join(EXTENSIONS)
       raise UserError(
         f'{one!r} is no file and holds no pictures ({known}); check the path.'
       )
@@ -74,7 +75,7 @@ def _pictures(folder: str) -> list[str]:
 def _is_picture(path: str) -> bool:
   name = os.path.basename(path)
   extension = name.rpartition('.')[2].lower()
-  return not name.startswith('.') and extension in sources.EXTENSIONS
+  return not name.startswith('.') and extension in EXTENSIONS
 
 
 def decoded(split: splits.Split, i: int) -> np.ndarray:

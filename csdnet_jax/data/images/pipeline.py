@@ -7,13 +7,11 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
 
-from csdnet_jax.data import cache, decode
+from csdnet_jax.data import batches, cache, decode
 from csdnet_jax.data.cache import UnreadableError
 from csdnet_jax.data.images import splits
-from csdnet_jax.runtime.errors import UserError
 
 
 class Prepared(NamedTuple):
@@ -33,10 +31,10 @@ class Prepared(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """What a run reads: train on canvases, every part in the test view."""
+  """What a run reads: the canvases to train on, every part in the test view."""
 
+  canvases: Prepared
   train: Prepared
-  train_view: Prepared
   val: Prepared | None
   test: Prepared
 
@@ -109,8 +107,8 @@ def prepare(
     before += len(parts[part].names)
   if problems:
     raise UnreadableError(list(dict.fromkeys(problems)))
-  train, train_view, *val, test = prepared
-  return Parts(train, train_view, val[0] if val else None, test)
+  canvases, train, *val, test = prepared
+  return Parts(canvases, train, val[0] if val else None, test)
 
 
 def _canvas_view(canvas: int, square: bool) -> _View:
@@ -206,60 +204,11 @@ def train_batches(
   Raises:
     UserError: B exceeds n or is no multiple of `hosts`.
   """
-  return batches_of(
+  return batches.shuffled(
     lambda places, ids: _take(prepared, ids), len(prepared.labels),
     batch=batch, seed=seed, start=start, stop=stop, order=order, host=host,
     hosts=hosts,
   )  # fmt: skip
-
-
-def batches_of(
-  take: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
-  n: int,
-  *,
-  batch: int,
-  seed: int,
-  start: int,
-  stop: int,
-  order: np.ndarray | None = None,
-  host: int = 0,
-  hosts: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
-  """`train_batches` of whatever `take` makes of a batch's rows.
-
-  Args:
-    take: `(places [b], ids [b]) -> batch`, the rows' places in the endless
-      order of a run, all different, and which of the n rows they are.
-    n: rows of the data.
-    batch: and the other arguments, as for `train_batches`.
-  """
-  if batch > n:
-    raise UserError(
-      f'The batch of {batch} is larger than the training set of {n} images; '
-      'lower the batch size'
-    )
-  order = np.arange(batch) if order is None else order
-  rows = order[_host_rows(batch, host, hosts)]
-
-  def of_step(i, ids):
-    return take((start + i) * batch + rows, np.asarray(ids)[rows])
-
-  steps = (
-    grain.MapDataset.range(n)
-    .seed(seed % 2**32)
-    .shuffle()
-    .repeat()
-    # Of an endless order none remains, but Grain counts it and overflows at 1.
-    .batch(batch, drop_remainder=True)
-    .slice(slice(start, stop))
-    .map_with_index(of_step)
-  )
-  # Threads, not processes: nearly all that is left to do is copying memory.
-  return iter(
-    steps.to_iter_dataset(
-      grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    )
-  )
 
 
 def eval_batches(
@@ -280,33 +229,23 @@ def eval_batches(
   Raises:
     UserError: B is no multiple of `hosts`.
   """
-  rows = _host_rows(batch, host, hosts)
+  rows = batches.host_rows(batch, host, hosts)
   n = len(prepared.labels)
 
-  def batches():
+  def taken():
     for first in range(0, n, batch):
       ids = np.arange(first, first + batch)[rows]
       mask = ids < n
-      taken = _take(prepared, ids[mask])
+      found = _take(prepared, ids[mask])
       fill = len(ids) - mask.sum()
       padded = {
         name: np.pad(x, [(0, fill)] + [(0, 0)] * (x.ndim - 1))
-        for name, x in taken.items()
+        for name, x in found.items()
       }
       padded['id'][~mask] = -1
       yield {**padded, 'mask': mask}
 
-  return batches()
-
-
-def _host_rows(batch: int, host: int, hosts: int) -> slice:
-  if batch % hosts:
-    raise UserError(
-      f'The batch of {batch} cannot be shared evenly by {hosts} hosts; make it '
-      'a multiple'
-    )
-  rows = batch // hosts
-  return slice(host * rows, (host + 1) * rows)
+  return taken()
 
 
 def _take(prepared: Prepared, ids: np.ndarray) -> dict[str, np.ndarray]:

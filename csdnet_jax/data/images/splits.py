@@ -1,14 +1,13 @@
 """The parts of a data set: drawn once, written down, and drawn no more."""
 
+import collections
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.runtime.errors import UserError
-
-_SHOWN = 10
+from csdnet_jax.runtime.errors import UserError, preview
 
 
 class Split(NamedTuple):
@@ -25,28 +24,82 @@ class Split(NamedTuple):
   read: Callable[[int], bytes]
 
 
+EMPTY = Split((), np.zeros(0, np.int32), lambda i: b'')
+
+
 class Dataset(NamedTuple):
-  """The parts of a data set.
+  """The parts of a data set; of one that has no split all is in `train`.
 
   Attributes:
     name: for people, and for the rules that the UFG release's names follow.
     class_names: of every class, by label.
     train: what a run learns from.
     val: carved from train to choose the best epoch, or None.
-    test: what a run is judged by.
+    test: what a run is judged by; empty where it is still to be drawn.
   """
 
   name: str
   class_names: tuple[str, ...]
   train: Split
-  val: Split | None
-  test: Split
+  val: Split | None = None
+  test: Split = EMPTY
 
 
 def parts_of(dataset: Dataset) -> dict[str, Split]:
   """The parts that the data set has, by name, in the order train, val, test."""
   parts = {'train': dataset.train, 'val': dataset.val, 'test': dataset.test}
   return {part: split for part, split in parts.items() if split is not None}
+
+
+def checked(dataset: Dataset) -> Dataset:
+  """Checks what somebody else's program has put together.
+
+  Returns:
+    The data set, its labels int32.
+
+  Raises:
+    UserError: names and labels of different lengths, a name that is none or
+      comes twice, a label that is no integer or of no class, a class without a
+      training image, fewer than two classes.
+  """
+  classes, parts = len(dataset.class_names), parts_of(dataset)
+  if classes < 2:
+    raise UserError(
+      f'{dataset.name} has {classes} class; classification takes at least two'
+    )
+  for part, split in parts.items():
+    labels = np.asarray(split.labels)
+    if labels.shape != (len(split.names),) or labels.dtype.kind not in 'iu':
+      raise UserError(
+        f'The {part} part of {dataset.name} has {len(split.names)} names, and '
+        f'labels {labels.dtype} {list(labels.shape)}; give an integer for each'
+      )
+    beyond = sorted({int(i) for i in labels if not 0 <= i < classes})
+    if beyond:
+      raise UserError(
+        f'Labels of {dataset.name} lie outside its {classes} classes '
+        f'({preview(map(str, beyond))}); number them from 0'
+      )
+  splits = parts.values()
+  names = collections.Counter(name for split in splits for name in split.names)
+  wrong = [str(n) for n, k in names.items() if k > 1 or not isinstance(n, str)]
+  if wrong:
+    raise UserError(
+      f'Images of {dataset.name} have the same name, or one that is no text '
+      f'({preview(wrong)}); give each a name of its own'
+    )
+  untrained = [c.rpartition(':')[0] for c in classes_under(dataset, 1)]
+  if untrained:
+    raise UserError(
+      f'Classes of {dataset.name} have no training image '
+      f'({preview(untrained)}); add some or take the classes out'
+    )
+  return dataset._replace(
+    **{
+      part: split._replace(labels=np.asarray(split.labels, np.int32))
+      for part, split in parts.items()
+    }
+  )
 
 
 def split_to_json(dataset: Dataset) -> dict[str, Any]:
@@ -76,7 +129,7 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
     differ = sorted(set(saved['class_names']) ^ set(dataset.class_names))
     raise UserError(
       f'The classes of {dataset.name} are no longer those of the saved split '
-      f'({some(differ) or "their order differs"}); restore the data set or '
+      f'({preview(differ) or "their order differs"}); restore the data set or '
       'start a new workdir'
     )
   splits = list(parts_of(dataset).values())
@@ -90,7 +143,7 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
   if gone:
     raise UserError(
       f'Images of the saved split are not in {dataset.name} any '
-      f'more ({some(gone)}); restore them or start a new workdir'
+      f'more ({preview(gone)}); restore them or start a new workdir'
     )
   moved = [
     name
@@ -101,8 +154,8 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
   if moved:
     raise UserError(
       f'Images of the saved split have another label in '
-      f'{dataset.name} now ({some(moved)}); restore the lists or start a new '
-      'workdir'
+      f'{dataset.name} now ({preview(moved)}); restore the lists or start a '
+      'new workdir'
     )
   regrouped = {
     part: gather([where[name] for name in names])
@@ -158,7 +211,7 @@ def draw_split(
     if lone:
       raise UserError(
         f'Classes of {dataset.name} have a single image and '
-        f'cannot be split ({some(lone)}); add images to them or take them '
+        f'cannot be split ({preview(lone)}); add images to them or take them '
         'out'
       )
     test, train = _carve(
@@ -176,7 +229,7 @@ def draw_split(
       raise UserError(
         f'config.data.val_fraction={val_fraction} would leave {len(lone)} '
         f'classes of {dataset.name} without a training image '
-        f'({some(lone)}); set it to 0 or add images to them'
+        f'({preview(lone)}); set it to 0 or add images to them'
       )
     val, train = _carve(
       dataset.train, lambda n: _share(n, val_fraction), f'val/{seed}'
@@ -187,7 +240,7 @@ def draw_split(
     if poor:
       raise UserError(
         f'Classes of {dataset.name} have fewer training images '
-        f'than config.data.shots={shots} ({some(poor)}); lower it'
+        f'than config.data.shots={shots} ({preview(poor)}); lower it'
       )
     train, _ = _carve(dataset.train, lambda n: shots, f'shots/{seed}')
     dataset = dataset._replace(train=train)
@@ -234,15 +287,3 @@ def classes_under(dataset: Dataset, least: int) -> list[str]:
     for name, n in zip(dataset.class_names, counts, strict=True)
     if n < least
   ]
-
-
-def some(names: Iterable[str]) -> str:
-  """The first ten names, and how many there are, for an error's sentence.
-
-  >>> some('abc'), some(map(str, range(12)))
-  ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more, 12 in all')
-  """
-  names = list(names)
-  more = len(names) - _SHOWN
-  rest = f' and {more} more, {len(names)} in all' if more > 0 else ''
-  return ', '.join(names[:_SHOWN]) + rest

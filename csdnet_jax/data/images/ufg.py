@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from csdnet_jax import sharding
-from csdnet_jax.data.images import sources, splits, tfds as stored
+from csdnet_jax.data.images import labelled_folders, splits, tfds as stored
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 
@@ -156,7 +156,7 @@ def _find(name: str, manual: pathlib.Path) -> pathlib.Path:
 def _open_release(name: str, manual: pathlib.Path) -> splits.Dataset:
   """Finds a set and holds it against the table."""
   root = _find(name, manual)
-  dataset = sources.open_ufg_layout(root, name)
+  dataset = labelled_folders.open_ufg_layout(root, name)
   expected = RELEASES[name]
   beyond = [
     file_name

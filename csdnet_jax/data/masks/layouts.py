@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data.images import sources, splits
+from csdnet_jax.data import folders
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, preview
 
 IGNORE = 255
 REFUSED = -1  # In `SegmentationSet.ids`: no class, and no way to leave it out.
@@ -57,6 +57,7 @@ CONTEXT = (
   'wall', 'water', 'window', 'wood',
 )  # fmt: skip
 
+_PARTS = ('train', 'val', 'test')
 _PAIR = "'<image> <mask>' for each pair, both under the root"
 
 
@@ -107,30 +108,17 @@ def load(data: Any) -> SegmentationSet:
   mapped: that of the published weights of APD, as far as its code tells.
 
   Args:
-    data: `source`, 'cityscapes', 'ade20k', 'context59', 'context60', 'camvid'
-      or 'pairs'; `root`, its folder; `name`, '' for the folder's.
+    data: `source`, a key of `READERS`; `root`, its folder; `name`, '' for the
+      folder's.
 
   Raises:
     UserError: the folder or a part is absent or empty; an image without a mask
       or a mask without an image; a list that does not parse or leaves the
       root; a link; no class names.
   """
-  readers = {
-    'cityscapes': _cityscapes,
-    'ade20k': _ade20k,
-    'context59': _context59,
-    'context60': _context60,
-    'camvid': _camvid,
-    'pairs': _pairs,
-  }
-  if data.source not in readers:
-    raise UserError(
-      f'config.data.source is {data.source!r}; of images with masks say '
-      f'{", ".join(map(repr, readers))}'
-    )
-  root = sources.root_of(data.root)
-  class_names, ids, parts = readers[data.source](root)
-  _require_apart(parts, root)
+  root = folders.root_of(data.root)
+  class_names, ids, parts = READERS[data.source](root)
+  _require_disjoint(parts, root)
   # A set without a test part is judged by its val part, as papers do.
   test = parts['test'] if 'test' in parts else parts['val']
   val = parts.get('val') if 'test' in parts else None
@@ -168,7 +156,7 @@ def require_same(dataset: SegmentationSet, saved: Mapping[str, Any]) -> None:
       changed = sorted(set(old) ^ set(new))
       raise UserError(
         f'The {part} of {dataset.name} is not what this run was started with '
-        f'({splits.some(changed) or "its order or masks differ"}); restore it '
+        f'({preview(changed) or "its order or masks differ"}); restore it '
         'or start a new workdir'
       )
 
@@ -182,7 +170,7 @@ def _open(root: paths.Path, pairs: Sequence[tuple[str, str]]) -> Pairs:
   )
 
 
-def _require_apart(parts, root: paths.Path) -> None:
+def _require_disjoint(parts, root: paths.Path) -> None:
   for name, part in parts.items():
     if not part:
       raise UserError(f'The {name} part of {root} is empty; add images to it')
@@ -228,7 +216,7 @@ def _ade20k(root):
   names = [str(i) for i in range(1, 151)]
   path = root / 'objectInfo150.txt'
   if path.is_file():
-    rows = [line.split('\t') for line in sources.lines_of(path)[1:]]
+    rows = [line.split('\t') for line in folders.lines_of(path)[1:]]
     rows = [row for row in rows if row != ['']]
     if len(rows) != 150 or any(len(row) != 5 for row in rows):
       raise UserError(
@@ -270,10 +258,10 @@ def _context(root):
   return order, parts
 
 
-def _one_of(root, folders, what):
-  present = [folder for folder in folders if (root / folder).is_dir()]
+def _one_of(root, names, what):
+  present = [name for name in names if (root / name).is_dir()]
   if not present:
-    raise UserError(f'{root} has no {" or ".join(folders)}; add {what} there')
+    raise UserError(f'{root} has no {" or ".join(names)}; add {what} there')
   if len(present) > 1 and what == 'the masks':
     raise UserError(
       f'{root} has both {" and ".join(present)}, which order the classes '
@@ -294,14 +282,14 @@ def _camvid(root):
 
 def _pairs(root):
   path = root / 'classes.txt'
-  names = [line.strip() for line in sources.lines_of(path, 'for each class')]
+  names = [line.strip() for line in folders.lines_of(path, 'for each class')]
   while names and not names[-1]:
     names.pop()
   twice = sorted(n for n, k in collections.Counter(names).items() if k > 1)
   if not 2 <= len(names) < IGNORE or '' in names or twice:
     raise UserError(
       f'{path} names {len(names)} classes'
-      f'{f", some twice ({splits.some(twice)})" if twice else ""}; write 2 to '
+      f'{f", some twice ({preview(twice)})" if twice else ""}; write 2 to '
       f'{IGNORE - 1} different names, one on each line'
     )
   listed = [p for p in _PARTS if (root / f'{p}.txt').is_file()]
@@ -322,9 +310,6 @@ def _pairs(root):
   return names, _ids(len(names)), parts
 
 
-_PARTS = ('train', 'val', 'test')
-
-
 def _matched(
   root, images, masks, image_suffix='', mask_suffix=''
 ) -> list[tuple[str, str]]:
@@ -337,7 +322,7 @@ def _matched(
     alone = [p for stem, p in found[here].items() if stem not in found[there]]
     if alone:
       raise UserError(
-        f'Files of {root} have no partner in {there} ({splits.some(alone)}); '
+        f'Files of {root} have no partner in {there} ({preview(alone)}); '
         'add the partners, or take the files out'
       )
   return [(path, found[masks][stem]) for stem, path in found[images].items()]
@@ -350,7 +335,7 @@ def _by_stem(root, folder, suffix) -> dict[str, str]:
       'that holds it'
     )
   found: dict[str, str] = {}
-  for path in sorted(sources.walk(root / folder, root)):
+  for path in sorted(folders.walk(root / folder, root)):
     stem = pathlib.PurePosixPath(path).relative_to(folder).with_suffix('')
     if not stem.name.endswith(suffix):
       continue
@@ -364,7 +349,7 @@ def _by_stem(root, folder, suffix) -> dict[str, str]:
 
 
 def _lines(path, form) -> list[str]:
-  lines = [line.strip() for line in sources.lines_of(path, form)]
+  lines = [line.strip() for line in folders.lines_of(path, form)]
   return [line for line in lines if line]
 
 
@@ -381,19 +366,29 @@ def _listed(root, path, pairs=None) -> list[tuple[str, str]]:
   twice = sorted(image for image, n in times.items() if n > 1)
   if twice:
     raise UserError(
-      f'{path} names images twice ({splits.some(twice)}); leave one line each'
+      f'{path} names images twice ({preview(twice)}); leave one line each'
     )
   names = [name for pair in pairs for name in pair]
-  outside = [n for n in names if not sources.is_inside(n, root, root)]
+  outside = [n for n in names if not folders.is_inside(n, root, root)]
   if outside:
     raise UserError(
-      f'{path} names files outside {root} ({splits.some(outside)}); copy them '
+      f'{path} names files outside {root} ({preview(outside)}); copy them '
       'into it'
     )
-  missing = sources.missing_of(root, names)
+  missing = folders.missing_of(root, names)
   if missing:
     raise UserError(
-      f'{path} names files that are not in {root} ({splits.some(missing)}); '
+      f'{path} names files that are not in {root} ({preview(missing)}); '
       'add them or take their pairs out of the list'
     )
   return pairs
+
+
+READERS = {
+  'cityscapes': _cityscapes,
+  'ade20k': _ade20k,
+  'context59': _context59,
+  'context60': _context60,
+  'camvid': _camvid,
+  'pairs': _pairs,
+}

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data import cache, decode
-from csdnet_jax.data.images import pipeline, splits
+from csdnet_jax.data import batches, cache, decode
 from csdnet_jax.data.masks import layouts
 from csdnet_jax.data.masks.layouts import IGNORE
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, preview
 
 _COUNTS = np.dtype('<i8')
 # Windows that are tried for one with a label, and the stride of the labels.
@@ -212,7 +211,7 @@ def _require_classes(label, mask, dataset, name: str) -> None:
   known = np.flatnonzero(dataset.ids != layouts.REFUSED).tolist()
   raise decode.ImageError(
     f'{name}: holds ids outside the class list '
-    f'({splits.some(map(str, beyond))}); the {len(dataset.class_names)} '
+    f'({preview(map(str, beyond))}); the {len(dataset.class_names)} '
     f'classes of {dataset.name} are stored as {_ranges(known)}'
   )
 
@@ -267,11 +266,11 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """The training batches of steps `start` to `stop` - 1.
 
-  A batch depends on the seed and its step alone, as `pipeline.train_batches`
-  says. Scale and place of a crop are drawn here, from the seed, the step and
-  the row of the batch, so that only the pixels that it may see, turned or not,
-  go to the device, where `augment.sample_pairs` draws the rest. Where an image
-  is smaller than the crop, it lies in its middle.
+  A batch depends on the seed and its step alone, as `batches.shuffled` says.
+  Scale and place of a crop are drawn here, from the seed, the step and the row
+  of the batch, so that only the pixels that it may see, turned or not, go to
+  the device, where `augment.sample_pairs` draws the rest. Where an image is
+  smaller than the crop, it lies in its middle.
 
   Of a row's first four draws that is taken which shows a label at stride 8,
   unturned; if none does, the row's weight is 0.
@@ -311,7 +310,7 @@ def train_batches(
     ]  # fmt: skip
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
-  return pipeline.batches_of(
+  return batches.shuffled(
     take, len(prepared.sizes), batch=batch, seed=seed, start=start, stop=stop,
     order=order, host=host, hosts=hosts,
   )  # fmt: skip

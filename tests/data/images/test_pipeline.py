@@ -70,7 +70,7 @@ def files_in(cache):
 
 
 def test_canvases_are_what_decode_makes(split, tmp_path):
-  prepared = both(split, tmp_path).train
+  prepared = both(split, tmp_path).canvases
   assert isinstance(prepared.images, np.memmap)
   assert prepared.images.shape == (7, 12, 12, 3)
   assert prepared.extents.dtype == prepared.labels.dtype == np.int32
@@ -123,11 +123,11 @@ def test_file_is_named_by_all_that_decides_its_pixels(
 
 @pytest.mark.parametrize('damage', [lambda b: b[:-1], lambda b: b + b'x'])
 def test_file_of_the_wrong_length_is_made_again(split, tmp_path, damage):
-  want = np.array(both(split, tmp_path).train.images)
+  want = np.array(both(split, tmp_path).canvases.images)
   whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
   for path, data in whole.items():
     path.write_bytes(damage(data))
-  np.testing.assert_array_equal(both(split, tmp_path).train.images, want)
+  np.testing.assert_array_equal(both(split, tmp_path).canvases.images, want)
   assert {path: path.read_bytes() for path in tmp_path.iterdir()} == whole
 
 
@@ -135,7 +135,7 @@ def test_file_is_an_ordinary_npy(split, tmp_path):
   parts = both(split, tmp_path)
   loaded = [np.load(path)['image'] for path in tmp_path.iterdir()]
   loaded.sort(key=lambda x: -x.shape[1])
-  for got, want in zip(loaded, (parts.train, parts.test), strict=True):
+  for got, want in zip(loaded, (parts.canvases, parts.test), strict=True):
     np.testing.assert_array_equal(got, want.images)
 
 
@@ -160,7 +160,9 @@ def test_two_at_once_do_no_harm(split, tmp_path):
     done = list(pool.map(lambda _: both(split, tmp_path), range(8)))
   assert len(files_in(tmp_path)) == 2
   for parts in done:
-    np.testing.assert_array_equal(parts.train.images, done[0].train.images)
+    np.testing.assert_array_equal(
+      parts.canvases.images, done[0].canvases.images
+    )
 
 
 def test_progress_counts_every_image(split, tmp_path):
@@ -191,10 +193,10 @@ def test_prepare_gives_all_that_a_run_reads(encoded, tmp_path):
   dataset = dataset_of(encoded, encoded[:3], encoded[:4])
   parts = prepare(dataset, tmp_path, progress=lambda *a: seen.append(a))
   np.testing.assert_array_equal(
-    parts.train.images, both(dataset.train, tmp_path).train.images
+    parts.canvases.images, both(dataset.train, tmp_path).canvases.images
   )
   np.testing.assert_array_equal(
-    parts.train_view.images, both(dataset.train, tmp_path).test.images
+    parts.train.images, both(dataset.train, tmp_path).test.images
   )
   assert len(parts.val.labels) == 4 and len(parts.test.labels) == 3
   assert seen[-1] == (21, 21) and seen == sorted(seen)
@@ -406,15 +408,15 @@ def test_two_processes_may_prepare_at_once(tmp_path):
   images.class_folders(tmp_path / 'set', {'a': 6, 'b': 6})
   program = """
 import sys, pathlib
-from csdnet_jax.data import pipeline, sources
-dataset = sources.open_folder(sys.argv[1])
+from csdnet_jax.data.images import labelled_folders, pipeline
+dataset = labelled_folders.open_folder(sys.argv[1])
 digests = pipeline.digests(dataset.train)
 p = pipeline.prepare(
   dataset._replace(test=dataset.train),
   {'train': digests, 'test': digests},
   canvas=16, size=8, resize=9, square=False,
   cache_dir=pathlib.Path(sys.argv[2]))
-print(int(p.train.images.astype(int).sum()))
+print(int(p.canvases.images.astype(int).sum()))
 """
   cache = tmp_path / 'cache'
   runs = [

@@ -8,8 +8,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from csdnet_jax import config as config_lib
-from csdnet_jax.data import decode
-from csdnet_jax.data.images import sources, tfds as stored
+from csdnet_jax.data import decode, sources
+from csdnet_jax.data.images import tfds as stored
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -98,7 +98,7 @@ def test_the_config_reads_it_by_name(tmp_path):
   config = config_lib.default()
   config.data.update(source='tfds', name='made_leaves', root=str(tmp_path))
   config_lib.validate(config)
-  assert sources.load(config.data).train.names == ('train/0', 'train/1')
+  assert sources.load_images(config.data).train.names == ('train/0', 'train/1')
 
 
 def test_an_absent_set_names_the_command_that_prepares_it(tmp_path):

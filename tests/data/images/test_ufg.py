@@ -8,7 +8,7 @@ import pytest
 
 from csdnet_jax import sharding
 from csdnet_jax.data import decode
-from csdnet_jax.data.images import pipeline, sources
+from csdnet_jax.data.images import labelled_folders, pipeline
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -54,7 +54,7 @@ def test_gives_back_the_files(tmp_path, ufg, name, folder):
   dataset = ufg.load(name, data_dir=str(tmp_path))
   again = ufg.load(name, data_dir=str(tmp_path))
 
-  as_it_lies = sources.open_folder(root, name)
+  as_it_lies = labelled_folders.open_folder(root, name)
   for part in ('train', 'test'):
     got, want = getattr(dataset, part), getattr(as_it_lies, part)
     assert got.names == want.names == getattr(again, part).names
@@ -164,22 +164,8 @@ def test_the_table_is_the_published_one():
 
 
 def test_load_dispatches_to_the_release(tmp_path, ufg):
-  import ml_collections
-
   make(tmp_path / 'downloads/manual/R4')
-  dataset = sources.load(
-    ml_collections.ConfigDict(
-      {
-        'source': 'ufg',
-        'name': 'soy_ageing/R4',
-        'root': str(tmp_path),
-        'test_fraction': 0.5,
-        'val_fraction': 0.0,
-        'shots': 1,
-        'split_seed': 0,
-      }
-    )
-  )
+  dataset = images.load(tmp_path, source='ufg', name='soy_ageing/R4', shots=1)
   assert np.bincount(dataset.train.labels).tolist() == [1, 1]
   assert (
     dataset.train.read(0)

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from csdnet_jax.data import sources
 from csdnet_jax.data.masks import layouts
 from csdnet_jax.runtime.errors import UserError
 
@@ -14,7 +15,7 @@ import streets
 
 def load(source, root, name=''):
   data = types.SimpleNamespace(source=source, root=str(root), name=name)
-  return layouts.load(data)
+  return sources.load_masks(data)
 
 
 def touch(root, *names):
@@ -204,7 +205,7 @@ def test_class_names_are_checked(tmp_path, text):
 
 
 def test_what_is_absent_is_a_sentence(tmp_path):
-  with pytest.raises(UserError, match="'pairs'"):
+  with pytest.raises(UserError, match='pairs nor a module'):
     load('voc', tmp_path)
   with pytest.raises(UserError, match='config.data.root is empty'):
     load('camvid', '')

@@ -1,48 +1,22 @@
 """Any folder of images becomes a data set, or a sentence says why not."""
 
-import json
 import os
 
-import ml_collections
 import numpy as np
 import pytest
 
-from csdnet_jax.data.images import sources, splits
+from csdnet_jax.data.images import labelled_folders
 from csdnet_jax.runtime.errors import UserError
 
 import images
+from images import load
 
 TRAIN = {'a/1.png': 1, 'a/2.png': 1, 'b/1.png': 2, 'b/2.png': 2}
 TEST = {'a/3.png': 1, 'b/3.png': 2}
 
 
-def config(**fields):
-  return ml_collections.ConfigDict(
-    {
-      'source': 'folder',
-      'root': '',
-      'name': '',
-      'test_fraction': 0.5,
-      'val_fraction': 0.0,
-      'shots': 0,
-      'split_seed': 0,
-      'cache': '',
-      'leaves': {},
-      **fields,
-    }
-  )
-
-
-def load(root, split=None, **fields):
-  return sources.load(config(root=str(root), **fields), split=split)
-
-
 def per_class(split):
   return np.bincount(split.labels).tolist()
-
-
-def names_of(dataset):
-  return {p: s.names for p, s in splits.parts_of(dataset).items()}
 
 
 # The three layouts.
@@ -97,100 +71,11 @@ def test_class_folders_ignore_what_is_no_image(tmp_path):
   for name in ('a/notes.txt', 'a/.hidden.png', '.git/x.png', 'README'):
     images.write(tmp_path / name, b'x')
   images.write(tmp_path / 'a' / 'deeper' / 'X.JPeG', b'x')
-  dataset = sources.open_folder(tmp_path)
+  dataset = labelled_folders.open_folder(tmp_path)
   assert dataset.train.names == (
     'a/0.png', 'a/1.png', 'a/deeper/X.JPeG', 'b/0.png', 'b/1.png',
   )  # fmt: skip
   assert dataset.class_names == ('a', 'b')
-
-
-# The split.
-
-
-@pytest.mark.parametrize('fraction', [0.01, 0.3, 0.5, 0.99])
-def test_split_is_stratified_and_keeps_every_class(tmp_path, fraction):
-  counts = {'a': 2, 'b': 3, 'c': 10}
-  dataset = load(images.class_folders(tmp_path, counts), test_fraction=fraction)
-  both = np.add(per_class(dataset.train), per_class(dataset.test))
-  assert both.tolist() == [2, 3, 10]
-  assert min(per_class(dataset.train)) >= 1 <= min(per_class(dataset.test))
-  assert not set(dataset.train.names) & set(dataset.test.names)
-  assert per_class(dataset.test)[2] == min(max(round(10 * fraction), 1), 9)
-
-
-def test_split_depends_on_its_seed_alone(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 8, 'b': 8})
-  first = names_of(load(root))
-  assert names_of(load(root)) == first
-  assert names_of(load(root, split_seed=1)) != first
-
-
-def test_more_of_one_class_leaves_the_others_where_they_are(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 8, 'b': 8})
-  before = {n for n in load(root).test.names if n.startswith('b/')}
-  images.class_folders(root, {'a': 12, 'aa': 4})
-  after = {n for n in load(root).test.names if n.startswith('b/')}
-  assert before == after
-
-
-def test_read_follows_the_split(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 5, 'b': 5})
-  dataset = load(root, val_fraction=0.4, shots=1)
-  for split in splits.parts_of(dataset).values():
-    for i, name in enumerate(split.names):
-      assert split.read(i) == (root / name).read_bytes()
-
-
-def test_validation_is_carved_from_train(tmp_path):
-  root = images.ufg_layout(tmp_path, TRAIN, TEST)
-  dataset = load(root, val_fraction=0.1)
-  assert per_class(dataset.val) == per_class(dataset.train) == [1, 1]
-  assert set(dataset.val.names) | set(dataset.train.names) == set(TRAIN)
-  assert dataset.test.names == tuple(TEST)
-
-
-def test_shots_keep_that_many_of_each_class(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 8, 'b': 6})
-  dataset, full = load(root, shots=2), load(root)
-  assert per_class(dataset.train) == [2, 2]
-  assert set(dataset.train.names) < set(full.train.names)
-  assert dataset.test.names == full.test.names
-
-
-def test_a_saved_split_is_used_and_never_redrawn(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 8, 'b': 8})
-  first = load(root, val_fraction=0.2, shots=2)
-  saved = json.loads(json.dumps(splits.split_to_json(first)))
-  images.class_folders(root, {'a': 20})
-  again = load(root, split=saved, split_seed=5, test_fraction=0.9)
-  assert names_of(again) == names_of(first)
-  for part, split in splits.parts_of(again).items():
-    np.testing.assert_array_equal(
-      split.labels, getattr(first, part).labels, strict=True
-    )
-    assert split.read(0) == (root / split.names[0]).read_bytes()
-
-
-def test_a_saved_split_names_what_is_gone(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 4, 'b': 4})
-  saved = splits.split_to_json(load(root))
-  (root / 'b' / '1.png').unlink()
-  with pytest.raises(UserError, match='b/1.png'):
-    load(root, split=saved)
-
-
-def test_a_saved_split_refuses_other_classes_and_labels(tmp_path):
-  root = images.class_folders(tmp_path / 'x', {'a': 4, 'b': 4})
-  saved = splits.split_to_json(load(root))
-  images.class_folders(root, {'new': 2})
-  with pytest.raises(UserError, match='new'):
-    load(root, split=saved)
-  classes = {1: 'p', 2: 'q'}
-  root = images.ufg_layout(tmp_path / 'y', TRAIN, TEST, classes)
-  saved = splits.split_to_json(load(root))
-  images.ufg_layout(root, {**TRAIN, 'b/1.png': 1}, TEST, classes)
-  with pytest.raises(UserError, match='another label.*b/1.png'):
-    load(root, split=saved)
 
 
 # What is wrong, in a sentence.
@@ -316,90 +201,3 @@ def test_repeated_names(tmp_path):
   with (root / 'anno/train.txt').open('a') as f:
     f.write('a/./2.png 1\n')
   refused(root, r'twice \(a/2.png\)')
-
-
-def test_fractions_and_shots_that_cannot_be(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 4, 'b': 2})
-  refused(root, 'test_fraction', test_fraction=1.0)
-  refused(root, 'val_fraction', val_fraction=-0.1)
-  refused(root, 'shots', shots=-1)
-  refused(root, r'without a training image \(b: 1\)', val_fraction=0.5)
-  refused(root, r'shots=2 \(b: 1\)', shots=2)
-  refused(root, 'source', source='web')
-
-
-def test_validation_folder_and_fraction_together(tmp_path):
-  for part in ('train', 'val', 'test'):
-    images.class_folders(tmp_path / part, {'a': 2, 'b': 2})
-  refused(tmp_path, 'val/ folder', val_fraction=0.5)
-
-
-# The embedded set and the cache.
-
-
-@pytest.fixture
-def drawing(monkeypatch):
-  """Stands in for the drawing program, which has its own tests."""
-  from csdnet_jax.data import leaves
-
-  drawn = []
-
-  def write(root, **traits):
-    drawn.append(traits)
-    images.ufg_layout(root, TRAIN, TEST)
-
-  monkeypatch.setattr(leaves, 'write', write, raising=False)
-  return drawn
-
-
-def test_embedded_set_is_drawn_once(tmp_path, drawing):
-  traits = {'cultivars': 2, 'seed': 3}
-  fields = {'source': 'leaves', 'leaves': traits, 'cache': str(tmp_path)}
-  first, again = load('', **fields), load('', **fields)
-  assert first.name == 'leaves' and names_of(first) == names_of(again)
-  assert drawing == [traits]
-  load('', **{**fields, 'leaves': {'cultivars': 2, 'seed': 4}})
-  assert len(drawing) == 2
-  assert not [p for p in tmp_path.iterdir() if p.name.startswith('.')]
-
-
-def test_interrupted_drawing_leaves_nothing(tmp_path, drawing, monkeypatch):
-  from csdnet_jax.data import leaves
-
-  fields = {'source': 'leaves', 'cache': str(tmp_path)}
-  with monkeypatch.context() as m:
-    m.setattr(leaves, 'write', lambda root: root.mkdir() or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-      load('', **fields)
-  assert not list(tmp_path.iterdir())
-  assert load('', **fields).train.names == tuple(TRAIN)
-
-
-def test_another_process_may_draw_first(tmp_path, drawing, monkeypatch):
-  from csdnet_jax.data import leaves
-
-  fields = {'source': 'leaves', 'cache': str(tmp_path)}
-
-  def write(root):
-    monkeypatch.setattr(leaves, 'write', other)
-    load('', **fields)
-    images.ufg_layout(root, TRAIN, TEST)
-
-  other = leaves.write
-  monkeypatch.setattr(leaves, 'write', write)
-  assert load('', **fields).train.names == tuple(TRAIN)
-  assert drawing == [{}]
-
-
-def test_cache_folder_that_cannot_be_written(tmp_path, drawing):
-  file = images.write(tmp_path / 'file', b'x')
-  refused('', 'config.data.cache', source='leaves', cache=str(file))
-
-
-def test_cache_honours_the_desktop_convention(monkeypatch, tmp_path):
-  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-  assert sources.cache_dir('') == tmp_path / 'csdnet_jax'
-  monkeypatch.delenv('XDG_CACHE_HOME')
-  monkeypatch.setenv('HOME', str(tmp_path))
-  assert sources.cache_dir('') == tmp_path / '.cache' / 'csdnet_jax'
-  assert sources.cache_dir('~/c') == tmp_path / 'c'

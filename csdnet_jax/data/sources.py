@@ -1,0 +1,307 @@
+"""Where the data of a run come from: ours by name, yours by module or arrays.
+
+A source of yours is an importable module whose name is `config.data.source`:
+
+    from csdnet_jax.data.images.splits import Dataset, Split
+    from csdnet_jax.data.sources import SourceSpec
+    from csdnet_jax.runtime.fields import Field
+
+    def load(data):
+      names, labels, read = ...  # With data.root and data.my_leaves.year.
+      return Dataset('my leaves', ('ash', 'oak'), Split(names, labels, read))
+
+    SPEC = SourceSpec(load, {'year': Field(2024, low=2000)})
+"""
+
+import hashlib
+import io
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from csdnet_jax.data import cache, leaves
+from csdnet_jax.data.images import labelled_folders, splits
+from csdnet_jax.data.masks import layouts
+from csdnet_jax.runtime import plugins
+from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.fields import Field, Fields
+
+
+class SourceSpec(NamedTuple):
+  """A source of data sets.
+
+  Attributes:
+    load: `(config.data) -> splits.Dataset`, or `layouts.SegmentationSet`;
+      nothing is decoded yet. A `Dataset` whose test part is empty is split by
+      the program. Raises `UserError` for whatever is wrong with the data.
+    fields: its own, at `config.data.<last part of its name>`.
+    task: 'classification' or 'segmentation'.
+  """
+
+  load: Callable[[Any], splits.Dataset | layouts.SegmentationSet]
+  fields: Fields = {}
+  task: str = 'classification'
+
+
+def find(name: str) -> SourceSpec:
+  """Returns the source that `config.data.source` names.
+
+  Raises:
+    UserError: it is neither one of `SOURCES` nor a module with a `SPEC`.
+  """
+  return plugins.find('config.data.source', name, SOURCES, SourceSpec)
+
+
+def load_images(
+  data: Any, *, split: Mapping[str, Any] | None = None
+) -> splits.Dataset:
+  """Opens the labelled images that `config.data` describes.
+
+  Args:
+    data: `source` and what it needs, such as `root` (a folder; for 'ufg' and
+      'tfds' the TFDS data_dir, '' for its default), `name`, `cache`; and what
+      `divide` needs.
+    split: as for `divide`.
+
+  Returns:
+    The data set; nothing is decoded yet.
+
+  Raises:
+    UserError: for whatever in the folder, the lists or the fields is wrong.
+  """
+  dataset = _load(data, 'classification', splits.Dataset)
+  if data.source not in SOURCES:
+    dataset = splits.checked(dataset)
+  return divide(dataset, data, split=split)
+
+
+def load_masks(data: Any) -> layouts.SegmentationSet:
+  """Opens the images with masks that `config.data` describes.
+
+  Raises:
+    UserError: for whatever in the folder, the lists or the fields is wrong.
+  """
+  return _load(data, 'segmentation', layouts.SegmentationSet)
+
+
+def _load(data: Any, task: str, kind: type) -> Any:
+  spec = find(data.source)
+  if spec.task != task:
+    ours = [name for name, spec in SOURCES.items() if spec.task == task]
+    raise UserError(
+      f'config.data.source is {data.source!r}, for {spec.task}; of {task} say '
+      f'{", ".join(map(repr, ours))}, or a module of yours'
+    )
+  dataset = spec.load(data)
+  if not isinstance(dataset, kind):
+    raise UserError(
+      f'The load of {data.source} returned a {type(dataset).__name__}; make it '
+      f'return a {kind.__module__}.{kind.__name__}'
+    )
+  return dataset
+
+
+def divide(
+  dataset: splits.Dataset,
+  data: Any,
+  *,
+  split: Mapping[str, Any] | None = None,
+) -> splits.Dataset:
+  """Draws the parts that `config.data` asks for, or takes those of a run.
+
+  Args:
+    dataset: as its source gives it.
+    data: `test_fraction` of every class for a data set that has no split of
+      its own; `val_fraction` of every class to carve from train, 0 for none;
+      `shots`, the training images to keep of every class, 0 for all;
+      `split_seed`, which decides all three.
+    split: what `split_to_json` gave in an earlier run. The parts are then those
+      and nothing is drawn, whatever the fractions and shots say.
+
+  Raises:
+    UserError: as `splits.apply_split` and `splits.draw_split` do.
+  """
+  if split is not None:
+    return splits.apply_split(dataset, split)
+  return splits.draw_split(
+    dataset,
+    test_fraction=data.test_fraction,
+    val_fraction=data.val_fraction,
+    shots=data.shots,
+    seed=data.split_seed,
+  )
+
+
+# --------------------------------------------------------------------- arrays
+
+
+def of_arrays(
+  images: Sequence[np.ndarray] | np.ndarray,
+  labels: Sequence[int] | Sequence[str] | np.ndarray,
+  class_names: Sequence[str] | None = None,
+  name: str = 'arrays',
+) -> splits.Dataset:
+  """Makes a data set of images in memory.
+
+  Args:
+    images: n of them, uint8 [h, w, 3] of any sizes; or one array, uint8 [n, h,
+      w, 3].
+    labels: [n], integers from 0, or names of classes.
+    class_names: of every class, by label; where None those that the labels
+      name, sorted, or their numbers.
+    name: of the data set.
+
+  Returns:
+    The data set: 'array/0', 'array/1' and so on, all in train; the test part is
+    empty, for `divide` to draw. `read` gives an image as PNG.
+
+  Raises:
+    UserError: another shape or dtype, other lengths, a label without a name, a
+      class without an image, fewer than two classes.
+  """
+  if hasattr(images, 'ndim'):
+    images = np.asarray(images)
+  images = [np.asarray(image) for image in images]
+  for i, image in enumerate(images):
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+      raise UserError(
+        f'Image {i} is {image.dtype} {list(image.shape)}; give uint8 [height, '
+        'width, 3], red, green and blue from 0 to 255'
+      )
+    if not image.size:
+      raise UserError(f'Image {i} has no pixels; leave it out')
+  labels = np.asarray(labels)
+  if labels.dtype == object and all(isinstance(x, str) for x in labels.flat):
+    labels = labels.astype(str)
+  if labels.shape != (len(images),):
+    raise UserError(
+      f'{len(images)} images have labels of shape {list(labels.shape)}; give a '
+      'label for each'
+    )
+  if labels.dtype.kind == 'U':
+    names, numbers = _of_names(labels.tolist(), class_names)
+  elif labels.dtype.kind in 'iu' and len(labels):
+    names, numbers = _of_numbers(labels, class_names)
+  elif len(labels):
+    raise UserError(
+      f'The labels are {labels.dtype}; give integers from 0, or names'
+    )
+  else:
+    raise UserError('There are no images; give two or more of each class')
+
+  def read(i: int) -> bytes:
+    encoded = io.BytesIO()
+    # Read twice at most, so hardly compressed.
+    Image.fromarray(images[i]).save(encoded, 'PNG', compress_level=1)
+    return encoded.getvalue()
+
+  paths = tuple(f'array/{i}' for i in range(len(images)))
+  return splits.checked(
+    splits.Dataset(name, names, splits.Split(paths, numbers, read))
+  )
+
+
+def _of_names(labels, class_names) -> tuple[tuple[str, ...], np.ndarray]:
+  names = tuple(sorted(set(labels)) if class_names is None else class_names)
+  number = {name: i for i, name in enumerate(names)}
+  unknown = sorted(set(labels) - number.keys())
+  if unknown:
+    raise UserError(
+      f'Labels are not among the class names ({preview(unknown)}); add them '
+      'there'
+    )
+  return names, np.array([number[label] for label in labels], np.int32)
+
+
+def _of_numbers(labels, class_names) -> tuple[tuple[str, ...], np.ndarray]:
+  # A label of a billion would have as many names.
+  classes = len(np.unique(labels)) if class_names is None else len(class_names)
+  if labels.min() < 0 or labels.max() >= classes:
+    raise UserError(
+      f'The labels lie between {labels.min()} and {labels.max()}, but there '
+      f'are {classes} classes; number them from 0 to {classes - 1}'
+    )
+  names = map(str, range(classes)) if class_names is None else class_names
+  return tuple(names), labels.astype(np.int32)
+
+
+# -------------------------------------------------------------------- sources
+
+
+def _folder(data: Any) -> splits.Dataset:
+  return labelled_folders.open_folder(data.root, data.name)
+
+
+def _ufg(data: Any) -> splits.Dataset:
+  # TFDS takes a second to import and most runs need none of it.
+  from csdnet_jax.data.images import ufg
+
+  return ufg.load(data.name, data_dir=data.root)
+
+
+def _tfds(data: Any) -> splits.Dataset:
+  from csdnet_jax.data.images import tfds
+
+  return tfds.load(data.name, data_dir=data.root)
+
+
+def _leaves(data: Any) -> splits.Dataset:
+  return labelled_folders.open_ufg_layout(_drawn(data), 'leaves')
+
+
+def _drawn(data: Any) -> pathlib.Path:
+  """The folder of the embedded set, drawn on first use."""
+  traits = dict(data.leaves)
+  drawn_by = pathlib.Path(leaves.__file__).read_bytes()
+  key = hashlib.sha256(drawn_by + repr(sorted(traits.items())).encode())
+  folder = cache.cache_dir(data.cache)
+  target = folder / f'leaves-{key.hexdigest()[:16]}'
+  if target.is_dir():
+    return target
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix='.leaves-') as scratch:
+      drawn = pathlib.Path(scratch) / 'set'
+      leaves.write(drawn, **traits)
+      try:
+        drawn.rename(target)
+      except OSError:
+        # Another process was faster; what it drew is the same, byte for byte.
+        if not target.is_dir():
+          raise
+  except OSError as e:
+    raise cache.cache_error(folder, e) from e
+  return target
+
+
+def _arrays(data: Any) -> splits.Dataset:
+  raise UserError(
+    f'The images of {data.name or "this run"} were in memory and are gone; '
+    'give them again as arrays, from Python'
+  )
+
+
+SOURCES = {
+  'folder': SourceSpec(_folder),
+  'ufg': SourceSpec(_ufg),
+  'tfds': SourceSpec(_tfds),
+  'leaves': SourceSpec(
+    _leaves,
+    {
+      'cultivars': Field(24, low=2),
+      'train_per_class': Field(4, low=1),
+      'test_per_class': Field(4, low=1),
+      'size': Field(192, low=32),
+      'seed': Field(0, low=0),
+    },
+  ),
+  'arrays': SourceSpec(_arrays),
+  **{
+    name: SourceSpec(layouts.load, task='segmentation')
+    for name in layouts.READERS
+  },
+}
