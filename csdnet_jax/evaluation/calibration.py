@@ -62,6 +62,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def _log_softmax(logits, temperature):
-  x = np.asarray(logits, np.float64) / temperature
-  x = x - x.max(axis=-1, keepdims=True)
-  return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+  from scipy import special
+
+  return special.log_softmax(np.asarray(logits, np.float64) / temperature, -1)

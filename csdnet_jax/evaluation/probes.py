@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 from absl import logging
 
+from csdnet_jax.evaluation.neighbours import nearest
+
 # The temperature of the vote in Wu et al. and of every kNN evaluation since.
 _TEMPERATURE = 0.07
-_ROWS = 1024  # Test rows at a time: all cosines at once would be m x n.
 
 # Of the linear probe: at most so many iterations, and so many products of a
 # feature by a weight over all of them, about ten minutes on two cores.
@@ -45,15 +46,11 @@ def knn(
   """
   classes, train_c = np.unique(train_y, return_inverse=True)
   k = min(k, max(1, round(len(train_y) / len(classes))))
-  train_x, predicted = _unit(train_x), []
-  for start in range(0, len(test_x), _ROWS):
-    cosine = _unit(test_x[start : start + _ROWS]) @ train_x.T
-    near = np.argsort(-cosine, axis=1, kind='stable')[:, :k]
-    weight = np.exp(np.take_along_axis(cosine, near, axis=1) / _TEMPERATURE)
-    votes = np.zeros((len(cosine), len(classes)))
-    np.add.at(votes, (np.arange(len(cosine))[:, None], train_c[near]), weight)
-    predicted.append(classes[votes.argmax(axis=1)])
-  return _percent(np.concatenate(predicted), test_y)
+  near, cosine = nearest(test_x, train_x, k)
+  votes = np.zeros((len(test_x), len(classes)))
+  rows = np.arange(len(test_x))[:, None]
+  np.add.at(votes, (rows, train_c[near]), np.exp(cosine / _TEMPERATURE))
+  return _percent(classes[votes.argmax(axis=1)], test_y)
 
 
 def prototypes(
@@ -79,10 +76,12 @@ def prototypes(
   Returns:
     Percent right.
   """
+  from sklearn.preprocessing import normalize
+
   classes, train_c = np.unique(train_y, return_inverse=True)
   sums = np.zeros((len(classes), train_x.shape[1]))
-  np.add.at(sums, train_c, _unit(train_x))
-  cosine = _unit(test_x) @ _unit(sums).T
+  np.add.at(sums, train_c, normalize(np.asarray(train_x, np.float64)))
+  cosine = normalize(np.asarray(test_x, np.float64)) @ normalize(sums).T
   return _percent(classes[cosine.argmax(axis=1)], test_y)
 
 
@@ -130,12 +129,6 @@ def linear_probe(
       probe.max_iter,
     )
   return _percent(probe.predict(np.asarray(test_x, np.float64)), test_y)
-
-
-def _unit(x):
-  x = np.asarray(x, np.float64)
-  norm = np.linalg.norm(x, axis=1, keepdims=True)
-  return x / np.maximum(norm, np.finfo(np.float64).tiny)
 
 
 def _percent(predicted, labels):

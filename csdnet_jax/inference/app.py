@@ -15,6 +15,7 @@ import numpy as np
 
 from csdnet_jax.data import uploads
 from csdnet_jax.data.images import inputs
+from csdnet_jax.evaluation import neighbours
 from csdnet_jax.inference import command, embed, predict
 from csdnet_jax.pictures import draw
 from csdnet_jax.runtime.errors import UserError
@@ -66,7 +67,8 @@ def make_app(run, leaves=None, note=''):
 
   def nearest(vector):
     split, rows, vectors = leaves
-    (found,), (cosine,) = embed.nearest(vector, vectors, min(5, len(rows)))
+    k = min(5, len(rows))
+    (found,), (cosine,) = neighbours.nearest(vector, vectors, k)
     for i, cos in zip([rows[j] for j in found], cosine, strict=True):
       image = inputs.thumbnail(inputs.decoded(split, i), _SIDE)
       yield names[split.labels[i]], cos, image

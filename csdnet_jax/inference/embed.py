@@ -19,58 +19,18 @@ import string
 
 import numpy as np
 
+from csdnet_jax.data.batches import spread
 from csdnet_jax.data.images import inputs
+from csdnet_jax.evaluation.neighbours import nearest
 from csdnet_jax.inference import command
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import progress_bar, say
 
 _NEIGHBOURS = 5
-_PART = 1024  # Queries at a time.
 # Six thumbnails of 5 kB each in a row: a page stays under 10 MB.
 _MOST_ROWS = 200
 _SIDE = 144  # Pixels of a thumbnail.
-
-
-def nearest(
-  queries: np.ndarray, keys: np.ndarray, k: int, *, leave_out=None
-) -> tuple[np.ndarray, np.ndarray]:
-  """The k keys with the highest cosine to each query.
-
-    >>> keys = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    >>> rows, cosine = nearest(np.array([[3.0, 0.0]]), keys, 2)
-    >>> rows.tolist(), cosine.round(3).tolist()
-    ([[0, 2]], [[1.0, 0.707]])
-
-  Args:
-    queries: [n, C].
-    keys: [m, C], m >= k.
-    k: how many.
-    leave_out: [n] integer, the key that each query may not find (itself).
-
-  Returns:
-    Rows of `keys`, [n, k] integer, and cosines in [-1, 1], [n, k] float64, in
-    descending order; of equal ones the earlier key first.
-  """
-  queries, keys = _unit(queries), _unit(keys)
-  found = [(np.zeros((0, k), int), np.zeros((0, k)))]
-  # By parts: all cosines at once would be n x m.
-  for part in np.split(
-    np.arange(len(queries)), range(_PART, len(queries), _PART)
-  ):
-    cosine = queries[part] @ keys.T
-    if leave_out is not None:
-      cosine[np.arange(len(part)), leave_out[part]] = -np.inf
-    rows = np.argsort(-cosine, axis=1, kind='stable')[:, :k]
-    found.append((rows, np.take_along_axis(cosine, rows, axis=1)))
-  rows, cosines = zip(*found, strict=True)
-  return np.concatenate(rows), np.concatenate(cosines)
-
-
-def _unit(x):
-  x = np.asarray(x, np.float64)
-  norm = np.linalg.norm(x, axis=1, keepdims=True)
-  return x / np.maximum(norm, np.finfo(np.float64).tiny)
 
 
 def main(argv: list[str]) -> int:
@@ -158,7 +118,7 @@ def page(run, queries, train, *, itself: bool) -> str:
   )  # fmt: skip
   labels = split.labels[rows]
   found = train_split.labels[np.array(train_rows)[near]]
-  shown = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS))
+  shown = spread(len(rows), _MOST_ROWS)
   thumbnail = functools.cache(
     lambda i: inputs.thumbnail(inputs.decoded(train_split, i), _SIDE)
   )
@@ -197,7 +157,7 @@ def page(run, queries, train, *, itself: bool) -> str:
     )
   with progress_bar('rows of the page') as progress:
     lines = []
-    for q in shown.astype(int):
+    for q in shown:
       lines.append(line(q))
       progress(len(lines), len(shown))
   title = f'Nearest training leaves: {paths.absolute(run.workdir).name}'

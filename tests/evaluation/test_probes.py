@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from csdnet_jax.evaluation import probes
+from csdnet_jax.evaluation import neighbours, probes
 
 ALL = (probes.knn, probes.prototypes, probes.linear_probe)
 BY_COSINE = (probes.knn, probes.prototypes)
@@ -46,7 +46,7 @@ def test_knn_equals_a_plain_loop(k):
 def test_knn_takes_any_number_of_rows(monkeypatch):
   train, test = blobs(0, spread=1.5), blobs(1, spread=1.5)
   whole = probes.knn(*train, *test)
-  monkeypatch.setattr(probes, '_ROWS', 7)
+  monkeypatch.setattr(neighbours, '_ROWS', 7)
   assert probes.knn(*train, *test) == whole
 
 

@@ -29,38 +29,6 @@ def _command(*argv):
   return status, captured.get()
 
 
-# -------------------------------------------------------------------- nearest
-
-
-@pytest.mark.parametrize('part', [1, 7, 1000])
-def test_nearest_is_brute_force(part, monkeypatch):
-  monkeypatch.setattr(embed, '_PART', part)
-  rng = np.random.default_rng(0)
-  x, y = rng.normal(size=(20, 8)), rng.normal(size=(15, 8))
-  rows, cosine = embed.nearest(x, y, 4)
-  for i in range(20):
-    c = [x[i] @ k / np.linalg.norm(x[i]) / np.linalg.norm(k) for k in y]
-    best = sorted(range(15), key=lambda j: -c[j])[:4]
-    assert rows[i].tolist() == best
-    np.testing.assert_allclose(cosine[i], np.array(c)[best])
-
-
-@pytest.mark.parametrize('part', [2, 1000])
-def test_an_image_does_not_find_itself(part, monkeypatch):
-  monkeypatch.setattr(embed, '_PART', part)
-  x = np.random.default_rng(0).normal(size=(6, 3))
-  rows, _ = embed.nearest(x, x, 5, leave_out=np.arange(6))
-  for i, row in enumerate(rows):
-    assert set(row) == set(range(6)) - {i}
-
-
-def test_of_equal_ones_the_earlier_is_first_and_zero_is_no_nan():
-  rows, cosine = embed.nearest(np.zeros((1, 2)), np.ones((3, 2)), 3)
-  assert rows.tolist() == [[0, 1, 2]]
-  assert cosine.tolist() == [[0, 0, 0]]
-  assert embed.nearest(np.zeros((0, 2)), np.ones((3, 2)), 3)[0].shape == (0, 3)
-
-
 # ---------------------------------------------------------------- the archive
 
 
