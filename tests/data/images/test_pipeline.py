@@ -380,7 +380,7 @@ def test_evaluation_batch_must_fit_the_hosts(prepared):
 def test_batches_need_no_parsed_flags_and_are_equal_over_processes(tmp_path):
   program = """
 import hashlib, numpy as np
-from csdnet_jax.data import pipeline
+from csdnet_jax.data.images import pipeline
 rows = np.arange(50, dtype=np.int32)
 prepared = pipeline.Prepared(
   np.zeros((50, 2, 2, 3), np.uint8), np.ones((50, 2), np.int32), rows,
