@@ -7,10 +7,13 @@ method, network and data source brings its own fields: here are the run's.
 
 import json
 import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import ml_collections
 
-from csdnet_jax import methods
+from csdnet_jax import methods, models
+from csdnet_jax.data import sources
 from csdnet_jax.runtime import paths, plugins
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import (
@@ -74,13 +77,6 @@ RUN = {
     # Of segmentation: shrink the shorter side of training pairs to it; 0: off.
     'resize': Field(0, low=0),
     'cache': Field(''),  # Decoded images; '' is ~/.cache/csdnet_jax.
-    'leaves': {
-      'cultivars': Field(24),
-      'train_per_class': Field(4),
-      'test_per_class': Field(4),
-      'size': Field(192),
-      'seed': Field(0),
-    },
   },
   'model': {
     'name': Field('efficientnet_lite0'),
@@ -156,6 +152,25 @@ RUN = {
 }
 
 
+class _Named(NamedTuple):
+  """What a field of the config names, with fields of its own beside it."""
+
+  part: str
+  key: str
+  builtin: Mapping[str, Any]
+  find: Callable[[str], Any]
+
+  def of(self, config: Mapping) -> str:
+    return config[self.part][self.key]
+
+
+_NAMED = {
+  'method': _Named('method', 'name', methods.METHODS, methods.find),
+  'source': _Named('data', 'source', sources.SOURCES, sources.find),
+  'network': _Named('model', 'name', models.KNOWN, models.find),
+}
+
+
 def fields(method: str, source: str, network: str) -> Fields:
   """Returns every field of a run: ours, and those of what is named.
 
@@ -167,14 +182,14 @@ def fields(method: str, source: str, network: str) -> Fields:
   Raises:
     UserError: for a name that is none of ours and no module.
   """
-  own = {
-    'method': (method, methods.METHODS, methods.find),
-  }
   found = dict(RUN)
-  for part, (name, builtin, find) in own.items():
+  for named, name in zip(
+    _NAMED.values(), (method, source, network), strict=True
+  ):
+    part, builtin = named.part, named.builtin
     brought = {key: spec.fields for key, spec in builtin.items() if spec.fields}
     if name not in builtin:
-      key, theirs = plugins.section(name), find(name).fields
+      key, theirs = plugins.section(name), named.find(name).fields
       if key in RUN[part] or key in builtin:
         raise UserError(
           f'The fields of {name} would lie at config.{part}.{key}, which is '
@@ -207,14 +222,12 @@ def default(
   return config
 
 
-def outside(config: dict) -> dict[str, str]:
+def outside(config: Mapping) -> dict[str, str]:
   """Returns {field: module} of what a nested config names outside of us."""
   return {
-    field: name
-    for field, name, builtin in (
-      ('config.method.name', config['method']['name'], methods.METHODS),
-    )
-    if name not in builtin
+    f'config.{named.part}.{named.key}': named.of(config)
+    for named in _NAMED.values()
+    if named.of(config) not in named.builtin
   }
 
 
@@ -240,13 +253,9 @@ def from_json(text: str) -> ml_collections.ConfigDict:
   # Lists are tuples again.
   given = tuples(json.loads(text))
   names = {
-    word: given[part][key]
-    for word, part, key in (
-      ('method', 'method', 'name'),
-      ('source', 'data', 'source'),
-      ('network', 'model', 'name'),
-    )
-    if key in given.get(part, {})
+    word: named.of(given)
+    for word, named in _NAMED.items()
+    if named.key in given.get(named.part, {})
   }
   config = default(**names)
   config.update(given)
@@ -297,7 +306,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     UserError: for a field that is unknown, missing or out of its range, and as
       the method's own `check`.
   """
-  allowed = fields(config.method.name, config.data.source, config.model.name)
+  allowed = fields(*(named.of(config) for named in _NAMED.values()))
   given, known = flat(config.to_dict()), flat(allowed)
   for key in given.keys() - known.keys():
     raise UserError(f'The config has no field {key!r}.{nearest(key, known)}')

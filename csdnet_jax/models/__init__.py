@@ -2,6 +2,7 @@
 
 from csdnet_jax.models.base import Model, ModelSpec, Outputs
 from csdnet_jax.models.registry import (
+  KNOWN,
   MODELS,
   build,
   find,
@@ -10,6 +11,6 @@ from csdnet_jax.models.registry import (
 )
 
 __all__ = [
-  'MODELS', 'Model', 'ModelSpec', 'Outputs', 'build', 'find', 'from_torch',
-  'segments',
+  'KNOWN', 'MODELS', 'Model', 'ModelSpec', 'Outputs', 'build', 'find',
+  'from_torch', 'segments',
 ]  # fmt: skip

@@ -133,6 +133,8 @@ TEST_MODELS = {
   'swin_micro': _swin(16, (1, 2), (2, 4), 3),
 }
 
+KNOWN = MODELS | TEST_MODELS
+
 
 def find(name: str) -> ModelSpec:
   """Returns the network called `name`.
@@ -144,14 +146,13 @@ def find(name: str) -> ModelSpec:
   Raises:
     UserError: there is no such network, or the module is not fit.
   """
-  known = MODELS | TEST_MODELS
-  if name not in known and not plugins.exists(name):
+  if name not in KNOWN and not plugins.exists(name):
     near = difflib.get_close_matches(name, MODELS, 1, 0)[0]
     raise UserError(
       f'There is no model called {name!r}: did you mean {near!r}? The models '
       f'are {", ".join(MODELS)}.'
     )
-  return plugins.find('The model', name, known, ModelSpec)
+  return plugins.find('config.model.name', name, KNOWN, ModelSpec)
 
 
 def segments(name: str) -> bool:

@@ -81,7 +81,9 @@ def require_outside(name: str, workdir: str | os.PathLike) -> None:
   Raises:
     UserError: if the module would be imported from there.
   """
-  spec = importlib.util.find_spec(name) if exists(name) else None
+  # The first part alone: looking for `a.b` would import `a`.
+  package = name.partition('.')[0]
+  spec = importlib.util.find_spec(package) if exists(package) else None
   if spec is None or not spec.origin:
     return
   origin = pathlib.Path(spec.origin).resolve()

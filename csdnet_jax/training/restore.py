@@ -8,8 +8,8 @@ import jax
 
 from csdnet_jax import sharding
 from csdnet_jax.checkpoint import Checkpoints
-from csdnet_jax.config import from_json
-from csdnet_jax.runtime import paths
+from csdnet_jax.config import from_json, outside
+from csdnet_jax.runtime import paths, plugins
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import TrainState
@@ -21,18 +21,24 @@ from csdnet_jax.training.fit import fit
 def read_run(workdir: paths.Path) -> tuple[Any, dict]:
   """Returns the config and the split of a workdir.
 
+  Says which modules the run takes from outside of us, before any is imported.
+
   Raises:
-    UserError: if it is no workdir of ours.
+    UserError: if it is no workdir of ours, or such a module is not installed
+      or lies in the workdir itself.
   """
   try:
-    config = from_json((workdir / 'config.json').read_text())
+    text = (workdir / 'config.json').read_text()
     split = json.loads((workdir / 'split.json').read_text())
   except FileNotFoundError as error:
     raise UserError(
       f'{workdir} is not the workdir of a run: {error.filename or error} is '
       'missing.'
     ) from error
-  return config, split
+  for field, module in outside(json.loads(text)).items():
+    say(f'The run {workdir} imports the module {module} ({field}).')
+    plugins.require_outside(module, workdir)
+  return from_json(text), split
 
 
 def restore_run(
