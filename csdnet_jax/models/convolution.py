@@ -1,4 +1,4 @@
-"""Convolution and BatchNorm as PyTorch's networks have them, in NHWC."""
+"""Convolution and arrays as PyTorch's networks have them, in NHWC."""
 
 import math
 import re
@@ -11,10 +11,6 @@ from flax import linen as nn
 from jax import lax
 
 from csdnet_jax.models import initialise
-
-EPSILON = 1e-5
-# Flax's momentum: PyTorch calls the same 0.1.
-MOMENTUM = 0.9
 
 
 class Conv(nn.Module):
@@ -57,42 +53,6 @@ class Conv(nn.Module):
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
       feature_group_count=groups,
     )
-
-
-class BatchNorm(nn.Module):
-  """BatchNorm over images, pixels and devices, running averages beside it.
-
-  `y = (x - m) / sqrt(v + 1e-5) * scale + bias`. In training m and the biased
-  v are moments of the batch over all devices of `axis`, and the averages move
-  as `r <- 0.9 r + 0.1 m`; otherwise the averages stand for them. The moments
-  are float32, y has the dtype of x.
-  """
-
-  train: bool
-  axis: str | None
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    shape = x.shape[-1:]
-    scale = self.param('scale', initialise.ones, shape)
-    bias = self.param('bias', initialise.zeros, shape)
-    mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
-    var = self.variable('batch_stats', 'var', jnp.ones, shape)
-    m, v = mean.value, var.value
-    if self.train:
-      m, v = _moments(x, self.axis)
-      mean.value += (1 - MOMENTUM) * (lax.stop_gradient(m) - mean.value)
-      var.value += (1 - MOMENTUM) * (lax.stop_gradient(v) - var.value)
-    slope = scale * lax.rsqrt(v + EPSILON)
-    y = x.astype(jnp.float32) * slope + (bias - m * slope)
-    return y.astype(x.dtype)
-
-
-def _moments(x, axis):
-  x = x.astype(jnp.float32)
-  moments = jnp.mean(x, (0, 1, 2)), jnp.mean(x * x, (0, 1, 2))
-  mean, square = moments if axis is None else lax.pmean(moments, axis)
-  return mean, jnp.maximum(square - mean * mean, 0)
 
 
 _LEAVES = {'running_mean': 'mean', 'running_var': 'var'}

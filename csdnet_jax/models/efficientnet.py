@@ -20,12 +20,12 @@ from flax import linen as nn
 from jax import lax
 
 from csdnet_jax.models import initialise, kernels
+from csdnet_jax.models.batch_norm import BatchNorm
 from csdnet_jax.models.dropout import path_scales
 from csdnet_jax.models.head import classify
 
-# Not the 0.99 of a long training: fine-tuning on a few hundred leaves takes a
-# few hundred steps, in which the averages must arrive at the new images.
-MOMENTUM = 0.9
+# Of BatchNorm, as the Lite weights were trained.
+EPSILON = 1e-3
 
 # Of the B0 network: repeats, kernel, stride, expansion, output channels.
 STAGES = (
@@ -121,33 +121,6 @@ def _convolution(x, kernel, stride, groups, dilation=1):
   )
 
 
-class BatchNorm(nn.Module):
-  """BatchNorm over images, pixels and devices, running averages beside it.
-
-  In training the averages move as `r <- 0.9 r + 0.1 m`.
-  """
-
-  relu6: bool
-  train: bool
-  axis: str | None
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    shape = x.shape[-1:]
-    scale = self.param('scale', initialise.ones, shape)
-    bias = self.param('bias', initialise.zeros, shape)
-    mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
-    var = self.variable('batch_stats', 'var', jnp.ones, shape)
-    if self.train:
-      y, m, v = kernels.batch_norm(x, scale, bias, self.relu6, self.axis)
-      mean.value += (1 - MOMENTUM) * (m - mean.value)
-      var.value += (1 - MOMENTUM) * (v - var.value)
-      return y
-    slope = scale * lax.rsqrt(var.value + kernels.EPSILON)
-    y = x * slope + (bias - mean.value * slope)
-    return (jnp.clip(y, 0, 6) if self.relu6 else y).astype(x.dtype)
-
-
 class Block(nn.Module):
   """Expand, filter, project; with a shortcut where the shapes allow it."""
 
@@ -159,17 +132,17 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x, path, train, axis):
-    norm = functools.partial(BatchNorm, train=train, axis=axis)
+    norm = functools.partial(BatchNorm, train, axis, epsilon=EPSILON)
     shortcut = x
     if self.expansion > 1:
       x = Pointwise(x.shape[-1] * self.expansion, name='expand')(x)
-      x = norm(True, name='expand_bn')(x)
+      x = norm(relu6=True, name='expand_bn')(x)
     x = Depthwise(
       self.size, self.stride, self.dilation, name='depthwise'
     )(x)  # fmt: skip
-    x = norm(True, name='depthwise_bn')(x)
+    x = norm(relu6=True, name='depthwise_bn')(x)
     x = Pointwise(self.channels, name='project')(x)
-    x = norm(False, name='project_bn')(x)
+    x = norm(name='project_bn')(x)
     if self.stride > 1 or shortcut.shape[-1] != self.channels:
       return x
     if path is not None:
@@ -207,11 +180,11 @@ class Net(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, train, keys, axis):
-    norm = functools.partial(BatchNorm, train=train, axis=axis)
+    norm = functools.partial(BatchNorm, train, axis, epsilon=EPSILON)
     blocks = layout(self.width, self.depth, self.stages)
     *_, x = _trunk(self, blocks, x, train, keys, axis)
     x = Pointwise(self.top, name='top')(x)
-    features = norm(True, name='top_bn')(x).astype(jnp.float32)
+    features = norm(relu6=True, name='top_bn')(x).astype(jnp.float32)
     embedding = jnp.mean(features, (1, 2))
     logits = classify(
       embedding, self.classes,
@@ -256,7 +229,8 @@ class Backbone(nn.Module):
 def _trunk(net, blocks, x, train, keys, axis):
   """The maps after each block, as submodules of `net`."""
   x = Stem(net.stem, name='stem')(x.astype(net.dtype))
-  x = BatchNorm(True, train, axis, name='stem_bn')(x)
+  norm = functools.partial(BatchNorm, train, axis, epsilon=EPSILON)
+  x = norm(relu6=True, name='stem_bn')(x)
   paths = [None] * len(blocks)
   if train and net.drop_path:
     rates = tuple(net.drop_path * i / len(blocks) for i in range(len(blocks)))

@@ -2,7 +2,7 @@
 
 That backend is slow at every convolution of the network, so a 1x1 is written
 as a matrix product and the depthwise convolution as a sum of k * k shifted
-images; BatchNorm and ReLU6 keep one array for the backward pass.
+images.
 """
 
 import functools
@@ -10,8 +10,6 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-
-EPSILON = 1e-3
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -165,72 +163,3 @@ def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
   # of the kernel, a quarter of the whole training step.
   y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
   return y.reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def batch_norm(
-  x: jax.Array,
-  scale: jax.Array,
-  bias: jax.Array,
-  relu6: bool,
-  axis: str | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Normalises x by the moments of the batch, over all devices of `axis`.
-
-  `y = (x - m) / sqrt(v + 1e-3) * scale + bias`, then `min(max(y, 0), 6)`.
-  The moments returned carry no gradient: they feed running averages. The
-  gradient is written by hand since XLA compiles it in two thirds of the time
-  that it needs for the derived one.
-
-  Args:
-    x: [B, H, W, C] float32 or bfloat16; all sums are float32.
-    scale: [C] float32.
-    bias: [C] float32.
-    relu6: whether the clipping follows.
-    axis: the name of the mapped device axis, None on one device.
-
-  Returns:
-    y [B, H, W, C] of x's dtype, m [C] and the biased v [C], both float32.
-  """
-  return _batch_norm_forward(x, scale, bias, relu6, axis)[0]
-
-
-def _means(a: jax.Array, b: jax.Array, axis: str | None):
-  means = jnp.mean(a, (0, 1, 2)), jnp.mean(b, (0, 1, 2))
-  return means if axis is None else lax.pmean(means, axis)
-
-
-def _batch_norm_forward(x, scale, bias, relu6, axis):
-  wide = x.astype(scale.dtype)
-  m, square = _means(wide, wide * wide, axis)
-  v = jnp.maximum(square - m * m, 0)
-  inverse = lax.rsqrt(v + EPSILON)
-  slope = scale * inverse
-  y = wide * slope + (bias - m * slope)
-  y = (jnp.clip(y, 0, 6) if relu6 else y).astype(x.dtype)
-  return (y, m, v), (x, scale, bias, m, inverse)
-
-
-def _batch_norm_backward(relu6, axis, residuals, cotangents):
-  x, scale, bias, m, inverse = residuals
-  dtype, x = x.dtype, x.astype(scale.dtype)
-  dy = cotangents[0].astype(scale.dtype)
-  slope = scale * inverse
-  if relu6:
-    y = x * slope + (bias - m * slope)
-    dy = jnp.where((y > 0) & (y < 6), dy, 0)
-  # Each device returns the gradient of its own rows, as for any parameter;
-  # the moments, which all the devices share, need the means over all.
-  pixels = x.size // x.shape[-1]
-  local = _means(dy, dy * x, None)
-  mean_dy, mean_dyx = local if axis is None else lax.pmean(local, axis)
-  tilt = (mean_dyx - m * mean_dy) * inverse * inverse
-  dx = slope * (dy - mean_dy - (x - m) * tilt)
-  return (
-    dx.astype(dtype),
-    (local[1] - m * local[0]) * inverse * pixels,
-    local[0] * pixels,
-  )
-
-
-batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.models.convolution import BatchNorm, Conv, rename
+from csdnet_jax.models.batch_norm import BatchNorm
+from csdnet_jax.models.convolution import Conv, rename
 from csdnet_jax.models.dropout import path_scales
 
 # Of each stage: repeats, expansion, channels.
@@ -47,11 +48,11 @@ class Block(nn.Module):
     y = x
     if self.expansion > 1:
       y = conv(wide, 1, name='expand')(y)
-      y = nn.relu6(norm(name='expand_bn')(y))
+      y = norm(relu6=True, name='expand_bn')(y)
     filter_ = conv(
       wide, 3, self.stride, self.dilation, depthwise=True, name='depthwise'
     )
-    y = nn.relu6(norm(name='depthwise_bn')(filter_(y)))
+    y = norm(relu6=True, name='depthwise_bn')(filter_(y))
     y = norm(name='project_bn')(conv(self.channels, 1, name='project')(y))
     if self.stride > 1 or x.shape[-1] != self.channels:
       return y
@@ -84,7 +85,7 @@ class Backbone(nn.Module):
   def __call__(self, x, *, train, keys, axis):
     """Returns the maps of stages 5 and 7, [B, h, w, C] of `dtype`."""
     x = Conv(_eights(32 * self.width), 3, 2, dtype=self.dtype, name='stem')(x)
-    x = nn.relu6(BatchNorm(train, axis, name='stem_bn')(x))
+    x = BatchNorm(train, axis, relu6=True, name='stem_bn')(x)
     count = sum(repeats for repeats, _, _ in STAGES)
     paths = [None] * count
     if train and self.drop_path:

@@ -17,7 +17,8 @@ from flax import linen as nn
 
 from csdnet_jax.data import resample
 from csdnet_jax.models import efficientnet, mobilenet, resnet
-from csdnet_jax.models.convolution import BatchNorm, Conv, rename
+from csdnet_jax.models.batch_norm import BatchNorm
+from csdnet_jax.models.convolution import Conv, rename
 from csdnet_jax.models.dropout import dropout
 from csdnet_jax.models.head import ZeroDense
 from csdnet_jax.runtime.errors import UserError

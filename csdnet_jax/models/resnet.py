@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.models.convolution import BatchNorm, Conv, rename
+from csdnet_jax.models.batch_norm import BatchNorm
+from csdnet_jax.models.convolution import Conv, rename
 from csdnet_jax.models.dropout import path_scales
 from csdnet_jax.models.head import classify
 

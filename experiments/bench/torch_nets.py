@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from csdnet_jax import models
 from csdnet_jax.models import efficientnet, kernels, swin, vit
+from csdnet_jax.models.batch_norm import MOMENTUM
 from csdnet_jax.runtime.errors import UserError
 
 # For the colours that the families' weights were trained with.
@@ -235,14 +236,14 @@ class Norm(nn.BatchNorm2d):
   In evaluation the averages stand for the moments.
   """
 
-  def __init__(self, channels, eps=kernels.EPSILON):
+  def __init__(self, channels, eps=efficientnet.EPSILON):
     super().__init__(channels, eps=eps)
 
   def forward(self, x, moves):
     averages = (self.running_mean, self.running_var) if moves else (None, None)
     return F.batch_norm(
       x, *averages, self.weight, self.bias, self.training,
-      1 - efficientnet.MOMENTUM, self.eps,
+      1 - MOMENTUM, self.eps,
     )  # fmt: skip
 
 

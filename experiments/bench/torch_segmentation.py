@@ -10,13 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from csdnet_jax import models
-from csdnet_jax.models import convolution, efficientnet, psp_deeplab, resnet
+from csdnet_jax.models import efficientnet, psp_deeplab, resnet
+from csdnet_jax.models.batch_norm import BatchNorm
 from csdnet_jax.runtime.errors import UserError
 from experiments.bench.torch_nets import LiteBlock, Norm
 
 
 def _norm(channels):
-  return Norm(channels, convolution.EPSILON)
+  return Norm(channels, BatchNorm.epsilon)
 
 
 def _conv(inputs, outputs, size, stride=1, dilation=1):

@@ -7,6 +7,7 @@ import pytest
 
 from csdnet_jax import models
 from csdnet_jax.models import efficientnet
+from csdnet_jax.models.batch_norm import MOMENTUM
 from csdnet_jax.models.weights import pretrained, torch_file
 from csdnet_jax.runtime.errors import UserError
 
@@ -28,7 +29,7 @@ def twin(torch, width, depth, classes):
       return super().forward(f.pad(x, padding))
 
   def norm(channels):
-    momentum = 1 - efficientnet.MOMENTUM
+    momentum = 1 - MOMENTUM
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)
 
   class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""ResNet: layout, names, BatchNorm, and the model contract."""
+"""ResNet: layout, names, and the model contract."""
 
 import functools
 
@@ -179,32 +179,6 @@ def test_a_convolution_is_the_sum_over_its_taps(size, stride, dilation):
     for j in range(3)
   )
   np.testing.assert_allclose(y, taps[:, ::stride, ::stride], atol=1e-5)
-
-
-def test_batch_norm_normalises_and_moves_its_averages():
-  rng = np.random.default_rng(2)
-  x = (5 + 2 * rng.normal(size=(4, 3, 5, 6))).astype(np.float32)
-  scale, bias, mean, var = (abs(rng.normal(size=6)) for _ in range(4))
-  variables = {
-    'params': {'scale': scale, 'bias': bias},
-    'batch_stats': {'mean': mean, 'var': var},
-  }
-  y, moved = convolution.BatchNorm(True, None).apply(
-    variables, x, mutable=['batch_stats']
-  )
-  m, v = x.mean((0, 1, 2)), x.var((0, 1, 2))
-  np.testing.assert_allclose(
-    y, (x - m) / np.sqrt(v + 1e-5) * scale + bias, atol=1e-4
-  )
-  chex.assert_trees_all_close(
-    moved['batch_stats'],
-    {'mean': 0.9 * mean + 0.1 * m, 'var': 0.9 * var + 0.1 * v},
-    rtol=1e-4,
-  )
-  y = convolution.BatchNorm(False, None).apply(variables, x)
-  np.testing.assert_allclose(
-    y, (x - mean) / np.sqrt(var + 1e-5) * scale + bias, rtol=1e-4, atol=1e-4
-  )
 
 
 @pytest.mark.slow
