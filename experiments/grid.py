@@ -28,11 +28,18 @@ from absl import flags
 from ml_collections import config_flags
 
 from csdnet_jax import config as config_lib, methods
+from csdnet_jax.runtime.code import of_data
 from csdnet_jax.runtime.errors import UserError, first_line
-from csdnet_jax.training import digests
+from csdnet_jax.runtime.plugins import section
 
 Overrides = dict[str, Any]
 ARM = 'arm'  # The key of an arm's name: no field of a config.
+# Which fields name whose own fields, `method.csdnet.*`, are read.
+_NAMED_BY = {
+  'method': ('method.name',),
+  'model': ('model.name', 'teacher.model'),
+  'data': ('data.source',),
+}
 # What the runs of the other task never read.
 _ONLY = {
   'classification': ('views',),
@@ -220,7 +227,7 @@ def expand(
     whole = (*arguments, *flags_)
     config = resolve(whole)
     config_lib.validate(config)
-    digest = digests.of_data(set_of(config), identity(config))
+    digest = of_data(set_of(config), identity(config))
     points.append(
       Point(
         name, arm, arms[0][ARM], grid.part, tuple(overrides), config.seed,
@@ -284,19 +291,27 @@ def set_of(config) -> str:
 def identity(config) -> dict[str, Any]:
   """The flat config without what changes no figure of the run.
 
-  That is paths, logging, and what other methods or the other task read. Of a
+  That is paths, logging, what other methods, networks and sources than the
+  chosen ones have as fields of their own, and what the other task reads. Of a
   teacher and of initial weights the name of the folder or file counts, as of a
   data set.
   """
+  fields = config_lib.flat(config.to_dict())
+  chosen = {
+    part: {section(fields[key]) for key in keys if key in fields}
+    for part, keys in _NAMED_BY.items()
+  }
   unread = ['data.root', *config_lib.LOGGING_KEYS]
-  unread += [f'method.{m}' for m in methods.METHODS if m != config.method.name]
   for task, keys in _ONLY.items():
     unread += keys if task != methods.task(config) else ()
-  fields = {
-    key: value
-    for key, value in config_lib.flat(config.to_dict()).items()
-    if not any(key == k or key.startswith(k + '.') for k in unread)
-  }
+
+  def is_read(key: str) -> bool:
+    part, *own = key.split('.')
+    if len(own) > 1 and part in chosen and own[0] not in chosen[part]:
+      return False
+    return not any(key == k or key.startswith(k + '.') for k in unread)
+
+  fields = {key: value for key, value in fields.items() if is_read(key)}
   for key in ('init_from', 'teacher.run', 'teacher.weights'):
     if key in fields:
       fields[key] = pathlib.PurePath(fields[key]).name

@@ -13,14 +13,14 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 
 from csdnet_jax.runtime.errors import UserError, first_line
-from experiments import run as run_lib
+from experiments.execute import FAILED, RUNNING, execute
 from experiments.grid import Point
 
 
 def launch(
   points: Iterable[Point], workdir: pathlib.Path, stop: Callable[[], bool]
 ) -> Iterator[tuple[Point, str]]:
-  """What `run.local` does, many points at a time.
+  """What `execute.local` does, many points at a time.
 
   Raises:
     UserError: if Ray is not installed.
@@ -57,7 +57,7 @@ def _schedule(ray, points, workdir, stop):
   def point_task(point, told):
     os.chdir(here)
     path = pathlib.Path(told)
-    return run_lib.execute(point, workdir, path.exists)
+    return execute(point, workdir, path.exists)
 
   task = ray.remote(**needs, max_retries=0)(point_task)
   # Seen by the tasks wherever they run, as the workdir is.
@@ -71,7 +71,7 @@ def _schedule(ray, points, workdir, stop):
       if point is None:
         break
       running[task.remote(point, str(told))] = point
-      yield point, run_lib.RUNNING
+      yield point, RUNNING
     if not running:
       break
     if stop():
@@ -97,4 +97,4 @@ def _outcome(ray, reference, workdir) -> str:
     return ray.get(reference)
   except ray.exceptions.RayError as error:
     print(f'A task of Ray was lost: {error}', flush=True)
-    return run_lib.FAILED
+    return FAILED

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 from csdnet_jax.evaluation import metrics
-from csdnet_jax.training import digests
+from csdnet_jax.runtime.code import of_data
 
 
 def pack(path: pathlib.Path) -> dict:
@@ -30,7 +30,7 @@ def pack(path: pathlib.Path) -> dict:
   packed = zlib.compress(np.ascontiguousarray(counts, '<i4').tobytes(), 9)
   return {
     'n': len(names),
-    'images': digests.of_data([names, counts[:, 1].tolist()]),
+    'images': of_data([names, counts[:, 1].tolist()]),
     'classes': counts.shape[2],
     'counts': base64.b64encode(packed).decode(),
   }

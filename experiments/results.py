@@ -1,9 +1,9 @@
 """What is kept of a finished point: one line of JSON.
 
-Beside the config and the summary a line holds what makes averaging honest: a
-digest of each module that makes figures, and for each evaluated image whether
-it was right, as bits in the order of the images' names, or its pixels (see
-`pixels`).
+Beside the config and the summary a line holds what makes averaging honest:
+hashes of the code that makes figures, and for each evaluated image whether it
+was right, as bits in the order of the images' names, or its pixels (see
+`pixels`). Lines that were made before there were such hashes name a commit.
 """
 
 import csv
@@ -18,10 +18,10 @@ from collections.abc import Callable
 import numpy as np
 
 from csdnet_jax import config as config_lib, tasks
+from csdnet_jax.runtime.code import is_dirty, of_code, of_data, outside
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.tasks import classification, segmentation
-from csdnet_jax.training import digests
 from csdnet_jax.training.fit import fit
 from experiments import pixels
 from experiments.grid import Point, identity, resolve, set_of
@@ -40,7 +40,7 @@ _PATHS = (
 
 
 def record(point: Point, workdir: pathlib.Path) -> dict:
-  """Returns the line of a finished point.
+  """Returns the line of a finished point, as it is read again.
 
   Args:
     point: that was run.
@@ -69,7 +69,7 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
     'hash': point.hash,
     'config': fields,
     'code': code_of(workdir),
-    'split': digests.of_data(split),
+    'split': of_data(split),
     'n_train': len(split['train']),
   }
   for part, name in classification.PREDICTIONS.items():
@@ -87,7 +87,7 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
     'devices': starts[0]['devices'],
     'packages': starts[0]['packages'],
   }
-  return row
+  return json.loads(json.dumps(row))
 
 
 def _without_paths(command: str) -> str:
@@ -103,7 +103,7 @@ def _without_paths(command: str) -> str:
 
 
 def code_of(workdir: pathlib.Path) -> dict[str, str] | None:
-  """Returns the digests of the code that made a run; None if it never started.
+  """Returns the hashes of the code that made a run; None if it never started.
 
   Raises:
     UserError: if different code began and continued it.
@@ -122,12 +122,36 @@ def code_of(workdir: pathlib.Path) -> dict[str, str] | None:
 
 def require_same_code(workdir, begun: dict, now: dict) -> None:
   """Raises a UserError if a run was begun by other code than this."""
-  changed = [name for name in now if begun.get(name) != now[name]]
-  if changed:
+  if changed := changes(begun, now):
     raise UserError(
-      f'{workdir} was begun by other code ({changed[0]}.py has changed); '
-      'remove it, or choose another --workdir.'
+      f'{workdir} was begun by other code ({changed}); remove it, or choose '
+      'another --workdir.'
     )
+
+
+def changes(one: dict[str, str], other: dict[str, str]) -> str:
+  """Returns the first thing that tells one code from another, or ''."""
+  for name in sorted(one.keys() | other.keys()):
+    pair = [code.get(name, 'not known') for code in (one, other)]
+    if pair[0] != pair[1]:
+      return f'{name}: {" and ".join(pair)}'
+  return ''
+
+
+def of_package(code: dict[str, str]) -> dict[str, str]:
+  """Returns of a line's code what is no module from outside the package."""
+  return {
+    name: value
+    for name, value in code.items()
+    if name == 'commit' or name.partition('/')[0] == 'csdnet_jax'
+  }
+
+
+def made_by(code: dict[str, str]) -> str:
+  """Returns what a reader must know of the code of a line, or ''."""
+  if commit := code.get('commit'):
+    return f'commit {commit}'
+  return 'code that no commit holds' if is_dirty(code) else ''
 
 
 def split_of(config) -> tuple[str, int]:
@@ -146,7 +170,7 @@ def _split_of(fields: str) -> tuple[str, int]:
   config = config_lib.from_json(fields)
   task = tasks.of(config)
   split = task.split_of(task.load(config))
-  return digests.of_data(split), len(split['train'])
+  return of_data(split), len(split['train'])
 
 
 def find(point: Point, rows: list[dict]) -> dict | None:
@@ -154,7 +178,7 @@ def find(point: Point, rows: list[dict]) -> dict | None:
 
   Two points are the same run if their images, their code and their configs
   are, once fitted to the train set: another grid has the same arm, or a queue
-  is longer than what is used.
+  is longer than what is used. What no commit holds is never the same.
 
   Args:
     point: that is about to be run.
@@ -164,7 +188,9 @@ def find(point: Point, rows: list[dict]) -> dict | None:
     UserError: if its data cannot be read, or are too few for its config.
   """
   config = resolve(point.arguments)
-  code, (split, n_train) = digests.of_code(config), split_of(config)
+  code, (split, n_train) = of_code(outside(config)), split_of(config)
+  if is_dirty(code):
+    return None
   fitted = _fitted(config, n_train)
   for row in rows:
     same = row['seed'], row['code'], row.get('split')
@@ -205,7 +231,7 @@ def correctness(path: pathlib.Path) -> dict:
   right = np.array([row['label'] == row['prediction'] for row in rows])
   return {
     'n': len(rows),
-    'images': digests.of_data([[row['image'], row['label']] for row in rows]),
+    'images': of_data([[row['image'], row['label']] for row in rows]),
     'correct': np.packbits(right).tobytes().hex(),
   }
 
@@ -263,8 +289,7 @@ def _task(row):
 def read(path: pathlib.Path) -> list[dict]:
   """Returns the lines of a file of results; none if it is absent.
 
-  Of each config what `identity` keeps; what is newer than the line, a field of
-  the config or the part that judges it, has its default.
+  Each has the config that it was made with, whatever fields there are today.
 
   Raises:
     UserError: for a line that is not one of ours.
@@ -282,8 +307,7 @@ def read(path: pathlib.Path) -> list[dict]:
       lacks = _KEYS - row.keys()
       if lacks:
         raise KeyError(f'it lacks {", ".join(sorted(lacks))}')
-      row['config'] = identity(config_lib.from_flat(row['config']))
-      row['config'].pop('seed')
+      # The first lines were judged by nothing else.
       rows.append({'part': 'test'} | row)
       _require_figures(rows[-1])
     except (
@@ -304,8 +328,12 @@ def _require_figures(row: dict) -> None:
       if not isinstance(row[part]['images'], str):
         raise ValueError(f'the images of {part} are no digest')
   value(row, images)
-  if 'step' not in row['code'] or not all(map(str.isascii, row['overrides'])):
-    raise ValueError('its code or its overrides are incomplete')
+  if not row['code'] or not all(map(str.isascii, row['code'].values())):
+    raise ValueError('it does not say by what code it was made')
+  if 'method.name' not in row['config']:
+    raise ValueError('its config is incomplete')
+  if not all(map(str.isascii, row['overrides'])):
+    raise ValueError('its overrides are no fields')
   if not row['seconds'] >= 0:
     raise ValueError('its seconds are no time')
 

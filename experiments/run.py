@@ -16,10 +16,9 @@ import contextlib
 import pathlib
 import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import rich.live
 import rich.table
@@ -27,76 +26,13 @@ import rich.text
 
 from csdnet_jax.inference import command
 from csdnet_jax.runtime import writers
+from csdnet_jax.runtime.code import is_dirty, of_code, outside
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say
-from csdnet_jax.training import digests, workdir as workdir_lib
-from experiments import grid as grid_lib, results
-from experiments.grid import Point
-
-DONE, FAILED, RUNNING, STOPPED = 'done', 'failed', 'running', 'stopped'
-_START = '$ '  # Before the command of each start in a point's log.
-
-
-def local(
-  points: Iterable[Point], workdir: pathlib.Path, stop: Callable[[], bool]
-) -> Iterator[tuple[Point, str]]:
-  """Runs points one after the other on this computer.
-
-  Args:
-    points: to be run, taken one at a time.
-    workdir: of the grid.
-    stop: whether to end now; a running point is told to save first.
-
-  Yields:
-    (point, RUNNING) when it starts and, when it ends, what `outcome` says.
-  """
-  for point in points:
-    yield point, RUNNING
-    yield point, execute(point, workdir, stop)
-
-
-def execute(
-  point: Point, workdir: pathlib.Path, stop: Callable[[], bool]
-) -> str:
-  """Runs a point in a process of its own and returns DONE, FAILED or STOPPED.
-
-  What it prints goes to `log.txt` in its workdir.
-  """
-  folder = workdir / point.name
-  folder.mkdir(parents=True, exist_ok=True)
-  command = point.command(workdir, sys.executable)
-  with open(folder / 'log.txt', 'a', encoding='utf-8') as log:
-    log.write(f'\n{_START}{shlex.join(command)}\n')
-    log.flush()
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    told = False
-    try:
-      while process.poll() is None:
-        if stop() and not told:
-          process.terminate()
-          told = True
-        time.sleep(0.1)
-    finally:
-      if process.poll() is None:
-        process.terminate()
-        process.wait()
-  if (folder / 'summary.json').exists():
-    return DONE
-  # A terminal's Ctrl-C reaches the point before this process tells it.
-  stopped = told or stop() or process.returncode == 0
-  return STOPPED if stopped else FAILED
-
-
-def last_words(folder: pathlib.Path) -> str:
-  """Returns the line that says why a run failed, of its last start."""
-  path = folder / 'log.txt'
-  if not path.exists():  # Ray may lose a task before it starts.
-    return 'it has not started'
-  log = path.read_text(encoding='utf-8', errors='replace')
-  last = log.rpartition(f'\n{_START}')[2].splitlines()[1:]
-  lines = [line.strip() for line in last if line.strip()]
-  errors = [line for line in lines if line.startswith('error:')]
-  return (errors or lines or ['it printed nothing'])[-1]
+from csdnet_jax.training.workdir import holds_run
+from experiments import launch_ray, results
+from experiments.execute import DONE, FAILED, RUNNING, last_words, local
+from experiments.grid import Point, expand, find, resolve
 
 
 class Board:
@@ -179,7 +115,11 @@ def run(
 
   def finish(point):
     try:
-      keep(point, results.record(point, workdir / point.name))
+      row = results.record(point, workdir / point.name)
+      if row in own:  # By code that no commit holds, see `results.find`.
+        done(point, row)
+      else:
+        keep(point, row)
     except (UserError, OSError) as error:
       fail(point, str(error))
 
@@ -198,9 +138,9 @@ def run(
       if row:
         keep(point, results.taken(point, row))
         return True
-      begun = results.code_of(folder) if workdir_lib.holds_run(folder) else None
+      begun = results.code_of(folder) if holds_run(folder) else None
       if begun is not None:
-        now = digests.of_code(grid_lib.resolve(point.arguments))
+        now = of_code(outside(resolve(point.arguments)))
         results.require_same_code(folder, begun, now)
     except (UserError, OSError) as error:
       fail(point, str(error))
@@ -292,8 +232,8 @@ def main(argv: Sequence[str]) -> int:
     The exit status: 0 if all is done or was stopped, 1 if points failed.
   """
   args, rest = _parser().parse_known_args(argv)
-  name, grid = grid_lib.find(args.grid)
-  points = grid_lib.expand(name, grid, rest, seeds_of_each=args.seeds)
+  name, grid = find(args.grid)
+  points = expand(name, grid, rest, seeds_of_each=args.seeds)
   workdir = args.workdir or pathlib.Path('runs') / name
   minutes = args.budget_minutes
   if minutes is not None and not minutes >= 0:
@@ -303,19 +243,20 @@ def main(argv: Sequence[str]) -> int:
       print(shlex.join(point.command(workdir)))
     return 0
   # Once, not for each point.
-  results.split_of(grid_lib.resolve(points[0].arguments))
+  results.split_of(resolve(points[0].arguments))
   try:
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
       f'--workdir={workdir} cannot be made ({error.strerror}); choose another.'
     ) from error
+  if is_dirty(of_code()):
+    say(
+      'The code that makes figures is not as the commit has it: the lines of '
+      'these runs are marked, and joined with no others.'
+    )
   path = args.results or results.RESULTS / f'{name}.jsonl'
-  launch = local
-  if args.launcher == 'ray':
-    from experiments import launch_ray
-
-    launch = launch_ray.launch
+  launch = launch_ray.launch if args.launcher == 'ray' else local
   with signals() as stop:
     became = run(
       points, workdir, path, launch=launch,

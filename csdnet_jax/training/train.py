@@ -17,14 +17,15 @@ import numpy as np
 
 from csdnet_jax import sharding, tasks
 from csdnet_jax.checkpoint import Checkpoints
-from csdnet_jax.config import validate
+from csdnet_jax.config import outside, validate
 from csdnet_jax.runtime import environment, paths, processes, writers
+from csdnet_jax.runtime.code import of_code
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.profile import tracer
 from csdnet_jax.runtime.terminal import progress_bar, say, show_summary, stopper
 from csdnet_jax.state import TrainState
 from csdnet_jax.tasks.base import Experiment
-from csdnet_jax.training import digests, teacher
+from csdnet_jax.training import teacher
 from csdnet_jax.training.build import build
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.fit import fit, step_of
@@ -87,7 +88,7 @@ def train(
     if config.notice:
       say(config.notice)
     record = environment.Record(workdir)
-    record.update(code=digests.of_code(config))
+    record.update(code=of_code(outside(config.to_dict()).values()))
     if dataset is None:
       dataset = load(config, workdir)
     n_train = len(dataset.train.names)

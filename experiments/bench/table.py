@@ -1,4 +1,4 @@
-"""The README's table of speed, generated from the results that are kept.
+"""The table of docs/speed.md, generated from the results that are kept.
 
 python -m experiments.bench.table
 
@@ -8,13 +8,16 @@ where there is no result. The goals of an H100 take results of an H100 alone.
 
 import json
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from csdnet_jax.runtime.errors import UserError
+from experiments import marks
 from experiments.bench import measure
 
-README = pathlib.Path(__file__).parent.parent.parent / 'README.md'
-BEGIN, END = '<!-- bench: begin -->\n', '<!-- bench: end -->\n'
+PLACE = pathlib.Path(__file__).parents[2] / 'docs' / 'speed.md'
+NAME = 'bench'  # Of the marks.
 
 
 class Goal(NamedTuple):
@@ -128,14 +131,14 @@ def table(results: list[dict]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def main() -> None:
-  """Writes the table between its marks in the README."""
+def kept() -> list[dict]:
+  """Returns the results that are kept in the repository."""
   files = sorted(measure.RESULTS.glob('*.json'))
-  results = [json.loads(file.read_text()) for file in files]
-  head, rest = README.read_text().split(BEGIN)
-  _, tail = rest.split(END)
-  README.write_text(head + BEGIN + table(results) + END + tail)
+  return [json.loads(file.read_text()) for file in files]
 
 
 if __name__ == '__main__':
-  main()
+  try:
+    marks.fill(PLACE, NAME, table(kept()))
+  except UserError as error:
+    sys.exit(f'error: {error}')

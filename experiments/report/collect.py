@@ -1,41 +1,20 @@
-r"""Makes a report of finished grids.
+"""Lines of results as tables: what is averaged, compared, and refused.
 
-  python -m experiments.report.collect experiments/results/components.jsonl \
-    --out=experiments/reports/components
-
-prints a Markdown table for each grid and data set: for each arm the mean, the
-standard deviation and the number of seeds, and the difference from the baseline
-with a 95 % interval by a paired bootstrap over seeds and test images. With
---out it also writes `report.md`, `report.html` and, for each table, a CSV file
-with the columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if
-nothing differs between them but the seed, and compared only if nothing but what
-the grid sets. A grid that chooses something, such as tuning, is judged on the
-validation part of train; --part says another. --notes=FILE puts paragraphs of
-text on top of the page, and --pictures=RUN what a run's workdir shows of it at
-the end.
-
-  python -m experiments.report.collect --readme
-
-writes the README's table from experiments/results/baselines.jsonl.
+Runs are averaged only if nothing differs between them but the seed, and
+compared only if nothing but what the grid sets.
 """
 
-import argparse
 import collections
-import pathlib
+import itertools
+import json
 import statistics
-import sys
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from csdnet_jax.runtime.errors import UserError
-from experiments import bootstrap, results
-from experiments.report import page, text
-
-ROOT = pathlib.Path(__file__).parents[2]
-README_RESULTS = results.RESULTS / 'baselines.jsonl'
-BEGIN, END = '<!-- results: begin -->\n', '<!-- results: end -->\n'
+from experiments import results
+from experiments.report import bootstrap
 
 
 class Arm(NamedTuple):
@@ -45,10 +24,11 @@ class Arm(NamedTuple):
     name: in words.
     seeds: the figure of each seed, over all stages where the set has several.
     mean, sd: of those; sd is None for one seed.
-    spread: the 95 % interval of the mean, or None without predictions.
+    spread: the 95 % interval of the mean, or None for one seed or without
+      predictions.
     diff: the difference from the baseline over the `shared` seeds that both
       have, or None for the baseline.
-    low, high: the 95 % interval of `diff`, or None.
+    low, high: the 95 % interval of `diff`, or None for one shared seed.
     shared: the number of those seeds.
     rows: the lines of its runs.
   """
@@ -126,7 +106,7 @@ def tables(
 
 def _set(row: dict) -> str:
   """The set that a figure is for: the stages of SoyAgeing are one."""
-  shots = row['config']['data.shots']
+  shots = row['config'].get('data.shots')
   name = row['set'].partition('/')[0]
   return f'{name}, {shots} a class' if shots else name
 
@@ -177,15 +157,10 @@ def check(name: str, rows: list[dict]) -> None:
   Raises:
     UserError: names the first thing that differs, and between which runs.
   """
-  holder, made_by, modules = {}, {}, {}
+  _require_same_code(name, rows)
+  holder = {}
   for row in rows:
     config = row['config']
-    one = modules.setdefault(row['arm'], row)
-    if one['code'].keys() != row['code'].keys():
-      raise UserError(
-        f'On {name} {_run(one)} and {_run(row)} do not know the same code; '
-        'run the older one again.'
-      )
     for key in sorted(config.keys() - {'seed', 'data.name'}):
       arm = row['arm'] if key in row['overrides'] else ''
       one = holder.setdefault((key, arm), row)
@@ -194,14 +169,6 @@ def check(name: str, rows: list[dict]) -> None:
           f'On {name} {_run(one)} has config.{key} {one["config"][key]!r} but '
           f'{_run(row)} has {config[key]!r}, which the grid does not sweep; '
           'collect them apart, or remove one of them.'
-        )
-    for module, digest in row['code'].items():
-      one = made_by.setdefault(module, row)
-      if one['code'][module] != digest:
-        raise UserError(
-          f'On {name} {_run(one)} and {_run(row)} were made by different '
-          f'code ({module}.py has changed); run the older ones again, or '
-          'collect them apart.'
         )
   drawn = {}
   for row in rows:
@@ -233,6 +200,26 @@ def check(name: str, rows: list[dict]) -> None:
         )
 
 
+def _require_same_code(name: str, rows: list[dict]) -> None:
+  """Refuses rows of one set that different code has made."""
+  # Of each arm one row for each code, mostly one.
+  made = {(row['arm'], json.dumps(row['code'])): row for row in rows}
+  for one, other in itertools.combinations(made.values(), 2):
+    codes = [row['code'] for row in (one, other)]
+    if one['arm'] != other['arm']:
+      # Each may have a module of its own from outside the package.
+      both = codes[0].keys() & codes[1].keys()
+      codes = [
+        results.of_package(code) | {key: code[key] for key in both}
+        for code in codes
+      ]
+    if changed := results.changes(*codes):
+      raise UserError(
+        f'On {name} {_run(one)} and {_run(other)} were made by different code '
+        f'({changed}); run the older ones again, or collect them apart.'
+      )
+
+
 def _run(row: dict) -> str:
   return f'{row["arm"]} (seed {row["seed"]})'
 
@@ -258,13 +245,13 @@ def _measure(rows, stages, part):
 def _arm(name, rows, figures, known, figures_base, known_base):
   values = list(figures.values())
   spread = diff = low = high = None
-  if known and len(known) == len(figures):
+  if 1 < len(known) == len(figures):
     figure = results.figure(next(iter(known.values()))[0])
     spread = bootstrap.interval(_stacked(known, known), figure=figure)
   shared = sorted(figures.keys() & figures_base.keys())
   if shared:
     diff = statistics.mean(figures[s] - figures_base[s] for s in shared)
-    if all(s in known and s in known_base for s in shared):
+    if len(shared) > 1 and all(s in known and s in known_base for s in shared):
       low, high = bootstrap.interval(
         _stacked(known, shared),
         _stacked(known_base, shared),
@@ -281,96 +268,3 @@ def _stacked(known, seeds) -> list[np.ndarray]:
   """[seeds, images, ...] of each stage."""
   by_stage = zip(*(known[seed] for seed in seeds), strict=True)
   return [np.stack(stage) for stage in by_stage]
-
-
-def readme() -> str:
-  """Returns the README's table."""
-  return text.readme_table(tables(results.read(README_RESULTS)))
-
-
-def write_readme() -> None:
-  """Writes the README's table between its markers."""
-  path = ROOT / 'README.md'
-  head, begin, rest = path.read_text(encoding='utf-8').partition(BEGIN)
-  _, end, tail = rest.partition(END)
-  if not begin or not end:
-    raise UserError(
-      f'{path} has no line {BEGIN.strip()} before one {END.strip()}; put both '
-      'where the table belongs.'
-    )
-  path.write_text(head + BEGIN + readme() + END + tail, encoding='utf-8')
-
-
-def main(argv: Sequence[str]) -> None:
-  """Reads the files, prints the tables, writes the report."""
-  parser = argparse.ArgumentParser(
-    prog='python -m experiments.report.collect',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
-  parser.add_argument('results', nargs='*', type=pathlib.Path)
-  parser.add_argument('--baseline', default='', metavar='ARM')
-  parser.add_argument('--part', default='', choices=('test', 'val'))
-  parser.add_argument('--out', type=pathlib.Path, metavar='DIR')
-  parser.add_argument('--notes', type=pathlib.Path, metavar='FILE')
-  parser.add_argument('--pictures', type=pathlib.Path, metavar='RUN')
-  parser.add_argument('--readme', action='store_true')
-  args = parser.parse_args(argv)
-  if args.readme:
-    write_readme()
-  if not args.results:
-    if args.readme:
-      return
-    raise UserError(
-      'Say which results to collect, such as '
-      'experiments/results/components.jsonl.'
-    )
-  absent = [str(path) for path in args.results if not path.exists()]
-  if absent:
-    raise UserError(f'There is no file {absent[0]}; run its grid first.')
-  if (args.notes or args.pictures) and not args.out:
-    raise UserError('--notes and --pictures go into a page; add --out=DIR.')
-  notes = ''
-  if args.notes:
-    try:
-      notes = args.notes.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-      raise UserError(
-        f'--notes={args.notes} cannot be read as UTF-8 text ({error}); name '
-        'another file.'
-      ) from error
-  for name in ('config.json', 'pictures'):
-    if args.pictures and not (args.pictures / name).exists():
-      raise UserError(
-        f'--pictures={args.pictures}: it is not the workdir of a finished run, '
-        f'there is no {name} in it.'
-      )
-  rows = [row for path in args.results for row in results.read(path)]
-  made = tables(rows, baseline=args.baseline, part=args.part)
-  whole = '\n'.join(text.markdown(table) for table in made)
-  print(whole)
-  if args.out:
-    try:
-      args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(
-        f'--out={args.out} cannot be made ({error.strerror}); name a folder.'
-      ) from error
-    title = ', '.join(dict.fromkeys(row['grid'] for row in rows))
-    head = '\n\n'.join(x for x in (notes.strip(), text.METHOD) if x)
-    (args.out / 'report.md').write_text(f'{head}\n\n{whole}', encoding='utf-8')
-    (args.out / 'report.html').write_text(
-      page.page(title, made, notes=notes, run=args.pictures), encoding='utf-8'
-    )
-    for table in made:
-      name = f'{table.grid}_{table.set}'.replace(', ', '_').replace(' ', '_')
-      text.write_csv(args.out / f'{name}.csv', table)
-    print(f'Wrote {args.out / "report.html"}')
-
-
-if __name__ == '__main__':
-  try:
-    main(sys.argv[1:])
-  except UserError as error:
-    sys.exit(f'error: {error}')

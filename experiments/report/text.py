@@ -1,13 +1,17 @@
-"""Tables of finished grids as text: Markdown, CSV, and the README's table."""
+"""Tables of finished grids as text: Markdown, CSV, and those of documents."""
 
 import csv
 import pathlib
+import statistics
+
+from experiments import results
 
 METHOD = (
   'Intervals are 95 % percentile intervals of a paired bootstrap over seeds '
-  'and images, 2,000 resamples; with few seeds they are too narrow. The '
-  'difference is from the baseline (in plots the open circle), in percentage '
-  'points, under the same seeds on the same images.'
+  'and images, 2,000 resamples, the deviations of n seeds widened by '
+  'sqrt(n / (n - 1)); with two or three seeds they still cover less than 95 %, '
+  'and one seed has none. The difference is from the baseline (in plots the '
+  'open circle), in percentage points, under the same seeds on the same images.'
 )
 COLUMNS = ('arm', 'n', 'mean', 'sd', 'diff', 'low', 'high')
 
@@ -71,8 +75,6 @@ def describe(table) -> str:
       ' Differences are over the seeds that the baseline has too, fewer for '
       f'{"; ".join(fewer)}.'
     )
-  if any(a.spread and len(a.seeds) < 2 for a in table.arms):
-    text += ' With one seed the interval is over the images alone.'
   others = {arm.name for arm in table.arms}
   for arm in table.arms:
     same = others & {row.get('same_as') for row in arm.rows} - {arm.name}
@@ -83,7 +85,18 @@ def describe(table) -> str:
     text += f' The features before training: {frozen}.'
   if table.unfinished:
     text += f' Not finished: {"; ".join(table.unfinished)}.'
-  return text
+  return text + _made_by([table])
+
+
+def _made_by(tables) -> str:
+  """Says what a reader must know of the code, '' if it is as a commit has it.
+
+  Rows of one table are by one code, see `collect.check`.
+  """
+  rows = [row for table in tables for arm in table.arms for row in arm.rows]
+  made = dict.fromkeys(results.made_by(row['code']) for row in rows)
+  words = ', '.join(filter(None, made))
+  return f' Made by {words}.' if words else ''
 
 
 def write_csv(path: pathlib.Path, table) -> None:
@@ -114,8 +127,38 @@ def _frozen(table) -> dict[str, str]:
   return first if all(one == found[0] for one in found) else {}
 
 
-def readme_table(tables) -> str:
-  """Returns the README's table: a row for each arm, a column for each set."""
+def overview(tables) -> str:
+  """Returns a row for each arm and baseline, and a column for each set."""
+  return _beside(tables, _arms(tables), list(_FROZEN.values()))
+
+
+def summary(tables) -> str:
+  """Returns the rows of `overview` that a reader asks for first.
+
+  The baseline, of the arms of cross-entropy the strongest, that is the one
+  whose difference from the baseline is highest in the mean over its sets, and
+  the linear probe on the features before training.
+  """
+  arms = _arms(tables)
+  first = [name for name in arms if name == tables[0].baseline]
+  rivals = [name for name in arms if name.startswith('cross-entropy')]
+  if rivals:
+    first.append(max(rivals, key=lambda name: _mean_difference(tables, name)))
+  return _beside(tables, first, [_FROZEN['linear_probe']])
+
+
+def _arms(tables) -> list[str]:
+  return list(dict.fromkeys(a.name for table in tables for a in table.arms))
+
+
+def _mean_difference(tables, name) -> float:
+  arms = [arm for table in tables for arm in table.arms if arm.name == name]
+  found = [arm.diff for arm in arms if arm.diff is not None]
+  return statistics.mean(found) if found else -float('inf')
+
+
+def _beside(tables, names, frozen) -> str:
+  """The named arms and figures of frozen features, and who made them."""
   arms = [{arm.name: arm for arm in table.arms} for table in tables]
   rows = [
     ('arm', *(table.set for table in tables)),
@@ -123,14 +166,16 @@ def readme_table(tables) -> str:
   ]
   rows += [
     (name, *(_cell(own[name]) if name in own else '' for own in arms))
-    for name in dict.fromkeys(name for own in arms for name in own)
+    for name in names
   ]
-  frozen = [_frozen(table) for table in tables]
+  before = [_frozen(table) for table in tables]
   rows += [
-    (f'frozen features, {words}', *(own.get(words, '') for own in frozen))
-    for words in _FROZEN.values()
+    (f'frozen features, {words}', *(own.get(words, '') for own in before))
+    for words in frozen
   ]
-  return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+  made_by = _made_by(tables).strip()
+  text = ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+  return text + (f'\n{made_by}\n' if made_by else '')
 
 
 def _cell(arm) -> str:
