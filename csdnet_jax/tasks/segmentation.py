@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 
 from csdnet_jax import sharding
 from csdnet_jax.data import batches, cache, report, sources
-from csdnet_jax.data.masks import layouts as sets, pairs
+from csdnet_jax.data.masks import crops, layouts as sets, pairs
 from csdnet_jax.evaluation import metrics, windows
 from csdnet_jax.pictures import draw, overlays
 from csdnet_jax.runtime import paths, processes, writers
@@ -85,7 +85,7 @@ def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
 
 def train_batches(config, mesh, data: Data, start: int, stop: int) -> Iterator:
   """This process's rows of the batches of steps `start` to `stop` - 1."""
-  return pairs.train_batches(
+  return crops.train_batches(
     data.train, batch=config.batch_size, seed=config.seed, start=start,
     stop=stop, canvas=config.data.canvas, size=config.model.size,
     scale=config.crops.scale, rotate=config.crops.rotate,

@@ -3,7 +3,7 @@
 import ml_collections
 
 from csdnet_jax import methods
-from csdnet_jax.data.masks import pairs
+from csdnet_jax.data.masks import crops
 from csdnet_jax.runtime.errors import UserError
 
 
@@ -32,7 +32,7 @@ def fit(
   spec = methods.find(config.method.name)
   data, size = config.data, config.model.size
   if spec.task == 'segmentation':
-    needed = pairs.canvas_of(size, config.crops.scale[0], config.crops.rotate)
+    needed = crops.canvas_of(size, config.crops.scale[0], config.crops.rotate)
     data.canvas = data.canvas or needed
   else:
     # So much larger than the view that a random crop still has its pixels.

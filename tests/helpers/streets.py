@@ -1,9 +1,13 @@
 """Drawn streets with masks, in the layouts that the readers know."""
 
 import pathlib
+import types
 
 import numpy as np
 from PIL import Image
+
+from csdnet_jax.data.masks import layouts
+from csdnet_jax.data.masks.pairs import prepare, scan
 
 import images
 
@@ -51,3 +55,18 @@ def pairs(
       images.write(root / 'masks' / part / f'{i}.png', png(mask))
   images.write(root / 'classes.txt', '\n'.join(NAMES).encode())
   return root
+
+
+def opened(root):
+  data = types.SimpleNamespace(source='pairs', root=str(root), name='')
+  return layouts.load(data)
+
+
+def scans(dataset):
+  parts = layouts.parts_of(dataset)
+  return {name: scan(part) for name, part in parts.items()}
+
+
+def prepared(root, folder, resize=0, **kw):
+  dataset = opened(root)
+  return prepare(dataset, scans(dataset), resize=resize, cache_dir=folder, **kw)
