@@ -14,18 +14,25 @@ import types
 import pytest
 import rich.console
 
+from csdnet_jax.runtime import code
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.tasks import classification
-from csdnet_jax.training import digests
 from experiments import grid as grid_lib, results, run as run_lib
 
 import command
 import images
+from lines import CODE
 
 pytestmark = pytest.mark.filterwarnings(
   'ignore:the load_module:DeprecationWarning'
 )
 GRID = '--grid=csdnet:saliency'
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+  """The code is as a commit has it, wherever these tests run."""
+  monkeypatch.setattr(code, '_of_package', lambda package: CODE)
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +54,7 @@ def _finish(point, workdir, top1=50.0):
   config = grid_lib.resolve(point.arguments)
   start = {
     'seconds': 1.0, 'command': 'python -m x --workdir=/a/b --config.seed=1',
-    'devices': 'cpu', 'packages': {}, 'code': digests.of_code(config),
+    'devices': 'cpu', 'packages': {}, 'code': code.of_code(),
   }  # fmt: skip
   split = classification.split_of(classification.load(config))
   texts = {
@@ -217,14 +224,14 @@ def test_a_point_begun_by_other_code_is_refused(points, tmp_path):
   path = tmp_path / points[0].name / 'environment.json'
   text = path.read_text()
   (start,) = json.loads(text)['starts']
-  other = start | {'code': start['code'] | {'step': 'other'}}
+  other = start | {'code': CODE | {'csdnet_jax/*.py': 'other'}}
   for starts in ([other], [start, other]):
     path.write_text(json.dumps({'starts': starts}))
     launch = _launch([run_lib.DONE])
     path_ = tmp_path / f'{len(starts)}.jsonl'
     became = run_lib.run(points, tmp_path, path_, launch=launch)
     assert became[points[0]] == run_lib.FAILED
-    assert 'step.py has changed' in (tmp_path / 'failures.json').read_text()
+    assert '*.py: ' in (tmp_path / 'failures.json').read_text()
     path_.unlink()
   # What has saved nothing starts anew.
   (tmp_path / points[0].name / 'summary.json').unlink()
@@ -233,15 +240,27 @@ def test_a_point_begun_by_other_code_is_refused(points, tmp_path):
   assert 'It broke' in (tmp_path / 'failures.json').read_text()
 
 
-def test_ctrl_c_of_a_terminal_is_no_failure(tmp_path):
-  # It reaches the point as well, which may end before it is told to.
-  came = tmp_path / 'came'
-  point = types.SimpleNamespace(
-    name='p', command=lambda *_: ['sh', '-c', f'touch {came}; exit 2']
-  )
-  assert run_lib.execute(point, tmp_path, lambda: False) == run_lib.FAILED
-  came.unlink()
-  assert run_lib.execute(point, tmp_path, came.exists) == run_lib.STOPPED
+def _dirty(monkeypatch, content):
+  changed = CODE | {'csdnet_jax/models': f'{content}+dirty'}
+  monkeypatch.setattr(code, '_of_package', lambda package: changed)
+
+
+def test_what_no_commit_holds_is_joined_with_nothing(
+  cache, tmp_path, monkeypatch
+):
+  ran = _run(_queue(128, cache), [run_lib.DONE] * 2, tmp_path)
+  _dirty(monkeypatch, 'one')
+  own = _run(_queue(512, cache), [run_lib.DONE] * 2, tmp_path)
+  assert not any('same_as' in row for row in own)
+  assert [results.made_by(row['code']) for row in ran + own] == [
+    '', '', *['code that no commit holds'] * 2
+  ]  # fmt: skip
+  # The same command again, of the same content: nothing runs, no line is added.
+  assert _run(_queue(512, cache), [], tmp_path) == own
+  # Of another content the finished runs are refused.
+  _dirty(monkeypatch, 'two')
+  assert _run(_queue(512, cache), [], tmp_path) == own
+  assert 'one+dirty' in (tmp_path / 'failures.json').read_text()
 
 
 def test_a_task_that_was_lost_has_no_log(points, tmp_path):
@@ -268,7 +287,7 @@ def test_a_dry_run_prints_commands_that_make_the_same_config(points, capsys):
     assert (python, m, module) == ('python', '-m', 'csdnet_jax.main')
     assert workdir == f'--workdir=w/{point.name}'
     config = grid_lib.resolve(arguments)
-    found = digests.of_data(grid_lib.set_of(config), grid_lib.identity(config))
+    found = code.of_data(grid_lib.set_of(config), grid_lib.identity(config))
     assert found == point.hash
 
 

@@ -9,13 +9,7 @@ from csdnet_jax.configs import common
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training.build import build
-from experiments import (
-  bootstrap,
-  grid as grid_lib,
-  pixels,
-  results,
-  run as run_lib,
-)
+from experiments import grid as grid_lib, pixels, results, run as run_lib
 from experiments.grids import apd
 from experiments.report import collect, text
 
@@ -88,37 +82,6 @@ def _part(counts, tmp_path):
   return pixels.pack(path)
 
 
-def test_pixels_survive_in_the_order_of_the_names(tmp_path):
-  counts = _counts(0, 0.7)
-  part = _part(counts, tmp_path)
-  order = sorted(range(30), key=lambda i: f'test/{i}.png')
-  np.testing.assert_array_equal(pixels.unpack(part), counts[order])
-  assert part['images'] == _part(_counts(5, 0.2), tmp_path)['images']
-
-
-def test_the_bootstrap_sums_pixels_before_it_divides():
-  """Against a loop that draws the images of each seed one by one."""
-  ours = np.stack([_counts(s, 0.8) for s in range(2)])
-  theirs = np.stack([_counts(9 + s, 0.7) for s in range(2)])
-  low, high = bootstrap.interval(
-    [ours], [theirs], figure=pixels.miou, resamples=300, seed=4
-  )
-  rng = np.random.default_rng(4)
-  seeds, found = rng.integers(0, 2, (300, 2)), []
-  for drawn in seeds:
-    images = rng.integers(0, 30, 30)
-    figure = [
-      metrics.segmentation_figures(arm[seed][images].sum(0))['miou']
-      for arm in (ours, theirs)
-      for seed in drawn
-    ]
-    found.append(np.mean(figure[:2]) - np.mean(figure[2:]))
-  np.testing.assert_allclose(
-    (low, high), np.percentile(found, (2.5, 97.5)), rtol=1e-6
-  )
-  assert low > 0
-
-
 def _row(arm, seed, counts, tmp_path, teacher='one'):
   config = common.segmentation(arm.lower())
   known = grid_lib.identity(config)
@@ -127,7 +90,8 @@ def _row(arm, seed, counts, tmp_path, teacher='one'):
   return {
     'grid': 'distillers', 'arm': arm, 'baseline': 'student', 'set': 'camvid',
     'overrides': ['method.apd.arm', 'seed'], 'seed': seed, 'hash': '',
-    'config': known, 'code': {'step': '1'}, 'test': _part(counts, tmp_path),
+    'config': known, 'code': {'csdnet_jax/*.py': '1'},
+    'test': _part(counts, tmp_path),
     'summary': {'miou': miou, 'n_test': 30}, 'seconds': 1.0, 'command': 'x',
     'devices': 'cpu', 'packages': {}, 'part': 'test',
   } | ({} if arm == 'student' else {'teacher': teacher})  # fmt: skip
