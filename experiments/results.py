@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from csdnet_jax import config as config_lib, tasks
-from csdnet_jax.runtime.code import is_dirty, of_code, of_data, outside
+from csdnet_jax.runtime.code import is_dirty, of_code, of_data
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.tasks import classification, segmentation
@@ -120,6 +120,12 @@ def code_of(workdir: pathlib.Path) -> dict[str, str] | None:
   return first
 
 
+def code_now(config) -> dict[str, str]:
+  """Returns the hashes of the code that would make a run of a config now."""
+  modules = config_lib.outside(config.to_dict())
+  return of_code(modules.values())
+
+
 def require_same_code(workdir, begun: dict, now: dict) -> None:
   """Raises a UserError if a run was begun by other code than this."""
   if changed := changes(begun, now):
@@ -188,7 +194,7 @@ def find(point: Point, rows: list[dict]) -> dict | None:
     UserError: if its data cannot be read, or are too few for its config.
   """
   config = resolve(point.arguments)
-  code, (split, n_train) = of_code(outside(config)), split_of(config)
+  code, (split, n_train) = code_now(config), split_of(config)
   if is_dirty(code):
     return None
   fitted = _fitted(config, n_train)
@@ -213,8 +219,7 @@ def taken(point: Point, row: dict) -> dict:
 
 
 def _fitted(config, n_train: int) -> dict:
-  fit(config, n_train)
-  return identity(config)
+  return identity(fit(config, n_train)[0])
 
 
 def correctness(path: pathlib.Path) -> dict:

@@ -26,7 +26,7 @@ import rich.text
 
 from csdnet_jax.inference import command
 from csdnet_jax.runtime import writers
-from csdnet_jax.runtime.code import is_dirty, of_code, outside
+from csdnet_jax.runtime.code import is_dirty, of_code
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say
 from csdnet_jax.training.workdir import holds_run
@@ -140,7 +140,7 @@ def run(
         return True
       begun = results.code_of(folder) if holds_run(folder) else None
       if begun is not None:
-        now = of_code(outside(resolve(point.arguments)))
+        now = results.code_now(resolve(point.arguments))
         results.require_same_code(folder, begun, now)
     except (UserError, OSError) as error:
       fail(point, str(error))

@@ -352,7 +352,7 @@ def test_a_point_that_cannot_run_fails_by_its_own_sentence(tmp_path):
   importlib.util.find_spec('ray') is None, reason='ray is not installed'
 )
 def test_two_workers_of_a_ray_cluster(tmp_path):
-  script = command.ROOT / 'tests' / 'ray_cluster.py'
+  script = command.ROOT / 'tests' / 'helpers' / 'ray_cluster.py'
   cluster = subprocess.Popen(
     [sys.executable, str(script)], stdin=subprocess.PIPE, text=True,
     stdout=subprocess.PIPE,

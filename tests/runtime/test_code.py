@@ -3,13 +3,10 @@
 import importlib.metadata
 import pathlib
 import subprocess
-import sys
-import types
 
 import pytest
 
 import csdnet_jax
-from csdnet_jax import config as config_lib
 from csdnet_jax.runtime import code
 from csdnet_jax.runtime.errors import UserError
 
@@ -166,14 +163,3 @@ def test_modules_from_outside_are_told_by_their_source(tmp_path, monkeypatch):
   assert second['my_net'] != first['my_net']
   with pytest.raises(UserError, match='module my_los has no source'):
     code.of_code(['my_los'])
-
-
-def test_a_config_s_modules_are_those_that_it_names(monkeypatch):
-  c = config_lib.default()
-  assert code.outside(c) == ()
-  for name in ('my_loss', 'my.net', 'other'):
-    module = types.ModuleType(name)
-    module.SPEC = None
-    monkeypatch.setitem(sys.modules, name, module)
-  c.method.name, c.model.name = 'my_loss', 'my.net'
-  assert code.outside(c) == ('my.net', 'my_loss')
