@@ -85,7 +85,7 @@ def components(base):
 def baselines(base):
   """What CSDNet has to beat, at equal compute and at equal epochs.
 
-  The README's table.
+  The table of docs/evidence.md, and of it three rows in README.md.
   """
   return [*_at_equal_compute(base), ONE_VIEW]
 
