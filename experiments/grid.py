@@ -19,18 +19,16 @@ a reader calls an arm goes along under ARM (`named`), and products join it.
 import importlib
 import itertools
 import pathlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
 from csdnet_jax import config as config_lib, methods
 from csdnet_jax.runtime.code import of_data
-from csdnet_jax.runtime.errors import UserError, first_line
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.plugins import section
+from csdnet_jax.training.command_line import resolve
 
 Overrides = dict[str, Any]
 ARM = 'arm'  # The key of an arm's name: no field of a config.
@@ -241,44 +239,6 @@ def expand(
       )
     arm_of[digest] = arm
   return points
-
-
-def resolve(arguments: Sequence[str]) -> ml_collections.ConfigDict:
-  """Returns the config that `csdnet_jax.main` makes of these flags.
-
-  Raises:
-    UserError: for a file that is absent, or a flag that is no field of it.
-  """
-  if '--config' in arguments:
-    raise UserError('Write --config=FILE, without a space.')
-  file = [a for a in arguments if a.startswith('--config=')][-1]
-  path = file.partition('=')[2].partition(':')[0]
-  if not pathlib.Path(path).is_file():
-    raise UserError(f'There is no config file {path}; see configs/.')
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config', flag_values=values, sys_argv=[*arguments]
-  )
-  try:
-    rest = values([sys.argv[0], *arguments])[1:]
-  except SyntaxError as error:
-    raise UserError(f'{path} is no config file: {error}.') from error
-  except (
-    AttributeError, KeyError, TypeError, ValueError, flags.Error
-  ) as error:  # fmt: skip
-    known = config_lib.flat(config_lib.default().to_dict())
-    for argument in arguments:
-      key = argument.partition('=')[0].removeprefix('--config.')
-      if argument.startswith('--config.') and key not in known:
-        hint = config_lib.nearest(key, known)
-        raise UserError(f'The config has no field {key!r}.{hint}') from error
-    raise UserError(f'{first_line(error)}; check --config.') from error
-  if rest:
-    raise UserError(
-      f'Cannot use the argument {rest[0]!r}; fields of the config are set by '
-      '--config.key=value.'
-    )
-  return values.config
 
 
 def set_of(config) -> str:

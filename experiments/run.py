@@ -24,8 +24,7 @@ import rich.live
 import rich.table
 import rich.text
 
-from csdnet_jax.inference import command
-from csdnet_jax.runtime import writers
+from csdnet_jax.runtime import commands, writers
 from csdnet_jax.runtime.code import is_dirty, of_code
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say
@@ -278,7 +277,7 @@ if __name__ == '__main__':
   try:
     sys.exit(main(sys.argv[1:]))
   except (UserError, OSError) as error:
-    sentence = command.explain(error)
+    sentence = commands.explain(error)
     if sentence is None:
       raise
     sys.exit(f'error: {sentence}')

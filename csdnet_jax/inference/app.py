@@ -1,11 +1,10 @@
-"""A page on this computer: drop a leaf, see its cultivar and why.
-
-  python -m csdnet_jax.inference.app --run=DIR [--port=8000]
+"""`csdnet app`: a page on this computer, where a dropped leaf gets its name.
 
 It is served to this computer alone (127.0.0.1) and loads nothing from
 elsewhere; an upload stays in memory, and only until it is answered.
 """
 
+import argparse
 import secrets
 import socket
 import threading
@@ -18,6 +17,7 @@ from csdnet_jax.data.images import inputs
 from csdnet_jax.evaluation import neighbours
 from csdnet_jax.inference import command, embed, predict
 from csdnet_jax.pictures import draw
+from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 
@@ -38,13 +38,13 @@ def make_app(run, leaves=None, note=''):
   app.config['MAX_CONTENT_LENGTH'] = uploads.MAX_BYTES
   # By no other name: a site elsewhere could give itself one that leads here.
   app.config['TRUSTED_HOSTS'] = ['127.0.0.1', 'localhost']
-  render, names = flask.render_template_string, run.class_names
+  render, names = flask.render_template, run.class_names
   pictures, one_at_a_time = jax.jit(run.method.pictures), threading.Lock()
 
   @app.get('/')
   def page():
     limit, nonce = uploads.MAX_BYTES, secrets.token_urlsafe()
-    return render(_PAGE, note=note, limit=limit, nonce=nonce)
+    return render('drop.html', note=note, limit=limit, nonce=nonce)
 
   @app.post('/leaf')
   def leaf():
@@ -63,7 +63,7 @@ def make_app(run, leaves=None, note=''):
       shown.append(('SSDP map: bright tells most', image))
     closest = [(names[c], 100 * p[0, c]) for c in best[0]]
     near = nearest(outputs['embedding']) if leaves else []
-    return render(_ANSWER, shown=shown, closest=closest, near=near)
+    return render('answer.html', shown=shown, closest=closest, near=near)
 
   def nearest(vector):
     split, rows, vectors = leaves
@@ -76,24 +76,22 @@ def make_app(run, leaves=None, note=''):
   @app.errorhandler(UserError)
   @app.errorhandler(413)
   def refuse(error):
-    return render('{{ error }}', error=error), getattr(error, 'code', 400)
+    text = flask.render_template_string('{{ error }}', error=error)
+    return text, getattr(error, 'code', 400)
 
   return app
 
 
-def main(argv: list[str]) -> None:
+def main(args: argparse.Namespace) -> None:
   """Runs the command, until Ctrl-C."""
-  parser = command.parser('app', __doc__)
-  parser.add_argument('--port', type=int, default=8000, help='0 is any')
-  args = parser.parse_args(argv)
-  command.require('flask', 'app')
+  commands.require('flask', 'app')
   from werkzeug import serving
 
   try:
     listener = socket.create_server(('127.0.0.1', args.port))
   except (OSError, OverflowError) as e:
     raise UserError(f'--port={args.port} is not free; 0 finds one.') from e
-  run = command.open_run(args.run)
+  run = command.open_run(args)
   leaves, note, problems = None, run.calibration.how, []
   try:
     train = run.part('train')
@@ -105,43 +103,3 @@ def main(argv: list[str]) -> None:
   say(f'{note}\nOpen http://{host}:{port} in a browser; Ctrl-C ends.')
   fd = listener.fileno()
   serving.make_server(host, port, app, threaded=True, fd=fd).serve_forever()
-
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src
- data:; style-src 'unsafe-inline'; script-src 'nonce-{{ nonce }}'; connect-src
- 'self'"><meta name="viewport" content="width=device-width">
-<title>Which leaf is this?</title><link rel="icon" href="data:,"><style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-label { display: block; margin: 1.5rem 0; padding: 1.5rem; text-align: center;
-  border: 2px dashed #7a9a7a; border-radius: 8px; background: #f6f9f4 }
-section { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start }
-figure { margin: 0; width: 10rem } .large { width: 16rem } td { padding: .4rem }
-img { width: 100%; aspect-ratio: 1; object-fit: contain } meter { width: 7rem }
-</style><h1>Which leaf is this?</h1><p>{{ note }}</p>
-<label>Drop a photograph of one leaf, or choose a file:
-<input type="file" accept="image/*"></label><output aria-live="polite"></output>
-<script nonce="{{ nonce }}">
-const [input, out] = document.querySelectorAll('input, output')
-async function show(file) {
-  const large = file.size > {{ limit }}, gone = () => 'The program has ended.'
-  out.textContent = large ? 'This file is too large.' : 'Looking ...'
-  const ask = () => fetch('leaf', {method: 'POST', body: file})
-  if (!large) out.innerHTML = await ask().then(answer => answer.text(), gone)
-}
-input.onchange = () => show(input.files[0])
-ondragover = event => event.preventDefault()
-ondrop = e => { e.preventDefault(); show(e.dataTransfer.files[0]) }
-</script></html>"""
-
-_ANSWER = """<section>{% for title, image in shown %}<figure class="large">
-<img src="{{ image }}" alt="{{ title }}">{{ title }}</figure>{% endfor %}<table>
-{% for name, p in closest %}<tr><td>{{ name }}<td><meter max="100" value="{{ p
-}}"></meter><td>{{ '%.1f' % p }} %{% endfor %}</table></section>
-{% if near %}<h2>Nearest training leaves</h2><section>{% for name, cosine, image
-in near %}<figure><img src="{{ image }}" alt="">{{ name }}<br>cosine {{ '%.3f' %
-cosine }}</figure>{% endfor %}</section>{% endif %}"""
-
-if __name__ == '__main__':
-  command.start(main)

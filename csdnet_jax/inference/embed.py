@@ -1,19 +1,9 @@
-"""Embeddings of images, and a page of their nearest training leaves.
+"""`csdnet embed`: embeddings, and a page of the nearest training leaves."""
 
-  python -m csdnet_jax.inference.embed --run=DIR --out=emb.npz IMAGES...
-  python -m csdnet_jax.inference.embed --run=DIR --out=emb.npz --part=test
-
-IMAGES are files, folders (every picture in them, at any depth) or quoted globs;
---part takes the run's own train, val or test part instead, whose labels are
-known. The archive holds `path` [n], `label` [n] int32 (-1 where unknown),
-`vector` [n, C] float32 and `class_names`. With --neighbours=FILE.html a page
-shows each image beside its nearest training leaves. Images that cannot be read
-are listed at the end; the others are done and written, and the exit status
-is 1.
-"""
-
+import argparse
 import functools
 import html
+import importlib.resources
 import io
 import string
 
@@ -23,7 +13,7 @@ from csdnet_jax.data.batches import spread
 from csdnet_jax.data.images import inputs
 from csdnet_jax.evaluation.neighbours import nearest
 from csdnet_jax.inference import command
-from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime import commands, paths, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import progress_bar, say
 
@@ -33,22 +23,16 @@ _MOST_ROWS = 200
 _SIDE = 144  # Pixels of a thumbnail.
 
 
-def main(argv: list[str]) -> int:
+def main(args: argparse.Namespace) -> int:
   """Runs the command; returns its exit status."""
-  parser = command.parser('embed', __doc__)
-  parser.add_argument('--out', required=True, metavar='FILE.npz')
-  parser.add_argument('--part', choices=('train', 'val', 'test'))
-  parser.add_argument('--neighbours', metavar='FILE.html')
-  parser.add_argument('images', nargs='*', metavar='IMAGES')
-  args = parser.parse_args(argv)
   if bool(args.part) == bool(args.images):
     raise UserError('Say which images: their paths, or --part=test, not both.')
-  out = command.out_path('--out', args.out, '.npz')
-  page_path = args.neighbours and command.out_path(
+  out = commands.out_path('--out', args.out, '.npz')
+  page_path = args.neighbours and commands.out_path(
     '--neighbours', args.neighbours, '.html'
   )
   given = inputs.find(args.images)
-  run = command.open_run(args.run)
+  run = command.open_run(args)
   split = run.part(args.part) if args.part else given
   problems = []
   rows, vectors = embed(run, split, problems, 'images')
@@ -161,7 +145,10 @@ def page(run, queries, train, *, itself: bool) -> str:
       lines.append(line(q))
       progress(len(lines), len(shown))
   title = f'Nearest training leaves: {paths.absolute(run.workdir).name}'
-  return _PAGE.substitute(
+  template = importlib.resources.files('csdnet_jax.inference').joinpath(
+    'templates/neighbours.html'
+  )
+  return string.Template(template.read_text(encoding='utf-8')).substitute(
     title=html.escape(title),
     facts=' '.join(facts), side=_SIDE, rows='\n'.join(lines),
   )  # fmt: skip
@@ -176,39 +163,3 @@ _FIGURE = string.Template(
   '<figure class="$kind"><div><img src="$image" alt="" title="$path"></div>'
   '<figcaption>$name<small>$note</small></figcaption></figure>'
 )
-
-_PAGE = string.Template("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>$title</title>
-<style>
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem auto;
-  max-width: 64rem; padding: 0 1rem; color: #222; background: #fff; }
-h1 { font-size: 1.4rem; margin: 0; }
-p { color: #555; margin: .4rem 0 1.5rem; }
-section { display: flex; padding: 1rem 0; border-top: 1px solid #ddd; }
-section > div { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; width: ${side}px; }
-figure.query { flex: none; margin-right: 3rem; }
-figure div { height: ${side}px; display: flex; align-items: center;
-  justify-content: center; border-bottom: 3px solid #bbb; }
-figure.same div { border-color: #2a7d46; }
-figure.other div { border-color: #b4472e; }
-figure.query div { border-color: #222; }
-img { max-width: 100%; max-height: 100%; }
-figcaption { font-size: .85rem; overflow-wrap: anywhere; margin-top: .3rem; }
-figure.query figcaption { font-weight: 600; }
-small { display: block; color: #666; font-weight: normal; }
-</style>
-<h1>$title</h1>
-<p>$facts</p>
-$rows
-</html>
-""")
-
-
-if __name__ == '__main__':
-  command.start(main)

@@ -1,8 +1,4 @@
-"""Takes a finished run out of this project, in one file.
-
-  python -m csdnet_jax.inference.export --run=DIR --out=FILE --format=FORMAT
-
-FORMAT is
+"""`csdnet export`: takes a finished run out of this project, in one file.
 
   stablehlo    FILE.zip: `model.stablehlo`, the program with its weights, for
                `jax.export` on any CPU, CUDA or TPU; and `model.json`
@@ -14,6 +10,7 @@ input, the temperature and the config. experiments/examples/run_stablehlo.py
 uses the first without this package.
 """
 
+import argparse
 import io
 import json
 import logging
@@ -30,7 +27,7 @@ from safetensors.numpy import save as save_safetensors
 import csdnet_jax
 from csdnet_jax import methods
 from csdnet_jax.inference import command
-from csdnet_jax.runtime import writers
+from csdnet_jax.runtime import commands, writers
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
 
@@ -143,7 +140,7 @@ def stablehlo(run) -> bytes:
   Raises:
     UserError: if flatbuffers is not installed.
   """
-  command.require('flatbuffers', 'export')
+  commands.require('flatbuffers', 'export')
   size = run.config.model.size
   (batch,) = jax.export.symbolic_shape('B')
   with jax.default_matmul_precision('highest'):
@@ -196,8 +193,8 @@ def onnx(run) -> bytes:
     UserError: if jax2onnx or onnxruntime is not installed, cannot convert or
       run this network, or gives other figures.
   """
-  command.require('jax2onnx', 'onnx')
-  command.require('onnxruntime', 'onnx')
+  commands.require('jax2onnx', 'onnx')
+  commands.require('onnxruntime', 'onnx')
   # It reports each converter of a library that it misses, with a traceback;
   # whether what is needed here was converted is checked below.
   logging.getLogger('jax2onnx').setLevel(logging.CRITICAL)
@@ -249,24 +246,16 @@ FORMATS = {
 }
 
 
-def main(argv: list[str]) -> None:
+def main(args: argparse.Namespace) -> None:
   """Runs the command."""
-  parser = command.parser('export', __doc__)
-  parser.add_argument('--out', required=True, metavar='FILE')
-  parser.add_argument('--format', required=True, choices=tuple(FORMATS))
-  args = parser.parse_args(argv)
   write, suffix = FORMATS[args.format]
-  out = command.out_path('--out', args.out, suffix)
+  out = commands.out_path('--out', args.out, suffix)
   # Needs no accelerator, and the file does not depend on having one.
   jax.config.update('jax_platforms', 'cpu')
   # Else the program names every source file with its folder on this machine.
   jax.config.update('jax_hlo_source_file_canonicalization_regex', '.*/')
-  run = command.open_run(args.run, segments=True)
+  run = command.open_run(args, segments=True)
   data = write(run)
   writers.write_bytes(out, data)
   say(run.calibration.how)
   say(f'{args.format}, {len(data) / 1e6:.1f} MB: {out}')
-
-
-if __name__ == '__main__':
-  command.start(main)

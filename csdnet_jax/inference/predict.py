@@ -1,13 +1,6 @@
-"""Class names and probabilities of new images, as a table.
+"""`csdnet predict`: names and probabilities of new images, as a table."""
 
-  python -m csdnet_jax.inference.predict --run=DIR --out=pred.csv IMAGES...
-
-IMAGES are files, folders (every picture in them, at any depth) or quoted globs.
-The table has a row for each image: its path, then the names and probabilities
-of the five likeliest classes. Images that cannot be read are listed at the end;
-the others are done and written, and the exit status is 1.
-"""
-
+import argparse
 import csv
 import io
 
@@ -15,7 +8,7 @@ import numpy as np
 
 from csdnet_jax.data.images import inputs
 from csdnet_jax.inference import command
-from csdnet_jax.runtime import writers
+from csdnet_jax.runtime import commands, writers
 from csdnet_jax.runtime.terminal import progress_bar, say
 
 _TOP = 5
@@ -52,15 +45,11 @@ def table(names, probabilities: np.ndarray, class_names) -> str:
   return text.getvalue()
 
 
-def main(argv: list[str]) -> int:
+def main(args: argparse.Namespace) -> int:
   """Runs the command; returns its exit status."""
-  parser = command.parser('predict', __doc__)
-  parser.add_argument('--out', required=True, metavar='FILE.csv')
-  parser.add_argument('images', nargs='+', metavar='IMAGES')
-  args = parser.parse_args(argv)
-  out = command.out_path('--out', args.out, '.csv')
+  out = commands.out_path('--out', args.out, '.csv')
   split = inputs.find(args.images)
-  run = command.open_run(args.run)
+  run = command.open_run(args)
   say(run.calibration.how)
   names, probabilities, problems = [], [], []
   with progress_bar('images') as progress:
@@ -71,7 +60,3 @@ def main(argv: list[str]) -> int:
   writers.write_text(out, csv_text)
   say(f'{len(names)} images: {out}')
   return command.report(problems)
-
-
-if __name__ == '__main__':
-  command.start(main)

@@ -1,46 +1,25 @@
 """A finished run, loaded to be used: `load_run`, `predict`, `embed`."""
 
 import functools
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 
 from csdnet_jax import methods
 from csdnet_jax.data import decode, sources
 from csdnet_jax.data.images import inputs, splits
 from csdnet_jax.evaluation import calibration
-from csdnet_jax.runtime import paths, writers
+from csdnet_jax.inference import calibrated
+from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.state import averaged
 from csdnet_jax.training.restore import read_run, restore_run
 
 Image = np.ndarray | str | os.PathLike
+Images = Sequence[Image] | str | os.PathLike
 _MOST_VIEWS = 32  # At a time.
-
-
-class Calibration(NamedTuple):
-  """How the probabilities were made, as in a workdir's `calibration.json`.
-
-  Attributes:
-    temperature: T > 0, by which the logits are divided.
-    how: it was found, or why it is 1, in a sentence.
-    step: the optimiser steps of the weights.
-    n: validation images that it was fitted on.
-    nll_before: their mean negative log-likelihood at T = 1, in nats, or None.
-    nll: the same at T.
-  """
-
-  temperature: float
-  how: str
-  step: int
-  n: int = 0
-  nll_before: float | None = None
-  nll: float | None = None
 
 
 class TrainedRun:
@@ -110,37 +89,37 @@ class TrainedRun:
     ]
     return jax.tree.map(lambda *x: np.concatenate(x)[:n], *rows)
 
-  def predict(self, images: Sequence[Image]) -> np.ndarray:
+  def predict(self, images: Images) -> np.ndarray:
     """Returns probabilities [n, classes] float32, rows summing to 1.
 
     They are calibrated, see `calibration`.
 
     Args:
-      images: n images, [H, W, 3] uint8 of any size, or paths.
+      images: n images, [H, W, 3] uint8 of any size, or paths; or one path or
+        glob, of a folder every picture in it, in the order of `inputs.find`.
 
     Raises:
-      decode.ImageError: if a file cannot be read as an image.
-      UserError: if an array is of another shape or type, or the run is of
-        segmentation.
+      UserError: if a file cannot be read as an image, an array is of another
+        shape or type, or the run is of segmentation.
     """
-    return self.probabilities(self.forward(self._views(images))['logits'])
+    return self.probabilities(self._of(images)['logits'])
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     """Returns softmax(logits / T) [n, classes], T that of `calibration`."""
     return calibration.softmax(logits, self.calibration.temperature)
 
-  def embed(self, images: Sequence[Image]) -> np.ndarray:
+  def embed(self, images: Images) -> np.ndarray:
     """Returns the pooled embeddings [n, C] float32, before the head.
 
     Args:
-      images: n images, [H, W, 3] uint8 of any size, or paths.
+      images: n images, [H, W, 3] uint8 of any size, or paths; or one path or
+        glob, of a folder every picture in it, in the order of `inputs.find`.
 
     Raises:
-      decode.ImageError: if a file cannot be read as an image.
-      UserError: if an array is of another shape or type, or the run is of
-        segmentation.
+      UserError: if a file cannot be read as an image, an array is of another
+        shape or type, or the run is of segmentation.
     """
-    return self.forward(self._views(images))['embedding']
+    return self._of(images)['embedding']
 
   def outputs(
     self,
@@ -151,7 +130,7 @@ class TrainedRun:
     """Forwards many pictures, holding one batch at a time.
 
     Args:
-      split: n pictures, of `part` or of `files.find`.
+      split: n pictures, of `part` or of `inputs.find`.
       problems: gets a sentence for each that cannot be read.
       progress: called as `(done, total)`, in pictures.
 
@@ -172,6 +151,10 @@ class TrainedRun:
     if len(failed) == done:
       raise UserError(f'None of {done} images can be read: {preview(failed)}')
 
+  def has_part(self, name: str) -> bool:
+    """Returns whether the run has a 'train', 'val' or 'test' part."""
+    return name in self._split
+
   def part(self, name: str) -> splits.Split:
     """Returns the pictures of the run's own 'train', 'val' or 'test' part.
 
@@ -179,7 +162,7 @@ class TrainedRun:
       UserError: if the run has no such part, or its pictures are not where it
         found them.
     """
-    if name not in self._split:
+    if not self.has_part(name):
       raise UserError(
         f'{self.workdir} has no {name} part; it was trained with '
         f'config.data.val_fraction={self.config.data.val_fraction:g}.'
@@ -188,85 +171,40 @@ class TrainedRun:
     return splits.parts_of(dataset)[name]
 
   @functools.cached_property
-  def calibration(self) -> Calibration:
-    """The temperature, from `calibration.json`, else fitted and written there.
+  def calibration(self) -> calibrated.Calibration:
+    """The temperature of its probabilities, see `calibrated.calibrate`."""
+    return calibrated.calibrate(self)
 
-    It is fitted on the run's validation part and on nothing else; without one,
-    or where its pictures cannot be read, it is 1 and `how` says so.
-    """
-    path = self.workdir / 'calibration.json'
-    if path.exists():
-      try:
-        known = Calibration(**json.loads(path.read_text(encoding='utf-8')))
-      except (TypeError, ValueError) as error:
-        raise UserError(
-          f'{path} cannot be read ({error}); remove it, and the temperature is '
-          'fitted again.'
-        ) from error
-      if known.step == self.step:
-        return known
-    if methods.task(self.config) == 'segmentation':
-      return Calibration(
-        1.0, 'Not calibrated (T = 1): segmentation is not.', self.step
-      )
-    if 'val' not in self._split:
-      return Calibration(
-        1.0,
-        'Not calibrated (T = 1): the run has no validation part '
-        '(config.data.val_fraction is 0).',
-        self.step,
-      )
-    try:
-      val, problems = self.part('val'), []
-      logits = [x['logits'] for _, x in self.outputs(val, problems)]
-      if problems:
-        raise UserError('; '.join(problems))
-    except UserError as error:
-      how = f'Not calibrated (T = 1), for want of validation images: {error}'
-      logging.warning('%s', how)
-      return Calibration(1.0, how, self.step)
-    made = _calibrate(np.concatenate(logits), val.labels, self.step)
-    try:
-      writers.write_json(path, made._asdict())
-    except OSError as error:
-      logging.warning('%s cannot be kept (%s).', path, error.strerror)
-    return made
-
-  def _views(self, images):
+  def _of(self, images) -> dict[str, np.ndarray]:
+    """The `forward` of what `predict` and `embed` are given."""
     if methods.task(self.config) == 'segmentation':
       raise UserError(
         f'{self.workdir} is a run of segmentation; it names no class of a '
         'whole image. Export the network to use it.'
       )
     if isinstance(images, (str, os.PathLike)):
-      raise UserError(f'Give a list of images, such as [{str(images)!r}].')
+      problems = []
+      outputs = self.outputs(inputs.find([images]), problems)
+      parts = [x for _, x in outputs]
+      if problems:
+        raise UserError(
+          f'{len(problems)} images cannot be read: {splits.some(problems)}'
+        )
+      return jax.tree.map(lambda *x: np.concatenate(x), *parts)
     size = self.config.model.size
     views = [self.view(image) for image in images]
-    return np.stack(views) if views else np.zeros((0, size, size, 3), np.uint8)
+    none = np.zeros((0, size, size, 3), np.uint8)
+    return self.forward(np.stack(views) if views else none)
 
 
-def _calibrate(logits, labels, step) -> Calibration:
-  n, before = len(labels), calibration.nll(logits, labels, 1.0)
-  t = calibration.fit_temperature(logits, labels)
-  if t is None:
-    how = (
-      f'Not calibrated (T = 1): all {n} validation images are right, which '
-      'fits no temperature.'
-    )
-    return Calibration(1.0, how, step, n, before, before)
-  after = calibration.nll(logits, labels, t)
-  how = (
-    f'Temperature {t:.3f}, fitted on {n} validation images (negative '
-    f'log-likelihood {before:.3f} -> {after:.3f} nats).'
-  )
-  return Calibration(t, how, step, n, before, after)
-
-
-def load_run(workdir: str | os.PathLike) -> TrainedRun:
-  """Loads the newest state of a workdir.
+def load_run(
+  workdir: str | os.PathLike, checkpoint: str = 'last'
+) -> TrainedRun:
+  """Loads a state of a workdir.
 
   Args:
-    workdir: of a run of `csdnet_jax.main`.
+    workdir: of a run.
+    checkpoint: 'last', or 'best' on the validation part.
 
   Raises:
     UserError: if it is no workdir, or holds no readable checkpoint.
@@ -275,10 +213,12 @@ def load_run(workdir: str | os.PathLike) -> TrainedRun:
   if not workdir.is_dir():
     raise UserError(
       f'{workdir} is not the workdir of a run; give the folder that '
-      'csdnet_jax.main named at its end.'
+      'csdnet train named at its end.'
     )
   config, split = read_run(workdir)
-  run, state = restore_run(workdir, config, devices=jax.local_devices()[:1])
+  run, state = restore_run(
+    workdir, config, devices=jax.local_devices()[:1], checkpoint=checkpoint
+  )
   params, model_state = averaged(state, run.method.extras)
   return TrainedRun(
     workdir, config, split, int(state.step), params, model_state, run.method

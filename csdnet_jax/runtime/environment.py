@@ -67,22 +67,26 @@ def _version(name: str) -> str:
     return 'not installed'
 
 
-def device_notes() -> list[str]:
-  """Returns the line that names the device, and a warning where one is due."""
-  device = jax.devices()[0]
-  notes = [
-    f'Running on {jax.device_count()} x {device.device_kind} '
-    f'({device.platform}), JAX {jax.__version__}.'
-  ]
+def device() -> str:
+  """Returns the line that names what JAX runs on."""
+  first = jax.devices()[0]
+  return (
+    f'Running on {jax.device_count()} x {first.device_kind} '
+    f'({first.platform}), JAX {jax.__version__}.'
+  )
+
+
+def idle_accelerator() -> str:
+  """Returns the sentence for an accelerator that JAX does not see, or ''."""
   # Who has asked for the CPU needs no advice.
-  if device.platform == 'cpu' and not jax.config.jax_platforms:
+  if jax.devices()[0].platform == 'cpu' and not jax.config.jax_platforms:
     for path, kind, extra in (
       ('/dev/nvidia0', 'An NVIDIA GPU', 'cuda12'),
       ('/dev/accel0', 'A TPU', 'tpu'),
     ):
       if pathlib.Path(path).exists():
-        notes.append(
+        return (
           f'{kind} is present but JAX runs on the CPU only; install it with '
           f'pip install -e ".[{extra}]".'
         )
-  return notes
+  return ''

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import time
 
 import jax
 import rich.console
@@ -14,10 +15,32 @@ from csdnet_jax.runtime import paths
 console = rich.console.Console(highlight=False, soft_wrap=True)
 
 
+_verbose = False
+
+
+def be_verbose(on: bool) -> None:
+  """Sets whether `say` prints what it is given with `verbose`."""
+  global _verbose
+  _verbose = on
+
+
 def say(
-  text: str, style: str | None = None, *, everywhere: bool = False
+  text: str,
+  style: str | None = None,
+  *,
+  everywhere: bool = False,
+  verbose: bool = False,
 ) -> None:
-  """Prints a line, on the first process only; brackets mean nothing in it."""
+  """Prints a line; brackets mean nothing in it.
+
+  Args:
+    text: the line, or several.
+    style: of rich, such as 'red'.
+    everywhere: on every process, not on the first only.
+    verbose: whether only those hear it who ask for more, see `be_verbose`.
+  """
+  if verbose and not _verbose:
+    return
   if everywhere or jax.process_index() == 0:
     console.print(text, style=style, markup=False)
 
@@ -51,8 +74,14 @@ def show_summary(task, summary: dict, workdir: paths.Path) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(unit: str):
-  """A live bar: yields `(done, total, note='')`."""
+def progress_bar(unit: str, *, logged: str = ''):
+  """A live bar: yields `(done, total, note='')`.
+
+  Args:
+    unit: what is counted, in the plural.
+    logged: the same in the singular, if a log file, which is no terminal, gets
+      a line each tenth of the way.
+  """
   columns = (
     rich.progress.TextColumn('{task.description}'),
     rich.progress.BarColumn(),
@@ -61,10 +90,14 @@ def progress_bar(unit: str):
     rich.progress.TimeRemainingColumn(),
     rich.progress.TextColumn('{task.fields[note]}'),
   )
-  quiet = jax.process_index() != 0 or not console.is_terminal
+  first = jax.process_index() == 0
+  if first and logged and not console.is_terminal:
+    yield _lines(logged)
+    return
   bar = rich.progress.Progress(
-    *columns, console=console, transient=True, disable=quiet
-  )
+    *columns, console=console, transient=True,
+    disable=not (first and console.is_terminal),
+  )  # fmt: skip
   with bar:
     task = bar.add_task('', total=None, note='')
 
@@ -72,6 +105,40 @@ def progress_bar(unit: str):
       bar.update(task, completed=done, total=total, note=note)
 
     yield update
+
+
+def _lines(unit: str):
+  """Returns an update that says a line each tenth of the way."""
+  start, tenth = None, 0
+
+  def update(done, total, note=''):
+    nonlocal start, tenth
+    now = time.monotonic()
+    if start is None:
+      start, tenth = (done, now), 10 * done // total
+    if 10 * done // total > tenth:
+      tenth = 10 * done // total
+      left = (total - done) * (now - start[1]) / (done - start[0])
+      parts = [f'{unit} {done} of {total} ({100 * done // total} %)', note]
+      if done < total:
+        parts.append(f'{duration(left)} left')
+      say(', '.join(filter(None, parts)))
+
+  return update
+
+
+def duration(seconds: float) -> str:
+  """Returns a time as people say it.
+
+  >>> duration(42), duration(600), duration(9000)
+  ('42 s', '10 min', '2 h 30 min')
+  """
+  if seconds < 120:
+    return f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  if minutes < 120:
+    return f'{minutes} min'
+  return f'{minutes // 60} h {minutes % 60} min'
 
 
 @contextlib.contextmanager

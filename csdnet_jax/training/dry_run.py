@@ -9,7 +9,7 @@ import ml_collections
 from csdnet_jax import optim, sharding, tasks
 from csdnet_jax.config import to_json, validate
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.terminal import say
+from csdnet_jax.runtime.terminal import duration, say
 from csdnet_jax.training import teacher
 from csdnet_jax.training.build import build
 from csdnet_jax.training.describe import describe
@@ -100,17 +100,3 @@ def _measure(program, state, batches, frozen) -> None:
     f'{duration(step * program.steps)}; compiling took {compiling:.0f} s. '
     'Evaluations come on top.'
   )
-
-
-def duration(seconds: float) -> str:
-  """Returns a time as people say it.
-
-  >>> duration(42), duration(600), duration(9000)
-  ('42 s', '10 min', '2 h 30 min')
-  """
-  if seconds < 120:
-    return f'{seconds:.0f} s'
-  minutes = round(seconds / 60)
-  if minutes < 120:
-    return f'{minutes} min'
-  return f'{minutes // 60} h {minutes % 60} min'

@@ -42,12 +42,7 @@ def read_run(workdir: paths.Path) -> tuple[Any, dict]:
 
 
 def restore_run(
-  workdir: paths.Path,
-  config,
-  *,
-  devices=None,
-  step: int | None = None,
-  checkpoint: str = 'last',
+  workdir: paths.Path, config, *, devices=None, checkpoint: str = 'last'
 ) -> tuple[Program, TrainState]:
   """Builds the run of a workdir and restores a state of it.
 
@@ -55,14 +50,18 @@ def restore_run(
     workdir: of a run.
     config: the run's own; its `data` is not read.
     devices: to run on; all of them where None.
-    step: one saved step, whatever `checkpoint` says.
     checkpoint: 'last', the newest state; or 'best', that of the evaluation with
-      the highest figure, on the validation part or without one on test.
+      the highest figure, on the validation part or without one on test, which
+      is then said.
 
   Raises:
     UserError: if there is no checkpoint that can be read, or of 'best' none
       that was evaluated.
   """
+  if checkpoint not in ('last', 'best'):
+    raise UserError(
+      f"The checkpoint is {checkpoint!r}, but must be 'last' or 'best'."
+    )
   _, split = read_run(workdir)
   n_train = len(split['train'])
   config, _ = fit(config, n_train)
@@ -77,9 +76,14 @@ def restore_run(
   state = None
   if folder.is_dir():
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
-      if step is None and checkpoint == 'best':
-        step = checkpoints.best()
+      step = checkpoints.best() if checkpoint == 'best' else None
       state = checkpoints.restore(abstract, step, warn=say)
   if state is None:
     raise UserError(f'{workdir} holds no checkpoint yet; train it first.')
+  if checkpoint == 'best' and 'val' not in split:
+    say(
+      f'Step {step} is the best on the test part, since the run has no '
+      'validation part (config.data.val_fraction): figures on the test part '
+      'flatter it.'
+    )
   return program, state

@@ -195,7 +195,7 @@ def loop(
   pending, clock = [], time.monotonic()
   with (
     stopper() as stop,
-    progress_bar('steps') as progress,
+    progress_bar('steps', logged='step') as progress,
     tracer(outputs.profile, first) as trace,
   ):
     progress(first, program.steps)
@@ -213,7 +213,7 @@ def loop(
         seconds, clock = time.monotonic() - clock, time.monotonic()
         rate = len(pending) * config.batch_size / seconds
         pending = []
-        note = f'loss {means["loss"]:.3f}  {rate:.1f} img/s'
+        note = f'loss {means["loss"]:.3f}, {rate:.1f} img/s'
         progress(step, program.steps, note)
         if writer:
           writer.write('train', step, means | {'images_per_s': round(rate, 2)})

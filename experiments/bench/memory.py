@@ -12,7 +12,7 @@ and the batch; ours draws its crops as well.
 import jax
 from absl import app, flags
 
-from csdnet_jax.inference import command
+from csdnet_jax.runtime import commands
 from csdnet_jax.training.build import build
 from experiments.bench import measure, step
 
@@ -97,7 +97,7 @@ def define_flags() -> None:
 def main(argv) -> None:
   """Measures and prints."""
   del argv
-  command.quiet()
+  commands.quiet()
   config = step.make_config(
     backbone=FLAGS.student, size=FLAGS.size, batch=FLAGS.batch, method='apd',
     teacher=FLAGS.teacher, width=FLAGS.width,

@@ -20,7 +20,7 @@ from PIL import Image
 
 from csdnet_jax.data import leaves
 from csdnet_jax.data.images import labelled_folders, pipeline, splits
-from csdnet_jax.inference import command
+from csdnet_jax.runtime import commands
 from experiments.bench import measure
 
 
@@ -114,7 +114,7 @@ FLAGS = flags.FLAGS
 def main(argv) -> None:
   """Measures and prints."""
   del argv
-  command.quiet()
+  commands.quiet()
   size, batch = FLAGS.size, FLAGS.batch
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder) / 'images'

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from csdnet_jax import memory
-from csdnet_jax.inference import command
 from csdnet_jax.methods.csdnet import ddl
 from csdnet_jax.methods.losses import normalise
+from csdnet_jax.runtime import commands
 from experiments.bench import measure, step
 
 SIZES = (1024, 4096, 16384, 65536, 262144)
@@ -145,7 +145,7 @@ FLAGS = flags.FLAGS
 def main(argv) -> None:
   """Measures and prints."""
   del argv
-  command.quiet()
+  commands.quiet()
   if FLAGS.step:
     names = ('backbone', 'size', 'batch', 'method', 'dtype')
     fields = {name: FLAGS[name].value for name in names}

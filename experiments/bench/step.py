@@ -29,7 +29,7 @@ from absl import app, flags
 
 from csdnet_jax import config as config_lib, sharding
 from csdnet_jax.configs import common
-from csdnet_jax.inference import command
+from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training.build import build
 from experiments.bench import flops, measure
@@ -282,7 +282,7 @@ def define_flags() -> None:
 def main(argv) -> None:
   """Measures and prints."""
   del argv
-  command.quiet()
+  commands.quiet()
   own = ('queue',)
   if FLAGS.method in SEGMENTATION:
     own = ('teacher', 'width', 'classes')

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+from csdnet_jax import __main__ as command_line
+from csdnet_jax.runtime import terminal
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 # The tiny run of runs.py, as flags over the quickstart's config.
@@ -27,12 +30,14 @@ def flags(**fields) -> list[str]:
   ]
 
 
-def start(*args, env=None) -> subprocess.Popen:
+def start(
+  *args, module='csdnet_jax.main', cwd=ROOT, env=None
+) -> subprocess.Popen:
   """Starts `python -m csdnet_jax.main` with these arguments."""
   plain = os.environ | {'JAX_NUM_CPU_DEVICES': '1', 'COLUMNS': '500'}
   return subprocess.Popen(
-    [sys.executable, '-m', 'csdnet_jax.main', *map(str, args)],
-    cwd=ROOT,
+    [sys.executable, '-m', module, *map(str, args)],
+    cwd=cwd,
     env=plain | (env or {}),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -40,11 +45,24 @@ def start(*args, env=None) -> subprocess.Popen:
   )
 
 
-def run(*args, env=None) -> tuple[int, str]:
+def run(*args, module='csdnet_jax.main', cwd=ROOT, env=None) -> tuple[int, str]:
   """Returns the exit status and the output."""
-  process = start(*args, env=env)
+  process = start(*args, module=module, cwd=cwd, env=env)
   output, _ = process.communicate(timeout=600)
   return process.returncode, output
+
+
+def csdnet(*args, cwd=ROOT, env=None) -> tuple[int, str]:
+  """The same of `python -m csdnet_jax`, with the subcommand."""
+  return run(*args, module='csdnet_jax', cwd=cwd, env=env)
+
+
+def here(main, *args) -> tuple[int, str]:
+  """Runs a subcommand's `main` in this process: its status, what it said."""
+  parsed = command_line.parse([str(a) for a in args])
+  with terminal.console.capture() as captured:
+    status = main(parsed)
+  return status, captured.get()
 
 
 def kill_when(process, path: pathlib.Path, text: str, number) -> None:

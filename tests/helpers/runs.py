@@ -32,8 +32,8 @@ def config(cache, **fields):
   return c
 
 
-def saved_state(workdir: pathlib.Path, step=None):
+def saved_state(workdir: pathlib.Path):
   """The state that a workdir holds, as host arrays."""
   config, _ = read_run(workdir)
-  _, state = restore_run(workdir, config, devices=jax.devices()[:1], step=step)
+  _, state = restore_run(workdir, config, devices=jax.devices()[:1])
   return jax.device_get(state)

@@ -1,14 +1,10 @@
 """The page: a leaf goes in, cultivars come out; nothing else gets through."""
 
 import html
-import os
-import pathlib
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
@@ -20,9 +16,9 @@ from csdnet_jax.data import uploads
 from csdnet_jax.inference import app as app_lib, embed
 from csdnet_jax.runtime.errors import UserError
 
+import command
 import images
 
-ROOT = pathlib.Path(__file__).parents[2]
 LEAF = images.encode(images.pixels(0, 60, 48))
 
 
@@ -42,7 +38,7 @@ def test_the_page_loads_nothing_from_elsewhere(client):
   page = client.get('/')
   assert page.status_code == 200 and 'T = 1 &amp; so on' in page.text
   assert "default-src 'none'" in page.text
-  assert not re.search('https?:|//', page.text.partition('<body')[2])
+  assert not re.search('https?:|//', page.text)
   assert re.findall('(?:src|href)="([^"]*)"', page.text) == ['data:,']
 
 
@@ -132,17 +128,15 @@ def test_a_taken_port_is_a_sentence(trained):
   with socket.create_server(('127.0.0.1', 0)) as other:
     port = other.getsockname()[1]
     with pytest.raises(UserError, match=f'--port={port} is not free'):
-      app_lib.main([f'--run={trained}', f'--port={port}'])
+      command.here(app_lib.main, 'app', f'--run={trained}', f'--port={port}')
 
 
 @pytest.fixture
 def served(trained):
   """The address of the command, in a process of its own."""
-  process = subprocess.Popen(
-    [sys.executable, '-m', 'csdnet_jax.inference.app', f'--run={trained}',
-     '--port=0'],
-    cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    env=os.environ | {'COLUMNS': '500', 'PYTHONUNBUFFERED': '1'},
+  process = command.start(
+    'app', f'--run={trained}', '--port=0', module='csdnet_jax',
+    env={'PYTHONUNBUFFERED': '1'},
   )  # fmt: skip
   said = ''
   for line in process.stdout:

@@ -12,9 +12,9 @@ from PIL import Image
 from csdnet_jax import load_run
 from csdnet_jax.data.images import inputs
 from csdnet_jax.inference import embed
-from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 
+import command
 import images
 
 
@@ -24,9 +24,7 @@ def run(trained):
 
 
 def _command(*argv):
-  with terminal.console.capture() as captured:
-    status = embed.main([str(a) for a in argv])
-  return status, captured.get()
+  return command.here(embed.main, 'embed', *argv)
 
 
 # ---------------------------------------------------------------- the archive

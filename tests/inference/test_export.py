@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from csdnet_jax import load_run
-from csdnet_jax.inference import command, export, trained as run_lib
+from csdnet_jax.inference import calibrated, export
+from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
 
+import command
 import images
 
 EXAMPLE = (
@@ -58,7 +60,7 @@ def test_no_path_of_this_machine_is_told(run):
   how = 'Not calibrated, for want of /home/me/leaves.'
   other = types.SimpleNamespace(
     config=config, class_names=run.class_names, step=run.step,
-    calibration=run_lib.Calibration(1.0, how, run.step),
+    calibration=calibrated.Calibration(1.0, how, run.step),
   )  # fmt: skip
   told = json.dumps(export.describe(other))
   assert '"w.npz"' in told and '/home' not in told
@@ -108,7 +110,7 @@ def converter(run, monkeypatch):
     module = types.ModuleType(name)
     vars(module).update(contents)
     monkeypatch.setitem(sys.modules, name, module)
-  monkeypatch.setattr(command, 'require', lambda *a: None)
+  monkeypatch.setattr(commands, 'require', lambda *a: None)
   return fake
 
 
@@ -129,7 +131,7 @@ def test_onnx_that_cannot_be_made_is_a_sentence(run, converter):
 
 
 def test_a_missing_library_is_named(run, monkeypatch):
-  monkeypatch.setattr(command.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(commands.importlib.util, 'find_spec', lambda name: None)
   for make, extra in (
     (export.stablehlo, 'export'),
     (export.onnx, 'onnx'),
@@ -140,18 +142,17 @@ def test_a_missing_library_is_named(run, monkeypatch):
 
 def test_the_suffix_must_fit_the_format(trained, tmp_path):
   with pytest.raises(UserError, match=r'must name a file that ends in \.zip'):
-    export.main(
-      [f'--run={trained}', f'--out={tmp_path}/x.onnx', '--format=stablehlo']
-    )
+    command.here(
+      export.main, 'export', f'--run={trained}', f'--out={tmp_path}/x.onnx',
+      '--format=stablehlo',
+    )  # fmt: skip
 
 
 def _command(trained, out, kind):
-  done = subprocess.run(
-    [sys.executable, '-m', 'csdnet_jax.inference.export', f'--run={trained}',
-     f'--out={out}', f'--format={kind}'],
-    cwd=EXAMPLE.parent.parent.parent, capture_output=True, text=True,
-  )  # fmt: skip
-  assert done.returncode == 0, done.stdout + done.stderr
+  status, said = command.csdnet(
+    'export', f'--run={trained}', f'--out={out}', f'--format={kind}'
+  )
+  assert status == 0, said
 
 
 @pytest.mark.slow

@@ -1,17 +1,12 @@
 """The predict command: a table of names, and what could not be read."""
 
 import csv
-import os
-import subprocess
-import sys
 
-import jax
 import numpy as np
 import pytest
 
 from csdnet_jax import load_run
-from csdnet_jax.inference import command as command_lib, predict
-from csdnet_jax.runtime import terminal
+from csdnet_jax.inference import predict
 from csdnet_jax.runtime.errors import UserError
 
 import command
@@ -27,9 +22,7 @@ def leaves(tmp_path):
 
 
 def _run(*argv):
-  with terminal.console.capture() as captured:
-    status = predict.main([str(a) for a in argv])
-  return status, captured.get()
+  return command.here(predict.main, 'predict', *argv)
 
 
 def test_the_table_holds_names_and_probabilities(trained, leaves, tmp_path):
@@ -103,21 +96,12 @@ def test_the_five_likeliest_come_first_and_names_are_quoted():
   assert row[2::2] == ['0.400000', '0.300000'] + ['0.100000'] * 3
 
 
-def test_running_out_of_device_memory_is_said_without_a_config():
-  error = jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')
-  assert 'JAX_PLATFORMS=cpu' in command_lib.explain(error)
-
-
 @pytest.mark.slow
 def test_the_command_exits_with_its_status(trained, leaves, tmp_path):
   def run(*args):
-    done = subprocess.run(
-      [sys.executable, '-m', 'csdnet_jax.inference.predict', *map(str, args)],
-      cwd=command.ROOT, env=os.environ | {'COLUMNS': '500'}, text=True,
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
-    )  # fmt: skip
-    assert 'Traceback' not in done.stdout, done.stdout
-    return done.returncode, done.stdout
+    status, said = command.csdnet('predict', *args)
+    assert 'Traceback' not in said, said
+    return status, said
 
   out = f'--out={tmp_path / "pred.csv"}'
   status, said = run(f'--run={trained}', out, leaves)

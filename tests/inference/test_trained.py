@@ -12,7 +12,8 @@ import pytest
 from csdnet_jax import load_run
 from csdnet_jax.data import decode
 from csdnet_jax.data.images import inputs
-from csdnet_jax.inference import trained as run_lib
+from csdnet_jax.inference import calibrated, trained as run_lib
+from csdnet_jax.runtime import terminal, writers
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -88,6 +89,23 @@ def test_paths_and_arrays_agree(run, tmp_path):
   np.testing.assert_array_equal(run.embed(map(str, paths)), run.embed(given))
 
 
+def test_a_folder_a_glob_and_a_path_agree_with_the_list(run, tmp_path):
+  paths = [
+    images.write(tmp_path / 'leaves' / f'{i}.png', images.encode(x))
+    for i, x in enumerate(_pictures(5))
+  ]
+  expected = run.predict(paths)
+  for given in (tmp_path / 'leaves', str(tmp_path / 'leaves' / '*.png')):
+    np.testing.assert_allclose(run.predict(given), expected, atol=1e-6)
+  np.testing.assert_allclose(
+    run.embed(tmp_path / 'leaves'), run.embed(paths), rtol=1e-5
+  )
+  np.testing.assert_array_equal(run.predict(paths[0]), run.predict(paths[:1]))
+  images.write(tmp_path / 'leaves' / '7.jpg', b'')
+  with pytest.raises(UserError, match=r'1 images cannot .*7\.jpg'):
+    run.predict(tmp_path / 'leaves')
+
+
 def test_one_image_and_many_are_two_programs(run):
   traces = []
 
@@ -109,8 +127,8 @@ def test_one_image_and_many_are_two_programs(run):
 @pytest.mark.parametrize(
   ('given', 'words'),
   [
-    ('leaf.png', 'list of images'),
-    (pathlib.Path('leaf.png'), 'list of images'),
+    ('no/such', "'no/such' is no file and holds no pictures"),
+    (pathlib.Path('leaf.png'), 'is no file'),
     ([np.zeros((4, 4), np.uint8)], r'uint8, not \(4, 4\)'),
     ([np.zeros((4, 4, 4), np.uint8)], r'not \(4, 4, 4\)'),
     ([np.zeros((4, 4, 3))], 'of float64'),
@@ -134,6 +152,27 @@ def test_a_run_without_a_checkpoint_is_said(trained, tmp_path):
     shutil.copy(trained / name, tmp_path)
   with pytest.raises(UserError, match='no checkpoint'):
     load_run(tmp_path)
+
+
+def test_the_best_checkpoint_is_the_one_that_was_selected(trained, tmp_path):
+  workdir = shutil.copytree(trained, tmp_path / 'run')
+  summary = json.loads((workdir / 'summary.json').read_text())
+  steps = [
+    r['step']
+    for r in writers.read_records(workdir / 'metrics.jsonl')
+    if r['kind'] == 'val' and r['epoch'] == summary['best']['epoch']
+  ]
+  with terminal.console.capture() as captured:
+    assert [load_run(workdir, 'best').step] == steps
+  assert captured.get() == ''
+  split = json.loads((workdir / 'split.json').read_text())
+  del split['val']
+  (workdir / 'split.json').write_text(json.dumps(split))
+  with terminal.console.capture() as captured:
+    load_run(workdir, 'best')
+  assert 'is the best on the test part' in captured.get()
+  with pytest.raises(UserError, match="must be 'last' or 'best'"):
+    load_run(workdir, 'bset')
 
 
 def test_its_parts_are_those_of_the_split(run, trained):
@@ -231,7 +270,7 @@ def test_a_workdir_that_cannot_be_written_is_used(fresh, monkeypatch):
   def write(path, value):
     raise PermissionError(13, 'Permission denied', str(path))
 
-  monkeypatch.setattr(run_lib.writers, 'write_json', write)
+  monkeypatch.setattr(calibrated.writers, 'write_json', write)
   assert run.calibration.n == CLASSES
 
 

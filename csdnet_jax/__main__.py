@@ -1,0 +1,354 @@
+"""The command line: `csdnet`, the same as `python -m csdnet_jax`.
+
+Only the flags are here, so that --help does not wait for JAX; what a command
+does is in the module that `COMMANDS` names.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import csdnet_jax
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import nearest
+
+_HELP = """\
+usage: csdnet COMMAND [FLAGS]
+
+Tells apart what looks alike, such as the cultivars of a crop by their leaves,
+from few images of each: trains a network on your images, and uses it.
+
+  csdnet train --config=quickstart    a first run, on leaves that it draws
+  csdnet train FOLDER                 on your images, a folder for each class
+  csdnet predict --run=runs/FOLDER --out=names.csv IMAGES...
+
+commands:
+{commands}
+
+csdnet COMMAND --help says more about each; csdnet --version is the version.
+"""
+
+_TRAIN = """\
+Trains a network, or continues where a run stopped.
+
+FOLDER holds a folder of images for each class, or train/ and test/ with such
+folders. It stands for --config=folder --config.data.root=FOLDER.
+NAME is a config file of yours, such as my.py, or one of those that come with
+csdnet: quickstart, folder, and one for each published setting, such as
+soy_ageing; what stands behind a colon goes to it (--config=soy_ageing:R3).
+"""
+
+_EVALUATE = """\
+Measures a finished run again, on the test part of its images.
+
+Only config.data and config.evaluation may be changed: other images of the same
+classes, or other scales of a segmentation.
+"""
+
+_PREDICT = """\
+Names the classes of new images, with probabilities, as a table.
+
+The table has a row for each image: its path, then the names and probabilities
+of the five likeliest classes. Images that cannot be read are listed at the
+end; the others are done and written, and the exit status is 1.
+"""
+
+_EMBED = """\
+Writes the embeddings of images, and a page of their nearest training leaves.
+
+The archive holds `path` [n], `label` [n] int32 (-1 where unknown), `vector`
+[n, C] float32 and `class_names`. Images that cannot be read are listed at the
+end; the others are done and written, and the exit status is 1.
+"""
+
+_EXPORT = """\
+Takes the network out of this program, in one file.
+
+  stablehlo    FILE.zip: `model.stablehlo`, the program with its weights, for
+               `jax.export` on any CPU, CUDA or TPU; and `model.json`
+  safetensors  FILE.safetensors: the weights alone under their names
+  onnx         FILE.onnx: the program with its weights, for ONNX Runtime
+
+Each holds the class names, the way from a file to the input, the temperature
+and the config. experiments/examples/run_stablehlo.py uses the first without
+this package.
+"""
+
+_APP = """\
+Shows a page on this computer: drop a leaf, see its cultivar and why.
+
+It is served to this computer alone (127.0.0.1) and loads nothing from
+elsewhere; an upload stays in memory, and only until it is answered.
+"""
+
+
+_FIELD = '--config.KEY'  # Stands for all of them.
+
+
+class _Parser(argparse.ArgumentParser):
+  """An `ArgumentParser` that ends in a sentence, and knows its flags."""
+
+  def __init__(self, prog: str, description: str, usage: str | None = None):
+    self.flags = []
+    super().__init__(
+      prog,
+      usage,
+      description,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+
+  def add_argument(self, *names, **kwargs):
+    """As argparse's."""
+    self.flags += [name for name in names if name.startswith('-')]
+    return super().add_argument(*names, **kwargs)
+
+  def error(self, message: str):
+    """Raises what argparse would print with the usage."""
+    raise UserError(f'{self.prog}: {message}; {self.prog} --help says more.')
+
+
+def _train(prog: str) -> _Parser:
+  made = _Parser(
+    prog, _TRAIN,
+    f'{prog} FOLDER [FLAGS]\n       {prog} --config=NAME [FLAGS]',
+  )  # fmt: skip
+  made.add_argument('folder', nargs='?', help=argparse.SUPPRESS)
+  _add_config(made, 'set a field of the config, such as --config.epochs=60')
+  made.add_argument(
+    '--workdir', metavar='DIR',
+    help='where everything of the run is kept: runs/NAME, NAME the folder or '
+    'the config',
+  )  # fmt: skip
+  made.add_argument(
+    '--dry_run', action='store_true',
+    help='say what would be done, its memory and its time, and do nothing',
+  )  # fmt: skip
+  made.add_argument('--verbose', action='store_true', help='say more')
+  made.add_argument(
+    '--profile', action='store_true',
+    help='leave a trace of three steps in the workdir, for xprof',
+  )  # fmt: skip
+  made.add_argument(
+    '--deterministic', action='store_true',
+    help='ask a GPU for operations that give the same bits each time, slower '
+    'ones where need be; a CPU does so anyway',
+  )  # fmt: skip
+  _add_distributed(made)
+  return made
+
+
+def _evaluate(prog: str) -> _Parser:
+  made = _of_run(prog, _EVALUATE)
+  _add_config(made, 'set a field, such as --config.data.root=FOLDER')
+  _add_distributed(made)
+  return made
+
+
+def _predict(prog: str) -> _Parser:
+  made = _of_run(prog, _PREDICT)
+  made.add_argument('--out', required=True, metavar='FILE.csv')
+  _add_images(made, '+')
+  return made
+
+
+def _embed(prog: str) -> _Parser:
+  made = _of_run(prog, _EMBED)
+  made.add_argument('--out', required=True, metavar='FILE.npz')
+  made.add_argument(
+    '--part', choices=('train', 'val', 'test'), metavar='train|val|test',
+    help="the run's own images, whose classes are known, instead of IMAGES",
+  )  # fmt: skip
+  made.add_argument(
+    '--neighbours', metavar='FILE.html',
+    help='a page that shows each image beside its nearest training leaves',
+  )  # fmt: skip
+  _add_images(made, '*')
+  return made
+
+
+def _export(prog: str) -> _Parser:
+  made = _of_run(prog, _EXPORT)
+  made.add_argument('--out', required=True, metavar='FILE')
+  made.add_argument(
+    '--format', required=True, choices=('stablehlo', 'safetensors', 'onnx'),
+    metavar='FORMAT', help='stablehlo, safetensors or onnx',
+  )  # fmt: skip
+  return made
+
+
+def _app(prog: str) -> _Parser:
+  made = _of_run(prog, _APP)
+  made.add_argument('--port', type=int, default=8000, help='8000; 0 is any')
+  return made
+
+
+def _of_run(prog: str, description: str) -> _Parser:
+  """What all commands have in common that use a run."""
+  made = _Parser(prog, description)
+  made.add_argument(
+    '--run', required=True, metavar='DIR', help='the workdir of a trained run'
+  )
+  made.add_argument(
+    '--checkpoint', choices=('last', 'best'), metavar='last|best',
+    default='last',
+    help='the state to use: the last, which is the default, or the one that '
+    'was best on the validation part',
+  )  # fmt: skip
+  return made
+
+
+def _add_images(parser: _Parser, number: str) -> None:
+  parser.add_argument(
+    'images', nargs=number, metavar='IMAGES',
+    help='files, folders (every picture in them, at any depth) or quoted globs',
+  )  # fmt: skip
+
+
+def _add_config(parser: _Parser, fields: str) -> None:
+  """Lists the flags that `parse` itself takes out of the arguments."""
+  if parser.prog.endswith('train'):
+    parser.add_argument('--config', metavar='NAME', help='what to train')
+  parser.add_argument(_FIELD, metavar='VALUE', help=fields)
+
+
+def _add_distributed(parser: _Parser) -> None:
+  parser.add_argument(
+    '--distributed', action='store_true',
+    help='one of several processes: on a TPU pod, under SLURM, or with '
+    'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set',
+  )  # fmt: skip
+
+
+class Command(NamedTuple):
+  """A subcommand.
+
+  Attributes:
+    summary: what it does, in a line.
+    parser: makes its parser.
+    module: that does it.
+    function: of the module; takes the parsed arguments, returns the exit
+      status or None for 0.
+  """
+
+  summary: str
+  parser: Callable[[str], _Parser]
+  module: str
+  function: str = 'main'
+
+
+COMMANDS = {
+  'train': Command(
+    'train a network, or continue where a run stopped',
+    _train, 'csdnet_jax.training.command_line', 'train',
+  ),
+  'evaluate': Command(
+    'measure a finished run again, also on other images',
+    _evaluate, 'csdnet_jax.training.command_line', 'evaluate',
+  ),
+  'predict': Command(
+    'name the classes of new images, as a table',
+    _predict, 'csdnet_jax.inference.predict',
+  ),
+  'embed': Command(
+    'embed images, and show their nearest training leaves',
+    _embed, 'csdnet_jax.inference.embed',
+  ),
+  'export': Command(
+    'take the network out of this program, in one file',
+    _export, 'csdnet_jax.inference.export',
+  ),
+  'app': Command(
+    'a page on this computer: drop a leaf, see its cultivar',
+    _app, 'csdnet_jax.inference.app',
+  ),
+}  # fmt: skip
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """Returns the parsed arguments of a subcommand, and its name as `command`.
+
+  Flags that start with --config are left as they are, in a list `config`.
+
+  Args:
+    argv: the subcommand and its flags.
+
+  Raises:
+    UserError: for a subcommand or a flag that does not exist, a value that is
+      missing or wrong.
+  """
+  name, *given = argv
+  if name not in COMMANDS:
+    raise UserError(
+      f'There is no command {name!r}; the commands are {", ".join(COMMANDS)}.'
+      f'{nearest(name, COMMANDS)}'
+    )
+  parser = COMMANDS[name].parser(f'csdnet {name}')
+  plain, config = [], []
+  for i, argument in enumerate(given):
+    flag = argument.partition('=')[0]
+    if argument == '--':
+      plain += given[i:]
+      break
+    if config and '=' not in config[-1] and not flag.startswith('-'):
+      config[-1] += f'={argument}'  # --config NAME is --config=NAME.
+    elif flag.startswith('--config') and _FIELD in parser.flags:
+      config.append(argument)
+    elif flag.startswith('-') and flag not in parser.flags:
+      raise UserError(
+        f'{parser.prog} has no flag {flag}.{nearest(flag, parser.flags)}'
+      )
+    else:
+      plain.append(argument)
+  args = parser.parse_args(plain)
+  args.command, args.config = name, config
+  return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit status.
+
+  Args:
+    argv: the arguments, those of the process where None.
+  """
+  argv = sys.argv[1:] if argv is None else argv
+  if not argv or argv[0] in ('-h', '--help'):
+    lines = (f'  {name:10}{c.summary}' for name, c in COMMANDS.items())
+    print(_HELP.format(commands='\n'.join(lines)), end='')
+    return 0 if argv else 2
+  if argv[0] == '--version':
+    print(f'csdnet_jax {csdnet_jax.__version__}')
+    return 0
+  again = ''
+  try:
+    args = parse(argv)
+    if args.command == 'train':
+      again = ' What was saved is kept, and the same command continues.'
+    # What follows waits for JAX.
+    from csdnet_jax.runtime import commands
+
+    commands.quiet()
+    command = COMMANDS[args.command]
+    with commands.explained():
+      module = importlib.import_module(command.module)
+      return getattr(module, command.function)(args) or 0
+  except UserError as error:
+    return _fail(str(error))
+  except KeyboardInterrupt:
+    return _fail(f'Interrupted.{again}')
+
+
+def _fail(sentence: str) -> int:
+  """Prints the sentence; returns the exit status."""
+  import rich.console
+
+  console = rich.console.Console(highlight=False, soft_wrap=True)
+  console.print(f'error: {sentence}', style='red', markup=False)
+  sys.stdout.flush()
+  return 2
+
+
+if __name__ == '__main__':
+  sys.exit(main())
