@@ -2,6 +2,7 @@
 
 import configparser
 import errno
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -401,7 +402,12 @@ def installed(tmp_path_factory):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
 
-  run('pip', 'wheel', '--no-deps', '--wheel-dir', scratch, clone)
+  try:  # One that makes wheels by itself; else pip fetches it.
+    version = importlib.metadata.version('setuptools').split('.')
+    here = ['--no-build-isolation'] if int(version[0]) > 70 else []
+  except importlib.metadata.PackageNotFoundError:
+    here = []
+  run('pip', 'wheel', '--no-deps', *here, '--wheel-dir', scratch, clone)
   shutil.rmtree(clone)
   run('venv', '--without-pip', scratch / 'venv')
   (wheel,) = scratch.glob('*.whl')

@@ -5,6 +5,7 @@ elsewhere; an upload stays in memory, and only until it is answered.
 """
 
 import argparse
+import contextlib
 import secrets
 import socket
 import threading
@@ -100,6 +101,9 @@ def main(args: argparse.Namespace) -> None:
     note += f' No nearest training leaves: {error}'
   command.report(problems)
   app, (host, port) = make_app(run, leaves, note), listener.getsockname()
-  say(f'{note}\nOpen http://{host}:{port} in a browser; Ctrl-C ends.')
-  fd = listener.fileno()
-  serving.make_server(host, port, app, threaded=True, fd=fd).serve_forever()
+  server = serving.make_server(
+    host, port, app, threaded=True, fd=listener.fileno()
+  )
+  with contextlib.suppress(KeyboardInterrupt):
+    say(f'{note}\nOpen http://{host}:{port} in a browser; Ctrl-C ends.')
+    server.serve_forever()
