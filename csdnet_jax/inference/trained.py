@@ -188,7 +188,7 @@ class TrainedRun:
       parts = [x for _, x in outputs]
       if problems:
         raise UserError(
-          f'{len(problems)} images cannot be read: {splits.some(problems)}'
+          f'{len(problems)} images cannot be read: {preview(problems)}'
         )
       return jax.tree.map(lambda *x: np.concatenate(x), *parts)
     size = self.config.model.size
