@@ -1,12 +1,18 @@
-"""CSDNet: ultra-fine-grained visual categorization from few samples."""
+"""CSDNet: ultra-fine-grained visual categorization from few samples.
 
-__version__ = '0.1.0'
+Two names are what a program imports:
+
+  >>> from csdnet_jax import load_run, train
+"""
+
+__version__ = '0.2.0'
+__all__ = ['load_run', 'train']
 
 
+# JAX and the checkpoint library take seconds to import: only once wanted.
 def __getattr__(name):
-  # JAX and the checkpoint library take seconds to import: only once wanted.
-  if name == 'load_run':
-    from csdnet_jax.inference.trained import load_run
+  if name in __all__:
+    from csdnet_jax.inference import api
 
-    return load_run
+    return getattr(api, name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -66,3 +66,11 @@ def pytest_terminal_summary(terminalreporter, config):
     if not any(allowed in reason for allowed in ALLOWED_SKIPS):
       terminalreporter.write_line(f'not allowed: {report.nodeid}: {reason}')
       terminalreporter._session.exitstatus = 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """The example of a whole training goes to the slow tier."""
+  for item in items:
+    if item.name == 'csdnet_jax.inference.api.train':
+      item.add_marker(pytest.mark.slow)

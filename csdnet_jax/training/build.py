@@ -1,9 +1,12 @@
 """What a config and its data make: model, method, optimiser, compiled steps."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from csdnet_jax import methods, models, optim, sharding, tasks
+from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.state import TrainState, streams
 from csdnet_jax.step import make_train_step
@@ -34,6 +37,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
     remat=config.model.remat,
     dtype=config.model.dtype,
     **({'width': config.model.width} if config.model.width else {}),
+    **_own_fields(config),
   )
   method = methods.make(config, model)
   least = mesh.size * config.accumulate * method.group
@@ -89,6 +93,14 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
     ),
     tasks.of(config).compile_eval(config, method, mesh, classes),
   )  # fmt: skip
+
+
+def _own_fields(config) -> dict[str, Any]:
+  """Returns the values of the fields that the network brings itself."""
+  name = config.model.name
+  if not models.find(name).fields:
+    return {}
+  return config.model[plugins.section(name)].to_dict()
 
 
 def _require_network(config) -> None:

@@ -33,7 +33,7 @@ def train(args: argparse.Namespace) -> None:
   if args.folder is None:
     config = resolve(args.config)
   else:
-    config = resolve([*_of_folder(args.folder, args.config), *args.config])
+    config = resolve([*of_folder(args.folder, args.config), *args.config])
   if args.deterministic:
     # XLA reads it when the first device is asked for, which is yet to come.
     flag = '--xla_gpu_deterministic_ops=true'
@@ -67,7 +67,7 @@ def _start(config, distributed: bool) -> None:
     say(idle, style='bold yellow')
 
 
-def _of_folder(folder: str, given: Sequence[str]) -> list[str]:
+def of_folder(folder: str, given: Sequence[str] = ()) -> list[str]:
   """Returns the flags that `csdnet train FOLDER` stands for."""
   if any(a.startswith('--config=') for a in given):
     raise UserError(

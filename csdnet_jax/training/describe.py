@@ -25,13 +25,14 @@ def describe(config, program: Program, params, n_train: int) -> None:
     f'Global batch {config.batch_size} images{micro}, '
     f'{program.method.forwards} views each; '
     f'{n_train / config.batch_size:.1f} steps per epoch, '
-    f'{program.steps} steps in {config.epochs:g} epochs, {config.optim.name}:'
+    f'{program.steps} steps in {config.epochs:g} epochs, {config.optim.name}.'
   )
   for line in optim.describe(config.optim, network(params, partitions)):
-    say(f'  {line}')
+    say(f'  {line}', verbose=True)
   for name in partitions:
     say(
-      f'  {name}, an optimiser of its own: {_count(params[name]):,} parameters'
+      f'  {name}, an optimiser of its own: {_count(params[name]):,} parameters',
+      verbose=True,
     )
 
 

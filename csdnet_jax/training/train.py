@@ -90,7 +90,8 @@ def train(
     record = environment.Record(workdir)
     record.update(code=of_code(outside(config.to_dict()).values()))
     if dataset is None:
-      dataset = load(config, workdir)
+      with processes.collective():
+        dataset = tasks.of(config).load(config, split_of(workdir))
     n_train = len(dataset.train.names)
     config, notes = fit(config, n_train)
     for note in notes:
@@ -98,12 +99,10 @@ def train(
     return _train(config, dataset, workdir, record, devices, profile)
 
 
-def load(config, workdir: paths.Path):
-  """Loads the data set of a run, in the split that it began with."""
+def split_of(workdir: paths.Path) -> dict | None:
+  """Returns the split that a run began with, None before it has one."""
   path = workdir / 'split.json'
-  split = json.loads(path.read_text()) if path.exists() else None
-  with processes.collective():
-    return tasks.of(config).load(config, split)
+  return json.loads(path.read_text()) if path.exists() else None
 
 
 def _train(config, dataset, workdir, record, devices, profile) -> dict | None:

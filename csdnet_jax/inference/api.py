@@ -1,0 +1,100 @@
+"""Training and loading from a program: what `csdnet_jax` itself offers."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+import numpy as np
+
+from csdnet_jax.data import sources
+from csdnet_jax.inference.trained import TrainedRun, load_run
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import command_line, train as training
+
+__all__ = ['Trained', 'TrainedRun', 'load_run', 'train']
+
+Labels = Sequence[int] | Sequence[str] | np.ndarray
+
+
+class Trained(NamedTuple):
+  """What `train` returns.
+
+  Attributes:
+    summary: what `summary.json` holds, or None if the run was told to stop.
+    run: the trained network, or None with the summary.
+  """
+
+  summary: dict[str, Any] | None
+  run: TrainedRun | None
+
+
+def train(
+  config: ml_collections.ConfigDict | str | os.PathLike | None = None,
+  workdir: str | os.PathLike | None = None,
+  *,
+  images: Sequence[np.ndarray] | np.ndarray | None = None,
+  labels: Labels | None = None,
+  class_names: Sequence[str] | None = None,
+) -> Trained:
+  """Trains a run, or continues it where its workdir stands.
+
+  Pictures of two shades, a network for tests, two steps:
+
+    >>> import tempfile
+    >>> from csdnet_jax.config import default
+    >>> config = default(network='efficientnet_tiny')
+    >>> config.init_from, config.epochs, config.model.size = '', 2, 32
+    >>> shades = np.arange(32) % 2
+    >>> images = [np.full((40, 40, 3), 99 + 50 * s, np.uint8) for s in shades]
+    >>> summary, run = train(
+    ...   config, tempfile.mkdtemp(), images=images, labels=shades
+    ... )  # doctest: +ELLIPSIS
+    The memory queue holds 32 keys ...
+    >>> summary['n_test'], run.predict(images).shape
+    (16, (32, 2))
+
+  Args:
+    config: of the run; or a folder of images, which is trained as `csdnet train
+      FOLDER` does; or a config file or its name, such as 'quickstart'. None is
+      `configs/folder.py`, for images in memory.
+    workdir: where everything of the run is kept; None is `runs/NAME`, NAME that
+      of the folder or the config.
+    images: n in place of those that `config.data` names, as for
+      `sources.of_arrays`; the parts are drawn as for a folder.
+    labels: [n], integers from 0, or names of classes.
+    class_names: of every class, by label.
+
+  Raises:
+    UserError: for a user's mistake, in a sentence.
+  """
+  if isinstance(config, str | os.PathLike):
+    config = _config_of(os.fspath(config))
+  elif config is None:
+    if images is None:
+      raise UserError(
+        'Say what to train on: a folder, a config, or images and labels.'
+      )
+    config = command_line.resolve(['--config=folder', '--config.name=arrays'])
+  workdir = paths.of(workdir or f'runs/{config.name}')
+  dataset = None
+  if images is not None:
+    if labels is None:
+      raise UserError('The images have no labels; give a label for each.')
+    config = config.copy_and_resolve_references()
+    config.data.source = 'arrays'
+    dataset = sources.divide(
+      sources.of_arrays(images, labels, class_names),
+      config.data,
+      split=training.split_of(workdir),
+    )
+  summary = training.train(config, workdir, dataset=dataset)
+  return Trained(summary, load_run(workdir) if summary else None)
+
+
+def _config_of(text: str) -> ml_collections.ConfigDict:
+  """The config of a folder of images, or of a config file."""
+  if paths.is_remote(text) or paths.of(text).is_dir():
+    return command_line.resolve(command_line.of_folder(text))
+  return command_line.resolve([f'--config={text}'])
