@@ -8,7 +8,7 @@ import pytest
 from csdnet_jax import models
 from csdnet_jax.models import efficientnet
 from csdnet_jax.models.batch_norm import MOMENTUM
-from csdnet_jax.models.weights import pretrained, torch_file
+from csdnet_jax.models.weights import pretrained, published, torch_file
 from csdnet_jax.runtime.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -105,7 +105,7 @@ def nchw(torch, x):
 def test_imagenet_weights_give_pytorchs_features_and_logits(size):
   torch = pytest.importorskip('torch')
   net = twin(torch, 1.0, 1.0, 1000)
-  file = pretrained._imagenet('efficientnet_lite0')
+  file = published.imagenet('efficientnet_lite0')
   net.load_state_dict(torch.load(file, weights_only=True))
   apply, params, state = ours('imagenet', 'efficientnet_lite0', 1000, net._fc)
   x = pixels(2, size)
@@ -144,7 +144,7 @@ def test_a_file_that_pytorch_saved_gives_its_logits(
 def test_a_training_step_gives_pytorchs_gradients():
   torch = pytest.importorskip('torch')
   net = twin(torch, 1.0, 1.0, 1000)
-  file = pretrained._imagenet('efficientnet_lite0')
+  file = published.imagenet('efficientnet_lite0')
   net.load_state_dict(torch.load(file, weights_only=True))
   apply, params, state = ours('imagenet', 'efficientnet_lite0', 1000, net._fc)
   x, label = pixels(4, 96), np.array([1, 2, 3, 4])

