@@ -45,11 +45,43 @@ class Attention(nn.Module):
       Linear((width,), split, dtype=self.dtype, name=name)(x)
       for name in ('query', 'key', 'value')
     )
-    # The softmax is float32 in either implementation.
-    y = jax.nn.dot_product_attention(
-      query, key, value, implementation=_implementation(self.dtype)
-    )
+    y = attend(query, key, value, _implementation(self.dtype))
     return Linear(split, (width,), dtype=self.dtype, name='out')(y)
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  implementation: str | None,
+) -> jax.Array:
+  """`softmax(query key^T / sqrt(d)) value` of each head, softmax in float32.
+
+  cuDNN's kernel gets one token more where their number is odd, which its
+  gradient refuses; it is masked and taken away again.
+
+  Args:
+    query, key, value: [B, N, heads, d] of one dtype.
+    implementation: None, XLA's products; or 'cudnn', which takes bfloat16 and
+      float16 on a GPU.
+
+  Returns:
+    The same shape and dtype.
+  """
+  attention = functools.partial(
+    jax.nn.dot_product_attention, implementation=implementation
+  )
+  b, n = query.shape[:2]
+  if implementation != 'cudnn' or n % 2 == 0:
+    return attention(query, key, value)
+  query, key, value = (
+    jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (query, key, value)
+  )
+  lengths = jnp.full(b, n, jnp.int32)
+  y = attention(
+    query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths
+  )
+  return y[:, :n]
 
 
 def _implementation(dtype) -> str | None:

@@ -238,3 +238,57 @@ def test_resampling_without_aliasing_is_a_wider_cubic(shape):
   ours = vit.resize_bicubic(jnp.float32(image), *shape, antialias=True)
   wanted = np.outer(matrix @ x, matrix @ x)
   np.testing.assert_allclose(ours[0, :, :, 0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize('tokens', [16, 17])
+def test_a_padded_token_changes_no_attention(tokens, monkeypatch):
+  rng = np.random.default_rng(0)
+  parts = rng.standard_normal((3, 2, tokens, 4, 8)).astype(np.float32)
+  weights = rng.standard_normal(parts.shape[1:])
+  attention = jax.nn.dot_product_attention
+  lengths = []
+
+  def as_xla(*parts, implementation, **more):
+    lengths.append((parts[0].shape[1], *more))
+    return attention(*parts, implementation='xla', **more)
+
+  monkeypatch.setattr(jax.nn, 'dot_product_attention', as_xla)
+
+  def run(implementation):
+    def loss(*parts):
+      y = vit.attend(*parts, implementation)
+      return (y * weights).sum(), y
+
+    return jax.grad(loss, (0, 1, 2), has_aux=True)(*parts)
+
+  chex.assert_trees_all_close(run('cudnn'), run(None), atol=1e-5)
+  masks = ('query_seq_lengths', 'key_value_seq_lengths')
+  assert lengths == [(18, *masks) if tokens == 17 else (16,), (tokens,)]
+
+
+@pytest.mark.parametrize(
+  'name', ['vit_tiny', 'vit_tiny_gap', 'dinov2_tiny', 'dinov2_tiny_reg']
+)
+def test_training_in_bfloat16_lowers_for_a_gpu(name, monkeypatch):
+  # As on a machine that has one: 17, 16, 17 and 19 tokens.
+  from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(cudnn, 'check_cudnn_version', lambda: 91000)
+  monkeypatch.setattr(cudnn, 'check_compute_capability', lambda least: True)
+  model = models.build(
+    name, classes=CLASSES, drop_rate=0.0, drop_path=0.0, dtype='bfloat16'
+  )
+  params, state = jax.eval_shape(
+    lambda key: model.init(key, SIZE), jax.random.key(0)
+  )
+
+  def loss(params, x):
+    return model.apply(params, state, x, train=True)[0].embedding.sum()
+
+  x = jax.ShapeDtypeStruct((2, SIZE, SIZE, 3), jnp.float32)
+  traced = jax.jit(jax.grad(loss)).trace(params, x)
+  text = traced.lower(lowering_platforms=('cuda',)).as_text()
+  # Of each of the two blocks, forward and backward.
+  assert text.count('call @__cudnn$fmhaSoftmax(') == 2
+  assert text.count('call @__cudnn$fmhaSoftmaxBackward(') == 2
