@@ -1,0 +1,163 @@
+"""README and docs/: what they name exists, and their tables are generated."""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from csdnet_jax.config import flat
+from experiments.bench import measure, table
+from experiments.report import collect
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+TEXT = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+# Words of the examples: files and modules that the reader has.
+OWN = re.compile(r'\bmy_')
+
+
+def _commands(text):
+  """The commands of the bash blocks, and those in the midst of a line."""
+  lines = [
+    part.split(' #')[0].strip()
+    for block in re.findall(r'```bash\n(.*?)```', text, re.S)
+    for line in block.replace('\\\n', ' ').splitlines()
+    for part in line.split('&&')
+  ]
+  return [x for x in lines if x] + re.findall(
+    r'`((?:python -m|csdnet) [^`]+)`', text
+  )
+
+
+COMMANDS = sorted({c for text in TEXT.values() for c in _commands(text)})
+
+
+def _preset(value):
+  """The config of what --config gives, a name or a path, with its argument."""
+  name, _, argument = value.partition(':')
+  path = ROOT / (name if name.endswith('.py') else f'configs/{name}.py')
+  assert path.is_file(), value
+  module = importlib.import_module(f'csdnet_jax.configs.{path.stem}')
+  return module.get_config(*[argument] * bool(argument))
+
+
+@functools.cache
+def _known():
+  """The fields of the config files that need no argument, all together."""
+  fields = {}
+  for path in (ROOT / 'configs').glob('*.py'):
+    if path.stem not in ('__init__', 'common', 'tfds'):
+      fields |= flat(_preset(path.stem).to_dict())
+  return fields
+
+
+@functools.cache
+def _help(subcommand):
+  return subprocess.run(
+    [sys.executable, '-m', 'csdnet_jax', subcommand, '--help'],
+    cwd=ROOT, capture_output=True, text=True, check=True,
+  ).stdout  # fmt: skip
+
+
+def test_there_are_commands():
+  assert len(COMMANDS) > 30
+
+
+@pytest.mark.parametrize('text', COMMANDS)
+def test_a_command_names_what_exists(text):
+  words = shlex.split(text)
+  if words[:2] == ['python', '-m']:
+    assert importlib.util.find_spec(words[2]), words[2]
+  for word in words:
+    name, _, value = word.lstrip('-').partition('=')
+    if name == 'config' and value:
+      _preset(value)
+    elif name.startswith('config.'):
+      assert name.removeprefix('config.') in _known(), word
+    elif words[0] == 'csdnet' and word.startswith('--'):
+      assert f'--{name}' in _help(words[1]), word
+
+
+@pytest.mark.parametrize('page', TEXT)
+def test_its_fields_exist(page):
+  known = _known()
+  for key in re.findall(r'(?<![\w/])config\.((?:\w+\.)*\w+)[=`]', TEXT[page]):
+    if key not in ('py', 'json') and not OWN.search(key):
+      assert key in known or any(k.startswith(key + '.') for k in known), key
+
+
+@pytest.mark.parametrize('page', TEXT)
+def test_its_files_exist(page):
+  folders = r'\b(?:configs|experiments|csdnet_jax|tests|docs)'
+  for path in re.findall(rf'{folders}/[\w/.-]+\.\w+', TEXT[page]):
+    assert (ROOT / path).exists(), path
+  for link in re.findall(r'\]\(([^)#]+)[^)]*\)', TEXT[page]):
+    if '://' not in link:
+      assert ((ROOT / page).parent / link).exists(), link
+
+
+@pytest.mark.parametrize('page', TEXT)
+def test_its_python_imports_what_exists(page):
+  for block in re.findall(r'```python\n(.*?)```', TEXT[page], re.S):
+    for node in ast.walk(ast.parse(block)):
+      if isinstance(node, ast.ImportFrom):
+        module = importlib.import_module(node.module)
+        for alias in node.names:
+          assert hasattr(module, alias.name), (node.module, alias.name)
+
+
+def test_every_page_can_be_reached():
+  links = set(re.findall(r'\]\(docs/(\w[\w-]*\.md)\)', TEXT['README.md']))
+  links |= set(re.findall(r'\]\((\w[\w-]*\.md)\)', TEXT['docs/README.md']))
+  assert links == {page.name for page in PAGES if page.name != 'README.md'}
+
+
+def test_the_readme_is_short():
+  assert len(TEXT['README.md'].splitlines()) <= 150
+
+
+def _between(page, begin, end):
+  return TEXT[page].split(begin)[1].split(end)[0]
+
+
+def test_the_tables_of_results_are_the_generated_ones():
+  inside = _between('docs/evidence.md', collect.BEGIN, collect.END)
+  assert inside == collect.readme()
+  rows = _between('README.md', collect.BEGIN, collect.END).splitlines()
+  assert len(rows) == 5
+  assert set(rows) <= set(inside.splitlines())
+
+
+def test_the_table_of_speed_is_the_generated_one():
+  files = sorted(measure.RESULTS.glob('*.json'))
+  results = [json.loads(file.read_text()) for file in files]
+  inside = _between('docs/speed.md', table.BEGIN, table.END)
+  assert inside == table.table(results)
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_as_written(tmp_path):
+  """The first command, for one epoch instead of all."""
+  first, *_ = [c for c in _commands(TEXT['README.md']) if 'csdnet' in c]
+  assert first == 'csdnet train --config=quickstart'
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'csdnet_jax', *shlex.split(first)[1:],
+      '--config.epochs=1', f'--config.data.cache={tmp_path}',
+      f'--workdir={tmp_path / "run"}',
+    ],
+    cwd=ROOT, env=os.environ | {'COLUMNS': '500'},
+    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stdout
+  assert 'linear probe, initial features' in done.stdout
+  assert (tmp_path / 'run' / 'summary.json').exists()
