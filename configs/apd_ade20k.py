@@ -1,10 +1,13 @@
 r"""APD on ADE20K, 150 classes: PSPNet-R18 learns from PSPNet-R101.
 
-  python -m csdnet_jax.main --config=configs/apd_ade20k.py:teacher \
+  csdnet train --config=apd_ade20k:teacher \
     --config.data.root=ADEChallengeData2016 --workdir=runs/ade20k_teacher
-  python -m csdnet_jax.main --config=configs/apd_ade20k.py:apd \
+  csdnet train --config=apd_ade20k:apd \
     --config.data.root=ADEChallengeData2016 \
     --config.teacher.run=runs/ade20k_teacher
+
+or python -m csdnet_jax.main --config=configs/apd_ade20k.py:teacher and so
+on.
 
 The argument is the arm: teacher, student (the default), kd, cwd, skd or apd.
 configs/apd_cityscapes.py says which ImageNet weights the networks start from.

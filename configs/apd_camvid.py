@@ -1,9 +1,12 @@
 r"""CamVid, 11 classes, on a CPU: a small network learns from a larger one.
 
-  python -m csdnet_jax.main --config=configs/apd_camvid.py:teacher \
+  csdnet train --config=apd_camvid:teacher \
     --config.data.root=camvid --workdir=runs/camvid_teacher
-  python -m csdnet_jax.main --config=configs/apd_camvid.py:apd \
+  csdnet train --config=apd_camvid:apd \
     --config.data.root=camvid --config.teacher.run=runs/camvid_teacher
+
+or python -m csdnet_jax.main --config=configs/apd_camvid.py:teacher and so
+on.
 
 The argument is the arm: teacher, student (the default), kd, cwd, skd or apd.
 The root holds {train,val,test}/ and {train,val,test}_labels/ or ...annot/;

@@ -1,9 +1,12 @@
 r"""APD on Cityscapes, 19 classes: PSPNet-R18 learns from PSPNet-R101.
 
-  python -m csdnet_jax.main --config=configs/apd_cityscapes.py:teacher \
+  csdnet train --config=apd_cityscapes:teacher \
     --config.data.root=cityscapes --workdir=runs/cityscapes_teacher
-  python -m csdnet_jax.main --config=configs/apd_cityscapes.py:apd \
+  csdnet train --config=apd_cityscapes:apd \
     --config.data.root=cityscapes --config.teacher.run=runs/cityscapes_teacher
+
+or python -m csdnet_jax.main --config=configs/apd_cityscapes.py:teacher and so
+on.
 
 The argument is the arm: teacher, student (the default), kd, cwd, skd or apd.
 The root holds leftImg8bit/ and gtFine/ with the train-id masks, which

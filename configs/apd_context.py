@@ -1,9 +1,12 @@
 r"""APD on PASCAL Context, 60 classes: PSPNet-R18 learns from PSPNet-R101.
 
-  python -m csdnet_jax.main --config=configs/apd_context.py:teacher \
+  csdnet train --config=apd_context:teacher \
     --config.data.root=VOC2010 --workdir=runs/context_teacher
-  python -m csdnet_jax.main --config=configs/apd_context.py:apd \
+  csdnet train --config=apd_context:apd \
     --config.data.root=VOC2010 --config.teacher.run=runs/context_teacher
+
+or python -m csdnet_jax.main --config=configs/apd_context.py:teacher and so
+on.
 
 The argument is the arm: teacher, student (the default), kd, cwd, skd or apd.
 The background is a class, as in the release; --config.data.source=context59

@@ -1,12 +1,13 @@
 r"""CLE-ViT's released loss and optimiser, CSDNet's closest peer (IJCAI 2023).
 
-  python -m csdnet_jax.main --config=configs/clevit.py:cotton80
+  csdnet train --config=clevit:cotton80
 
 The argument is a set of the UFG release: cotton80, soy_local, soy_gene,
 soy_global, or a stage of SoyAgeing (R1, R3, R4, R5, R6). Without one, a folder:
 
-  python -m csdnet_jax.main --config=configs/clevit.py \
-    --config.data.root=my_leaves
+  csdnet train --config=clevit --config.data.root=my_leaves
+
+The same is python -m csdnet_jax.main --config=configs/clevit.py and so on.
 
 Published: 63.33, 47.17, 78.50, 75.21 and 82.14 % top-1 (Cotton80, SoyLocal,
 SoyGene, SoyGlobal, SoyAgeing), with Swin-B at 448 px, the best epoch on the

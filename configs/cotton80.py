@@ -1,8 +1,9 @@
 r"""Cotton80: 80 cotton cultivars, 240 / 240 images.
 
-  python -m csdnet_jax.main --config=configs/cotton80.py
+  csdnet train --config=cotton80
 
-The network is Swin-B; configs/soy_ageing.py says how to run with ViT-B/16.
+or python -m csdnet_jax.main --config=configs/cotton80.py. The network is
+Swin-B; configs/soy_ageing.py says how to run with ViT-B/16.
 
 Published: 57.92 % top-1, CSDNet with ViT-B/16 at 448 px, as reprinted in
 Table 1 of arXiv 2409.11051; no figure with Swin-B could be reached.

@@ -1,12 +1,17 @@
 r"""CSDNet on a folder of images of your own.
 
+  csdnet train my_leaves --workdir=runs/my_leaves
+
+which is short for
+
   python -m csdnet_jax.main --config=configs/folder.py \
     --config.data.root=my_leaves --workdir=runs/my_leaves
 
 The folder holds a folder of images for each class, or train/ and test/ with
 such folders, or the UFG release's anno/ and images/.
 
-Measured on 58 grapevine cultivars and 99 species: see the README's table.
+Measured on 58 grapevine cultivars and 99 species: see
+docs/evidence.md.
 """
 
 from csdnet_jax.config import default

@@ -1,9 +1,12 @@
 r"""CSDNet on leaves that the program draws itself: the first run, on a CPU.
 
-  python -m csdnet_jax.main --config=configs/quickstart.py
+  csdnet train --config=quickstart
 
-Measured here: 57.29 % top-1 on the test part of 96 leaves, a linear probe on
-the features before training 48.96, in 77 s of training on 2 CPU cores.
+or python -m csdnet_jax.main --config=configs/quickstart.py.
+
+Measured here, on the test part of 96 leaves: QUICKSTART_RANGE.
+A linear probe on the features before training has 48.96 % top-1. At commit
+3fbbd39 training took 77 s on 2 CPU cores.
 """
 
 from csdnet_jax.config import default

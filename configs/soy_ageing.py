@@ -1,11 +1,12 @@
 r"""SoyAgeing: 198 soybean cultivars at five stages, 990 / 990 images each.
 
-  python -m csdnet_jax.main --config=configs/soy_ageing.py:R1
+  csdnet train --config=soy_ageing:R1
 
-The argument is the stage: R1 (the default), R3, R4, R5 or R6. The network is
-Swin-B; with ViT-B/16, whose weights are another file:
+or python -m csdnet_jax.main --config=configs/soy_ageing.py:R1. The argument
+is the stage: R1 (the default), R3, R4, R5 or R6. The network is Swin-B; with
+ViT-B/16, whose weights are another file:
 
-  python -m csdnet_jax.main --config=configs/soy_ageing.py:R1 \
+  csdnet train --config=soy_ageing:R1 \
     --config.model.name=vit_b16 --config.model.drop_path=0.1 \
     --config.init_from=weights/ViT-B_16.npz
 

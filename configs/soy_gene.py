@@ -1,8 +1,9 @@
 r"""SoyGene: 1,110 soybean accessions, 12,763 / 11,143 images.
 
-  python -m csdnet_jax.main --config=configs/soy_gene.py
+  csdnet train --config=soy_gene
 
-The network is Swin-B; configs/soy_ageing.py says how to run with ViT-B/16.
+or python -m csdnet_jax.main --config=configs/soy_gene.py. The network is
+Swin-B; configs/soy_ageing.py says how to run with ViT-B/16.
 
 Published: 70.82 % top-1, CSDNet with ViT-B/16 at 448 px, as reprinted in
 Table 1 of arXiv 2409.11051; no figure with Swin-B could be reached.

@@ -1,8 +1,9 @@
 r"""SoyGlobal: 1,938 soybean cultivars, 5,814 / 5,814 images.
 
-  python -m csdnet_jax.main --config=configs/soy_global.py
+  csdnet train --config=soy_global
 
-The network is Swin-B; configs/soy_ageing.py says how to run with ViT-B/16.
+or python -m csdnet_jax.main --config=configs/soy_global.py. The network is
+Swin-B; configs/soy_ageing.py says how to run with ViT-B/16.
 
 Published: 56.30 % top-1, CSDNet with ViT-B/16 at 448 px, as reprinted in
 Table 1 of arXiv 2409.11051; no figure with Swin-B could be reached.

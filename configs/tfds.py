@@ -1,6 +1,8 @@
 r"""CUB, Cars, Dogs and Flowers, or any classification set of TFDS, by its name.
 
-  python -m csdnet_jax.main --config=configs/tfds.py:caltech_birds2011
+  csdnet train --config=tfds:caltech_birds2011
+
+or python -m csdnet_jax.main --config=configs/tfds.py:caltech_birds2011.
 
 The argument is caltech_birds2011 (CUB-200-2011), cars196 (Stanford Cars),
 stanford_dogs, oxford_flowers102, or another name that TFDS knows. TFDS prepares
