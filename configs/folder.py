@@ -1,6 +1,6 @@
 r"""CSDNet on a folder of images of your own.
 
-  csdnet train my_leaves --workdir=runs/my_leaves
+  csdnet train my_leaves
 
 which is short for
 
@@ -10,8 +10,7 @@ which is short for
 The folder holds a folder of images for each class, or train/ and test/ with
 such folders, or the UFG release's anno/ and images/.
 
-Measured on 58 grapevine cultivars and 99 species: see
-docs/evidence.md.
+Measured on 58 grapevine cultivars and 99 species: see docs/evidence.md.
 """
 
 from csdnet_jax.config import default

@@ -4,7 +4,6 @@ import ast
 import functools
 import importlib
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -14,13 +13,20 @@ import sys
 
 import pytest
 
-from csdnet_jax.config import flat
-from experiments.bench import measure, table
-from experiments.report import collect
+from csdnet_jax.__main__ import parse
+from csdnet_jax.runtime.fields import flat
+from csdnet_jax.training.command_line import resolve
+from experiments import marks
+from experiments.bench import table
+from experiments.report import places
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 TEXT = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+# ml_collections loads a config file so.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:the load_module:DeprecationWarning'
+)
 # Words of the examples: files and modules that the reader has.
 OWN = re.compile(r'\bmy_')
 
@@ -60,14 +66,6 @@ def _known():
   return fields
 
 
-@functools.cache
-def _help(subcommand):
-  return subprocess.run(
-    [sys.executable, '-m', 'csdnet_jax', subcommand, '--help'],
-    cwd=ROOT, capture_output=True, text=True, check=True,
-  ).stdout  # fmt: skip
-
-
 def test_there_are_commands():
   assert len(COMMANDS) > 30
 
@@ -77,14 +75,16 @@ def test_a_command_names_what_exists(text):
   words = shlex.split(text)
   if words[:2] == ['python', '-m']:
     assert importlib.util.find_spec(words[2]), words[2]
+  elif words[0] == 'csdnet' and len(words) > 2:
+    args = parse(words[1:])
+    if args.command == 'train':
+      resolve([*['--config=folder'] * bool(args.folder), *args.config])
   for word in words:
     name, _, value = word.lstrip('-').partition('=')
     if name == 'config' and value:
       _preset(value)
     elif name.startswith('config.'):
       assert name.removeprefix('config.') in _known(), word
-    elif words[0] == 'csdnet' and word.startswith('--'):
-      assert f'--{name}' in _help(words[1]), word
 
 
 @pytest.mark.parametrize('page', TEXT)
@@ -125,23 +125,15 @@ def test_the_readme_is_short():
   assert len(TEXT['README.md'].splitlines()) <= 150
 
 
-def _between(page, begin, end):
-  return TEXT[page].split(begin)[1].split(end)[0]
-
-
-def test_the_tables_of_results_are_the_generated_ones():
-  inside = _between('docs/evidence.md', collect.BEGIN, collect.END)
-  assert inside == collect.readme()
-  rows = _between('README.md', collect.BEGIN, collect.END).splitlines()
-  assert len(rows) == 5
-  assert set(rows) <= set(inside.splitlines())
-
-
-def test_the_table_of_speed_is_the_generated_one():
-  files = sorted(measure.RESULTS.glob('*.json'))
-  results = [json.loads(file.read_text()) for file in files]
-  inside = _between('docs/speed.md', table.BEGIN, table.END)
-  assert inside == table.table(results)
+@pytest.mark.parametrize(
+  ('path', 'name', 'text'),
+  [
+    *((path, places.NAME, text) for path, text in places.generated().items()),
+    (table.PLACE, table.NAME, table.table(table.kept())),
+  ],
+)
+def test_a_table_is_the_generated_one(path, name, text):
+  assert marks.inside(path, name) == text
 
 
 @pytest.mark.slow
