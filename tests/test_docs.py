@@ -1,7 +1,6 @@
 """README and docs/: what they name exists, and their tables are generated."""
 
 import ast
-import functools
 import importlib
 import importlib.util
 import os
@@ -14,6 +13,7 @@ import sys
 import pytest
 
 from csdnet_jax.__main__ import parse
+from csdnet_jax.config import default
 from csdnet_jax.runtime.fields import flat
 from csdnet_jax.training.command_line import resolve
 from experiments import marks
@@ -44,6 +44,7 @@ def _commands(text):
   )
 
 
+KNOWN = flat(default().to_dict())
 COMMANDS = sorted({c for text in TEXT.values() for c in _commands(text)})
 
 
@@ -54,16 +55,6 @@ def _preset(value):
   assert path.is_file(), value
   module = importlib.import_module(f'csdnet_jax.configs.{path.stem}')
   return module.get_config(*[argument] * bool(argument))
-
-
-@functools.cache
-def _known():
-  """The fields of the config files that need no argument, all together."""
-  fields = {}
-  for path in (ROOT / 'configs').glob('*.py'):
-    if path.stem not in ('__init__', 'common', 'tfds'):
-      fields |= flat(_preset(path.stem).to_dict())
-  return fields
 
 
 def test_there_are_commands():
@@ -84,15 +75,14 @@ def test_a_command_names_what_exists(text):
     if name == 'config' and value:
       _preset(value)
     elif name.startswith('config.'):
-      assert name.removeprefix('config.') in _known(), word
+      assert name.removeprefix('config.') in KNOWN, word
 
 
 @pytest.mark.parametrize('page', TEXT)
 def test_its_fields_exist(page):
-  known = _known()
   for key in re.findall(r'(?<![\w/])config\.((?:\w+\.)*\w+)[=`]', TEXT[page]):
     if key not in ('py', 'json') and not OWN.search(key):
-      assert key in known or any(k.startswith(key + '.') for k in known), key
+      assert key in KNOWN or any(k.startswith(key + '.') for k in KNOWN), key
 
 
 @pytest.mark.parametrize('page', TEXT)
