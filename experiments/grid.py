@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from csdnet_jax import config as config_lib, methods
+from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.code import of_data
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.runtime.plugins import section
+from csdnet_jax.runtime.fields import nearest
 from csdnet_jax.training.command_line import resolve
 
 Overrides = dict[str, Any]
@@ -164,26 +165,29 @@ def find(name: str) -> tuple[str, Grid]:
 
   Args:
     name: 'csdnet:components' is `GRIDS['components']` of
-      experiments/grids/csdnet.py.
+      experiments/grids/csdnet.py; in place of 'csdnet' it may have the name of
+      a module of yours that Python can import.
 
   Raises:
     UserError: if there is none of that name.
   """
   module, _, own = name.partition(':')
-  here = pathlib.Path(__file__).parent / 'grids'
-  grids = {}
-  if module.isidentifier() and (here / f'{module}.py').exists():
-    loaded = importlib.import_module(f'experiments.grids.{module}')
-    grids = getattr(loaded, 'GRIDS', {})
+  ours = pathlib.Path(__file__).parent / 'grids' / f'{module}.py'
+  grids, file = {}, f'experiments/grids/{module}.py'
+  if module.isidentifier() and ours.exists():
+    grids = importlib.import_module(f'experiments.grids.{module}').GRIDS
+  elif plugins.exists(module):
+    loaded = importlib.import_module(module)
+    grids, file = getattr(loaded, 'GRIDS', {}), module
   if not grids:
     raise UserError(
-      f'--grid={name}: experiments/grids/{module}.py holds no grids; say a '
-      'file and a grid, such as --grid=csdnet:components.'
+      f'--grid={name}: {file} holds no grids; say a file and a grid, such as '
+      '--grid=csdnet:components, or a module of yours that defines GRIDS.'
     )
   if own not in grids:
     raise UserError(
-      f'--grid={name}: experiments/grids/{module}.py has no grid {own!r}; its '
-      f'grids are {", ".join(grids)}.{config_lib.nearest(own, grids)}'
+      f'--grid={name}: {file} has no grid {own!r}; its grids are '
+      f'{", ".join(grids)}.{nearest(own, grids)}'
     )
   return own, grids[own]
 
@@ -258,7 +262,7 @@ def identity(config) -> dict[str, Any]:
   """
   fields = config_lib.flat(config.to_dict())
   chosen = {
-    part: {section(fields[key]) for key in keys if key in fields}
+    part: {plugins.section(fields[key]) for key in keys if key in fields}
     for part, keys in _NAMED_BY.items()
   }
   unread = ['data.root', *config_lib.LOGGING_KEYS]

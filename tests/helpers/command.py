@@ -34,9 +34,13 @@ def start(
   *args, module='csdnet_jax.main', cwd=ROOT, env=None
 ) -> subprocess.Popen:
   """Starts `python -m csdnet_jax.main` with these arguments."""
+  return _start([sys.executable, '-m', module, *args], cwd, env)
+
+
+def _start(words, cwd, env) -> subprocess.Popen:
   plain = os.environ | {'JAX_NUM_CPU_DEVICES': '1', 'COLUMNS': '500'}
   return subprocess.Popen(
-    [sys.executable, '-m', module, *map(str, args)],
+    [*map(str, words)],
     cwd=cwd,
     env=plain | (env or {}),
     stdout=subprocess.PIPE,
@@ -48,6 +52,13 @@ def start(
 def run(*args, module='csdnet_jax.main', cwd=ROOT, env=None) -> tuple[int, str]:
   """Returns the exit status and the output."""
   process = start(*args, module=module, cwd=cwd, env=env)
+  output, _ = process.communicate(timeout=600)
+  return process.returncode, output
+
+
+def program(*words, cwd=ROOT, env=None) -> tuple[int, str]:
+  """The same of any program, by its path."""
+  process = _start(words, cwd, env)
   output, _ = process.communicate(timeout=600)
   return process.returncode, output
 
