@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from csdnet_jax import config as config_lib, methods
+from csdnet_jax import methods
+from csdnet_jax.config import LOGGING_KEYS, validate
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.code import of_data
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.runtime.fields import nearest
+from csdnet_jax.runtime.fields import flat, nearest
 from csdnet_jax.training.command_line import resolve
 
 Overrides = dict[str, Any]
@@ -228,7 +229,7 @@ def expand(
     flags_ = [f'--config.{key}={value}' for key, value in overrides.items()]
     whole = (*arguments, *flags_)
     config = resolve(whole)
-    config_lib.validate(config)
+    validate(config)
     digest = of_data(set_of(config), identity(config))
     points.append(
       Point(
@@ -260,12 +261,12 @@ def identity(config) -> dict[str, Any]:
   teacher and of initial weights the name of the folder or file counts, as of a
   data set.
   """
-  fields = config_lib.flat(config.to_dict())
+  fields = flat(config.to_dict())
   chosen = {
     part: {plugins.section(fields[key]) for key in keys if key in fields}
     for part, keys in _NAMED_BY.items()
   }
-  unread = ['data.root', *config_lib.LOGGING_KEYS]
+  unread = ['data.root', *LOGGING_KEYS]
   for task, keys in _ONLY.items():
     unread += keys if task != methods.task(config) else ()
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from csdnet_jax import config as config_lib, tasks
+from csdnet_jax import tasks
+from csdnet_jax.config import from_flat, from_json, outside
 from csdnet_jax.runtime.code import is_dirty, of_code, of_data
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
@@ -122,7 +123,7 @@ def code_of(workdir: pathlib.Path) -> dict[str, str] | None:
 
 def code_now(config) -> dict[str, str]:
   """Returns the hashes of the code that would make a run of a config now."""
-  modules = config_lib.outside(config.to_dict())
+  modules = outside(config.to_dict())
   return of_code(modules.values())
 
 
@@ -173,7 +174,7 @@ def split_of(config) -> tuple[str, int]:
 # Hundreds of points share a set, which is slow to list on some disks.
 @functools.lru_cache
 def _split_of(fields: str) -> tuple[str, int]:
-  config = config_lib.from_json(fields)
+  config = from_json(fields)
   task = tasks.of(config)
   split = task.split_of(task.load(config))
   return of_data(split), len(split['train'])
@@ -201,7 +202,7 @@ def find(point: Point, rows: list[dict]) -> dict | None:
   for row in rows:
     same = row['seed'], row['code'], row.get('split')
     if same == (point.seed, code, split):
-      theirs = config_lib.from_flat(row['config'] | {'seed': row['seed']})
+      theirs = from_flat(row['config'] | {'seed': row['seed']})
       if fitted == _fitted(theirs, n_train):
         return row
   return None

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from absl import app, flags
 from ml_collections import config_flags
 
-from csdnet_jax import config as config_lib, sharding
+from csdnet_jax import sharding
+from csdnet_jax.config import validate
 from csdnet_jax.training.build import build
 
 KINDS = (
@@ -94,7 +95,7 @@ def main(argv) -> None:
   del argv
   jax.config.update('jax_platforms', 'cpu')
   jax.config.update('jax_num_cpu_devices', FLAGS.devices)
-  config_lib.validate(FLAGS.config)
+  validate(FLAGS.config)
   compiled, state = compile_step(
     FLAGS.config, classes=FLAGS.classes, n_train=FLAGS.n_train
   )

@@ -27,7 +27,8 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from csdnet_jax import config as config_lib, sharding
+from csdnet_jax import sharding
+from csdnet_jax.config import default, validate
 from csdnet_jax.configs import common
 from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
@@ -104,7 +105,7 @@ def make_config(
   Raises:
     UserError: a field is out of its range.
   """
-  config = config_lib.default()
+  config = default()
   if method in SEGMENTATION:
     config = common.segmentation('apd')
     config.teacher.update(model=teacher, dtype=dtype)
@@ -119,7 +120,7 @@ def make_config(
   # of training costs one more sampling of the canvas.
   config.method.csdnet.update(queue=queue, redraw=False)
   config.update_from_flattened_dict(METHODS[method])
-  config_lib.validate(config)
+  validate(config)
   return config
 
 

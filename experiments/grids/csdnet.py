@@ -11,8 +11,8 @@ same batches, twice as many steps with as many images in all.
 
 import itertools
 
-from csdnet_jax import config as config_lib
 from csdnet_jax.configs import common
+from csdnet_jax.runtime.fields import flat
 from experiments.grid import ARM, Grid, chain, field, named, product, zip_
 
 CSDNET = named('CSDNet', {'method.name': 'csdnet'})
@@ -152,7 +152,7 @@ def _around(*sweeps):
   """CSDNet as it is, then what of the sweeps' product changes it."""
 
   def arms(base):
-    now = config_lib.flat(base.to_dict())
+    now = flat(base.to_dict())
     others = [
       overrides
       for overrides in product(*(field(key, values) for key, values in sweeps))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
 from csdnet_jax.runtime.errors import UserError
 from experiments import grid as grid_lib
 from experiments.grid import chain, product, seeds, slug, zip_
@@ -62,7 +62,7 @@ def test_the_hash_forgets_what_the_run_does_not_read():
 
 
 def test_fields_of_their_own_count_where_they_are_chosen(monkeypatch):
-  c = config_lib.default()
+  c = default()
   c.data.source = 'folder'
   c.method.loss = {'weight': 1.0}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
 from experiments.grid import identity
 
 IMAGES = 40
@@ -22,7 +22,7 @@ def judged(right):
 
 def line(arm, seed, right, *, code=CODE, set_='grape58', **fields):
   """The line of an arm under a seed, with fields of its config."""
-  config = config_lib.default()
+  config = default()
   config.update_from_flattened_dict(fields)
   known = identity(config)
   known.pop('seed')

@@ -13,7 +13,7 @@ from PIL import Image
 
 from csdnet_jax import load_run
 from csdnet_jax.data import uploads
-from csdnet_jax.inference import app as app_lib, embed
+from csdnet_jax.inference import app, embed
 from csdnet_jax.runtime.errors import UserError
 
 import command
@@ -31,7 +31,7 @@ def run(trained):
 def client(run):
   train = run.part('train')
   leaves = train, *embed.embed(run, train, [], 'leaves')
-  return app_lib.make_app(run, leaves, note='T = 1 & so on').test_client()
+  return app.make_app(run, leaves, note='T = 1 & so on').test_client()
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
@@ -72,7 +72,7 @@ def test_without_leaves_or_a_map_the_rest_is_shown(run, monkeypatch):
   monkeypatch.setattr(run, 'method', plain)
   names = ('<b>', *run.class_names[1:])
   monkeypatch.setattr(run, 'class_names', names)
-  text = app_lib.make_app(run).test_client().post('/leaf', data=LEAF).text
+  text = app.make_app(run).test_client().post('/leaf', data=LEAF).text
   assert 'SSDP' not in text and 'Nearest' not in text
   assert '&lt;b&gt;' in text and '<b>' not in text
 
@@ -128,7 +128,7 @@ def test_a_taken_port_is_a_sentence(trained):
   with socket.create_server(('127.0.0.1', 0)) as other:
     port = other.getsockname()[1]
     with pytest.raises(UserError, match=f'--port={port} is not free'):
-      command.here(app_lib.main, 'app', f'--run={trained}', f'--port={port}')
+      command.here(app.main, 'app', f'--run={trained}', f'--port={port}')
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from etils.epath import backend
 from fsspec.implementations import memory
 from fsspec.registry import _registry
 
-from csdnet_jax import checkpoint, config as config_lib
+from csdnet_jax import checkpoint
+from csdnet_jax.config import default
 from csdnet_jax.data import cache
 from csdnet_jax.data.images import labelled_folders
 from csdnet_jax.inference import trained as run_lib
@@ -106,7 +107,7 @@ def test_a_folder_in_a_bucket_is_read_as_on_a_disk(bucket, tmp_path, layout):
 
 def test_records_in_a_bucket_are_written_by_flush(bucket):
   workdir = bucket / 'run'
-  writer = writers.Writer(workdir, config_lib.default(), step=0)
+  writer = writers.Writer(workdir, default(), step=0)
   writer.write('train', 1, {'loss': 0.5})
   writer.flush()
   writer.write('train', 2, {'loss': 0.25})
@@ -114,7 +115,7 @@ def test_records_in_a_bucket_are_written_by_flush(bucket):
   assert [r['step'] for r in writers.read_records(path)] == [1]
   writer.close()
   assert [r['step'] for r in writers.read_records(path)] == [1, 2]
-  writers.Writer(workdir, config_lib.default(), step=1).close()
+  writers.Writer(workdir, default(), step=1).close()
   assert [r['step'] for r in writers.read_records(path)] == [1]
 
 

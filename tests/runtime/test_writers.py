@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.errors import UserError
 
@@ -34,7 +34,7 @@ def init(**kwargs):
 
 
 def test_records_are_cut_back_to_the_restored_step(tmp_path):
-  config = config_lib.default()
+  config = default()
   writer = writers.Writer(tmp_path, config, step=0)
   for step in (1, 2, 3):
     writer.write('train', step, {'loss': 0.5})
@@ -56,7 +56,7 @@ def test_records_are_cut_back_to_the_restored_step(tmp_path):
 def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
   (tmp_path / 'tensorboardX.py').write_text(TENSORBOARD)
   monkeypatch.syspath_prepend(tmp_path)
-  writer = writers.Writer(tmp_path, config_lib.default(), step=7)
+  writer = writers.Writer(tmp_path, default(), step=7)
   writer.write('test', 8, {'top1': 50.0})
   writer.close()
   import tensorboardX
@@ -69,7 +69,7 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
 
 
 def test_wandb_is_used_where_a_project_is_named(tmp_path, monkeypatch):
-  config = config_lib.default()
+  config = default()
   config.wandb.project = 'leaves'
   with pytest.raises(UserError, match='pip install wandb'):
     writers.Writer(tmp_path, config, step=0)

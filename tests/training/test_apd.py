@@ -1,5 +1,6 @@
 """Runs of segmentation: what they write, resume, keep out and refuse."""
 
+import argparse
 import json
 import os
 import shutil
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 
 from csdnet_jax.inference import (
-  command as command_lib,
+  command,
   export,
-  trained as run_lib,
+  trained,
 )
 from csdnet_jax.models import registry
 from csdnet_jax.runtime import terminal
@@ -167,7 +168,7 @@ def test_many_devices_evaluate_the_same(root, teacher, finished):
 
 
 def test_exports_hold_no_projector(finished):
-  run = run_lib.load_run(finished)
+  run = trained.load_run(finished)
   names = export.tensors(run)
   assert not [name for name in names if 'projector' in name]
   assert 'params/head/kernel' in names
@@ -175,11 +176,12 @@ def test_exports_hold_no_projector(finished):
 
 
 def test_commands_that_name_a_class_for_an_image_refuse(finished):
+  args = argparse.Namespace(run=str(finished), checkpoint='last')
   with pytest.raises(UserError, match='is a run of segmentation'):
-    command_lib.open_run(str(finished))
-  command_lib.open_run(str(finished), segments=True)
+    command.open_run(args)
+  command.open_run(args, segments=True)
   with pytest.raises(UserError, match='names no class of a whole image'):
-    run_lib.load_run(finished).predict([np.zeros((9, 9, 3), np.uint8)])
+    trained.load_run(finished).predict([np.zeros((9, 9, 3), np.uint8)])
 
 
 @pytest.mark.slow
@@ -283,13 +285,13 @@ def test_a_teacher_of_other_classes_is_refused(root, teacher, tmp_path):
 
 
 def test_a_teacher_of_another_stride_is_refused(root, tmp_path, monkeypatch):
-  spec = registry.TEST_MODELS['psp_tiny']
+  spec = registry.KNOWN['psp_tiny']
   build = spec.sizes['backbone']
   other = spec.sizes | {
     'backbone': lambda **more: build(**more | {'output_stride': 32})
   }
   coarse = spec._replace(sizes=other)
-  monkeypatch.setitem(registry.TEST_MODELS, 'psp_coarse', coarse)
+  monkeypatch.setitem(registry.KNOWN, 'psp_coarse', coarse)
   c = streetruns.config(root, **{'teacher.model': 'psp_coarse'})
   with pytest.raises(UserError, match='maps at stride .* at stride 8'):
     train.train(c, tmp_path, devices=DEVICE)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default, validate
 from csdnet_jax.data import decode, sources
 from csdnet_jax.data.images import tfds as stored
 from csdnet_jax.runtime.errors import UserError
@@ -95,9 +95,9 @@ def test_validation_selects_where_there_is_a_test_too(tmp_path):
 
 def test_the_config_reads_it_by_name(tmp_path):
   prepare(tmp_path)
-  config = config_lib.default()
+  config = default()
   config.data.update(source='tfds', name='made_leaves', root=str(tmp_path))
-  config_lib.validate(config)
+  validate(config)
   assert sources.load_images(config.data).train.names == ('train/0', 'train/1')
 
 

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import config as config_lib
 from csdnet_jax.configs import common
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import flat
 from csdnet_jax.training.build import build
-from experiments import grid as grid_lib, pixels, results, run as run_lib
+from experiments import grid, pixels, results, run as run_lib
 from experiments.grids import apd
 from experiments.report import collect, text
 
@@ -23,7 +23,7 @@ DEVICE = jax.devices()[:1]
 
 
 def _expand(name, *arguments, n=1):
-  return grid_lib.expand(name, apd.GRIDS[name], arguments, seeds_of_each=n)
+  return grid.expand(name, apd.GRIDS[name], arguments, seeds_of_each=n)
 
 
 @pytest.mark.parametrize('name', apd.GRIDS)
@@ -36,7 +36,7 @@ def test_points_differ_and_start_from_the_baseline(name):
 
 def test_components_are_the_student_and_every_sum_of_terms():
   points = _expand('components')
-  configs = [grid_lib.resolve(p.arguments).method.apd for p in points]
+  configs = [grid.resolve(p.arguments).method.apd for p in points]
   on = {
     (c.kd > 0, c.observation > 0, c.alignment > 0)
     for c in configs
@@ -52,7 +52,7 @@ def test_components_are_the_student_and_every_sum_of_terms():
 @pytest.mark.parametrize('name', apd.GRIDS)
 def test_each_point_makes_its_train_state(name):
   for point in _expand(name):
-    config = grid_lib.resolve(point.arguments)
+    config = grid.resolve(point.arguments)
     run = build(config, classes=11, n_train=367, devices=DEVICE)
     state = jax.eval_shape(run.init)
     assert state.params['head']['kernel'].shape == (128, 11)
@@ -84,7 +84,7 @@ def _part(counts, tmp_path):
 
 def _row(arm, seed, counts, tmp_path, teacher='one'):
   config = common.segmentation(arm.lower())
-  known = grid_lib.identity(config)
+  known = grid.identity(config)
   known.pop('seed')
   miou = metrics.segmentation_figures(counts.sum(0))['miou']
   return {
@@ -134,8 +134,8 @@ def test_a_point_is_run_and_recorded(tmp_path, monkeypatch):
   c = streetruns.config(root, 'student')
   given = {
     key: value
-    for key, value in config_lib.flat(c.to_dict()).items()
-    if value != config_lib.flat(common.segmentation('student').to_dict())[key]
+    for key, value in flat(c.to_dict()).items()
+    if value != flat(common.segmentation('student').to_dict())[key]
   }
   flags = [f'--config.{key}={value}' for key, value in given.items()]
   points = _expand('distillers', *flags)[:1]

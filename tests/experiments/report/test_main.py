@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from csdnet_jax import config as config_lib
+from csdnet_jax.config import default, to_json
 from csdnet_jax.runtime.errors import UserError
 from experiments import results
 from experiments.report import __main__ as command
@@ -32,9 +32,9 @@ def test_the_report_shows_notes_and_the_pictures_of_a_run(tmp_path):
   run, notes = tmp_path / 'run', tmp_path / 'notes.txt'
   notes.write_text('It is < 5.\n\nAnd so on.')
   (run / 'pictures').mkdir(parents=True)
-  config = config_lib.default()
+  config = default()
   config.data.root = '/home/me/oaks'
-  (run / 'config.json').write_text(config_lib.to_json(config))
+  (run / 'config.json').write_text(to_json(config))
   (run / 'pictures' / 'curves.png').write_bytes(b'not looked into')
   out = f'--out={tmp_path}'
   args = [str(tmp_path / 'r.jsonl'), out, f'--notes={notes}']
