@@ -14,7 +14,7 @@ import ml_collections
 
 from csdnet_jax import methods, models
 from csdnet_jax.data import sources
-from csdnet_jax.runtime import paths, plugins
+from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import (
   Field,
@@ -272,18 +272,6 @@ def from_flat(fields: dict) -> ml_collections.ConfigDict:
       part = part.setdefault(name, {})
     part[last] = value
   return from_json(json.dumps(nested))
-
-
-def get_config(workdir: str) -> ml_collections.ConfigDict:
-  """Returns the config of a workdir: this file is its config file too.
-
-  Raises:
-    UserError: if the workdir is none of ours.
-  """
-  path = paths.of(workdir) / 'config.json'
-  if not path.exists():
-    raise UserError(f'{workdir} is not the workdir of a run: no config.json.')
-  return from_json(path.read_text())
 
 
 def differences(old, new) -> list[str]:

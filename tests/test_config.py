@@ -6,7 +6,6 @@ from csdnet_jax.config import (
   default,
   differences,
   from_json,
-  get_config,
   to_json,
   validate,
 )
@@ -95,12 +94,3 @@ def test_a_config_file_s_unknown_or_missing_fields_are_named():
   del config.optim.clip
   with pytest.raises(UserError, match=r'lacks the field .optim\.clip'):
     validate(config)
-
-
-def test_get_config_reads_a_workdir(tmp_path):
-  config = default()
-  config.seed = 7
-  (tmp_path / 'config.json').write_text(to_json(config))
-  assert get_config(str(tmp_path)).seed == 7
-  with pytest.raises(UserError, match='not the workdir of a run'):
-    get_config(str(tmp_path / 'absent'))

@@ -35,10 +35,17 @@ _RULES = {
 
 
 class Report(NamedTuple):
-  """The report for people, plain lines, and the same as plain data."""
+  """What is there to be trained on.
+
+  Attributes:
+    text: for people, plain lines.
+    figures: the same, and more, as plain data.
+    details: lines that matter less, of the sizes of the images.
+  """
 
   text: str
   figures: dict[str, Any]
+  details: str
 
 
 def data_report(
@@ -89,7 +96,9 @@ def data_report(
   equal = _finding(within, 'images are twice in one part')
   notes = [f'note: {equal}'] if equal else []
   notes += [f'WARNING: {finding}' for finding in findings if finding]
-  return Report('\n'.join([*_table(figures), *notes]), figures)
+  return Report(
+    '\n'.join([*_table(figures), *notes]), figures, _details(figures['sizes'])
+  )
 
 
 def _counts(dataset: splits.Dataset, split: splits.Split) -> dict[str, Any]:
@@ -162,22 +171,24 @@ def _finding(items: Sequence[str], what: str) -> str:
 def _table(figures: Mapping[str, Any]) -> list[str]:
   lines = [f'{figures["name"]}: {figures["classes"]} classes']
   for part, c in figures['parts'].items():
+    low, high = c['smallest_class_images'], c['largest_class_images']
+    spread = f'{low} to {high} each (fewest: {c["smallest_class"]})'
     lines.append(
       f'  {part:5} {c["images"]:6} images of {c["classes"]} classes, '
-      f'{c["smallest_class_images"]} to {c["largest_class_images"]} each '
-      f'(fewest: {c["smallest_class"]})'
+      f'{spread if low < high else f"{low} each"}'
     )
-  return [*lines, *_size_lines(figures['sizes'])]
+  return lines
 
 
-def _size_lines(sizes: Mapping[str, Any]) -> list[str]:
+def _details(sizes: Mapping[str, Any]) -> str:
   (h0, w0), (h1, w1) = sizes['smallest'], sizes['largest']
   longer = ', '.join(f'{k}: {n}' for k, n in sizes['longer_side'].items())
-  return [
+  lines = [
     f'  sizes from {h0} x {w0} to {h1} x {w1}, aspects up to '
     f'{sizes["widest_aspect"]} : 1',
     f'  longer side in pixels: {longer}',
   ]
+  return '\n'.join(lines)
 
 
 def pairs_report(
@@ -250,7 +261,11 @@ def pairs_report(
   equal = _finding(within, 'images are twice in one part')
   notes = [f'note: {equal}'] if equal else []
   notes += [f'WARNING: {finding}' for finding in findings if finding]
-  return Report('\n'.join([*_pairs_table(figures), *notes]), figures)
+  return Report(
+    '\n'.join([*_pairs_table(figures), *notes]),
+    figures,
+    _details(figures['sizes']),
+  )
 
 
 def _pairs_table(figures: Mapping[str, Any]) -> list[str]:
@@ -267,4 +282,4 @@ def _pairs_table(figures: Mapping[str, Any]) -> list[str]:
   train = {name: share['train'] for name, share in figures['classes'].items()}
   rare = sorted(train, key=train.get)[:5]
   said = ', '.join(f'{name} {train[name]:.2f} %' for name in rare)
-  return [*lines, f'  rarest in train: {said}', *_size_lines(figures['sizes'])]
+  return [*lines, f'  rarest in train: {said}']

@@ -49,7 +49,7 @@ def show_table(title: str, rows: dict) -> None:
   """Prints names and figures in two columns."""
   if jax.process_index():
     return
-  table = rich.table.Table(title=title, title_justify='left')
+  table = rich.table.Table(title=title, title_justify='left', show_header=False)
   table.add_column('')
   table.add_column('', justify='right')
   for name, value in rows.items():
@@ -67,10 +67,9 @@ def show_summary(task, summary: dict, workdir: paths.Path) -> None:
     workdir: of the run.
   """
   starts = json.loads((workdir / 'environment.json').read_text())['starts']
-  rows = task.rows(summary)
-  rows['seconds, all starts'] = round(sum(s['seconds'] for s in starts), 1)
-  show_table(f'{summary["n_test"]} test images, percent', rows)
-  say(f'Everything is in {workdir}')
+  taken = duration(sum(start['seconds'] for start in starts))
+  show_table(f'{summary["n_test"]} test images, percent', task.rows(summary))
+  say(f'Everything is in {workdir}; it took {taken}.')
 
 
 @contextlib.contextmanager
@@ -109,19 +108,23 @@ def progress_bar(unit: str, *, logged: str = ''):
 
 def _lines(unit: str):
   """Returns an update that says a line each tenth of the way."""
-  start, tenth = None, 0
+  # Where it starts; and the next call, until which a program compiles.
+  calls, tenth = [], 0
 
   def update(done, total, note=''):
-    nonlocal start, tenth
+    nonlocal tenth
     now = time.monotonic()
-    if start is None:
-      start, tenth = (done, now), 10 * done // total
+    if len(calls) < 2:
+      calls.append((done, now))
+    if len(calls) == 1:
+      tenth = 10 * done // total
     if 10 * done // total > tenth:
       tenth = 10 * done // total
-      left = (total - done) * (now - start[1]) / (done - start[0])
       parts = [f'{unit} {done} of {total} ({100 * done // total} %)', note]
-      if done < total:
-        parts.append(f'{duration(left)} left')
+      first, begun = calls[-1]
+      if first < done < total:
+        left = (total - done) * (now - begun) / (done - first)
+        parts.append(f'{duration(max(left, 1))} left')
       say(', '.join(filter(None, parts)))
 
   return update

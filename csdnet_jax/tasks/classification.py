@@ -69,6 +69,7 @@ def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
   sizes = {name: part.sizes for name, part in parts.items()}
   checked = report.data_report(dataset, digests, sizes, strict=c.strict)
   say(checked.text)
+  say(checked.details, verbose=True)
   return Data(dataset, canvases, parts), checked.figures
 
 

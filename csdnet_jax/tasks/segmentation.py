@@ -79,6 +79,7 @@ def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
     strict=c.strict,
   )  # fmt: skip
   say(checked.text)
+  say(checked.details, verbose=True)
   train = prepared.pop('train')
   return Data(dataset, train, prepared), checked.figures
 

@@ -9,7 +9,10 @@ from csdnet_jax.tasks.base import Program
 
 
 def describe(config, program: Program, params, n_train: int) -> None:
-  """Says what is about to be trained, in effective figures."""
+  """Says what is about to be trained, in effective figures.
+
+  What each weight learns at is for those who ask for more.
+  """
   extras = program.method.extras
   partitions = [name for name, extra in extras.items() if extra.tx]
   total = _count(network(params, extras))
