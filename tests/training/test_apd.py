@@ -320,7 +320,8 @@ def test_another_teacher_than_at_the_start_is_refused(
 
 
 @pytest.mark.slow
-def test_the_start_says_what_is_trained(root, teacher, tmp_path):
+def test_the_start_says_what_is_trained(root, teacher, tmp_path, monkeypatch):
+  monkeypatch.setattr(terminal, '_verbose', True)
   with terminal.console.capture() as captured:
     train.train(config(root, teacher, epochs=0.5), tmp_path, devices=DEVICE)
   text = captured.get()

@@ -352,7 +352,8 @@ def test_a_run_without_its_checkpoints_keeps_its_records(
     train.train(runs.config(cache, seed=9), workdir, devices=DEVICE)
 
 
-def test_the_start_says_what_is_trained(cache, tmp_path, stop_at):
+def test_the_start_says_what_is_trained(cache, tmp_path, stop_at, monkeypatch):
+  monkeypatch.setattr(terminal, '_verbose', True)
   stop_at(1)
   with terminal.console.capture() as captured:
     config = runs.config(cache, notice='Five stages [mean].')

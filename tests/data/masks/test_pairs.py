@@ -130,7 +130,7 @@ def test_the_report_counts_pixels_pairs_and_equal_files(root, tmp_path):
     100 * train[3] / train[:5].sum()
   )
   assert 'WARNING' not in checked.text and 'lamp post' in checked.text
-  assert '30 x 90' in checked.text
+  assert '30 x 90' in checked.details
 
 
 def test_the_report_warns_and_when_strict_stops(tmp_path):
