@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.methods import base
-from csdnet_jax.methods.losses import normalise
 from csdnet_jax.models import Model
 from csdnet_jax.runtime.fields import Field
 
@@ -42,9 +41,10 @@ def contrast(
     0.5514
 
   Args:
-    anchors: [A, D] embeddings; normalised here, in float32.
+    anchors: [A, D] float32, embeddings of length 1, as `losses.normalise`
+      makes them.
     anchor_labels: [A] int32.
-    candidates: [C, D] embeddings of all devices; on one device the anchors.
+    candidates: [C, D], those of all devices; on one device the anchors.
     candidate_labels: [C] int32.
     temperature: > 0.
     self_offset: anchor i is candidate `self_offset + i`.
@@ -53,7 +53,6 @@ def contrast(
     The loss [] float32, >= 0, whose mean over devices is that of the whole
     batch (and so for its gradient).
   """
-  anchors, candidates = normalise(anchors), normalise(candidates)
   # Full precision: TF32 would blur what a temperature of 0.1 multiplies.
   scores = jnp.matmul(anchors, candidates.T, precision='highest') / temperature
   own = jnp.arange(candidates.shape[0]) == (

@@ -10,6 +10,7 @@ from csdnet_jax import methods, sharding
 from csdnet_jax.config import validate
 from csdnet_jax.methods import supcon
 from csdnet_jax.methods.base import Context
+from csdnet_jax.methods.losses import normalise
 from csdnet_jax.runtime.errors import UserError
 
 import reference
@@ -38,6 +39,7 @@ def loops(z, y, temperature):
 
 
 def contrast(z, y, temperature):
+  z = normalise(z)
   return supcon.contrast(z, y, z, y, temperature=temperature)
 
 
@@ -54,7 +56,8 @@ def test_value_and_gradient_equal_loops(temperature):
 
 def test_the_temperature_is_a_tenth_unless_said():
   z, y = draw()
-  assert supcon.contrast(z, y, z, y) == contrast(z, y, 0.1)
+  unit = normalise(z)
+  assert supcon.contrast(unit, y, unit, y) == contrast(z, y, 0.1)
 
 
 def test_an_anchor_alone_of_its_class_adds_nothing_and_is_finite():
@@ -80,7 +83,7 @@ def test_split_over_devices_it_is_the_loss_of_the_whole_batch(devices):
   mesh = sharding.make_mesh(jax.devices()[:devices])
 
   def split(z, y):
-    rows, axis = z.shape[0], sharding.AXIS
+    rows, axis, z = z.shape[0], sharding.AXIS, normalise(z)
     value = supcon.contrast(
       z, y, sharding.gather(z, axis), sharding.gather(y, axis),
       self_offset=jax.lax.axis_index(axis) * rows,

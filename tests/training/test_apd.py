@@ -211,13 +211,14 @@ def test_monitoring_may_look_at_fewer_images(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_dry_run_accepts_an_absent_teacher_and_says_so(root):
-  c = config(root, 'no/such/run')
+def test_a_dry_run_of_a_student_beside_its_teacher(root, teacher):
   with terminal.console.capture() as captured:
-    dry_run(c, devices=DEVICE)
+    dry_run(config(root, teacher), devices=DEVICE, verbose=True)
   text = captured.get()
-  assert 'The teacher no/such/run is absent; its shapes are those of' in text
+  assert f'Teacher: psp_tiny from {teacher}' in text
   assert 'teacher_projector/hidden/kernel' in text and 'GiB' in text
+  with pytest.raises(UserError, match='The teacher no/such/run is absent'):
+    dry_run(config(root, 'no/such/run'), devices=DEVICE)
 
 
 def _no_head(source, target):

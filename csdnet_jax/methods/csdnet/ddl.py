@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.memory import valid
-from csdnet_jax.methods.losses import normalise
 
 
 def _cosines(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -60,10 +59,11 @@ def loss(
     1.3
 
   Args:
-    anchors: [A, D] embeddings; normalised here, in float32.
+    anchors: [A, D] float32, embeddings of length 1, as `losses.normalise`
+      makes them and the queue keeps them.
     anchor_labels: [A] int32.
     anchor_ids: [A] int32, which image each anchor shows.
-    candidates: [C, D] embeddings of all devices; on one device the anchors.
+    candidates: [C, D], those of all devices; on one device the anchors.
     candidate_labels: [C] int32.
     candidate_ids: [C] int32.
     memory: a `csdnet_jax.memory.Memory` of K keys, or `()` for none. Empty
@@ -82,7 +82,6 @@ def loss(
     The loss [], whose mean over `axis` is the loss of the whole batch (and so
     for its gradient), and `{'positive', 'negative'}`: the mean of each kind.
   """
-  anchors, candidates = normalise(anchors), normalise(candidates)
   own = jnp.arange(candidates.shape[0]) == (
     self_offset + jnp.arange(anchors.shape[0])[:, None]
   )

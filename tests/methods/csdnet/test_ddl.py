@@ -9,6 +9,7 @@ import pytest
 
 from csdnet_jax import memory
 from csdnet_jax.methods.csdnet import ddl
+from csdnet_jax.methods.losses import normalise
 
 import reference
 
@@ -38,7 +39,7 @@ def listed(embeddings, labels, ids, n=None):
 
 
 def contrast(embeddings, labels, ids, state=(), **options):
-  args = embeddings, labels, ids
+  args = normalise(embeddings), labels, ids
   return ddl.loss(*args, *args, state, **options)[0]
 
 
@@ -200,6 +201,7 @@ def test_the_same_image_can_be_left_out():
 
 def test_the_means_of_both_kinds_are_reported():
   batch = draw()
+  batch = normalise(batch[0]), *batch[1:]
   args = (*batch, *batch, queue(4))
   loss = jax.jit(ddl.loss, static_argnames=STATIC)
   value, figures = loss(*args)
@@ -226,7 +228,7 @@ def test_four_devices_agree_with_one(averaging, exclude):
 
   def part(weights, inputs, labels, ids):
     def local(weights):
-      anchors = inputs @ weights, labels, ids
+      anchors = normalise(inputs @ weights), labels, ids
       candidates = (jax.lax.all_gather(x, 'data', tiled=True) for x in anchors)
       offset = jax.lax.axis_index('data') * len(labels)
       value, _ = ddl.loss(
