@@ -113,8 +113,9 @@ MODELS |= {
   for name, backbone in backbones.items()
 }
 
-# They learn nothing worth having: no message offers them.
-TEST_MODELS = {
+# All that a name may mean: those of the tests too, which learn nothing worth
+# having, so that no message offers them.
+KNOWN = MODELS | {
   'efficientnet_tiny': _lite(
     stages=((1, 3, 1, 1, 8), (2, 5, 2, 2, 16)), stem=8, top=32
   ),
@@ -133,14 +134,12 @@ TEST_MODELS = {
   'swin_micro': _swin(16, (1, 2), (2, 4), 3),
 }
 
-KNOWN = MODELS | TEST_MODELS
-
 
 def find(name: str) -> ModelSpec:
   """Returns the network called `name`.
 
   Args:
-    name: a key of MODELS, or an importable module that defines
+    name: a key of KNOWN, or an importable module that defines
       `SPEC = ModelSpec(...)`.
 
   Raises:

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from csdnet_jax import models
-from csdnet_jax.models import initialise, registry
+from csdnet_jax.models import initialise
 
 # The sum of all parameters, of 3 classes and key 3.
 SUMS = {
@@ -84,14 +84,14 @@ class Net(nn.Module):
 
 def test_a_parameter_that_is_not_declared_is_named(monkeypatch):
   spec = models.ModelSpec(Net, (0.5,) * 3, (0.5,) * 3, declared=True)
-  monkeypatch.setitem(registry.TEST_MODELS, 'half', spec)
+  monkeypatch.setitem(models.KNOWN, 'half', spec)
   with pytest.raises(ValueError, match='parameter plain/bias is not declared'):
     make('half')
 
 
 def test_outside_networks_may_declare_some(monkeypatch):
   spec = models.ModelSpec(Net, (0.5,) * 3, (0.5,) * 3)
-  monkeypatch.setitem(registry.TEST_MODELS, 'half', spec)
+  monkeypatch.setitem(models.KNOWN, 'half', spec)
   _, _, (params, _) = make('half')
   assert params['plain']['kernel'].std() > 0.1
   assert params['Dense_0']['kernel'].std() > 1

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from flax.core import meta
 
 from csdnet_jax import models
 from csdnet_jax.models import mobilenet, psp_deeplab, resnet
@@ -308,7 +309,7 @@ def test_mobilenet_at_stride_32_is_that_of_transformers(
     assert array.shape == slot.shape
     return array.copy()
 
-  variables = jax.tree.map_with_path(take, variables)
+  variables = jax.tree.map_with_path(take, meta.unbox(variables))
   x = np.random.default_rng(0).normal(size=(2, size, size, 3))
   x = x.astype(np.float32)
   hidden = net(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.models import registry
 from csdnet_jax.models.weights import pretrained
 
 pytestmark = [
@@ -227,7 +226,7 @@ def test_swin_of_any_window_and_size(
   torch, transformers, tmp_path, monkeypatch, record, window, stages, size
 ):
   net, row = small_swin(transformers, torch, window, stages)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   path = save(torch, net, tmp_path)
   found, _ = differences(
     torch, net, swin_forward(net), net.classifier, path, 'parity', size
@@ -248,7 +247,7 @@ def test_every_naming_of_swin_gives_the_same_weights(
   torch, transformers, tmp_path, monkeypatch
 ):
   net, row = small_swin(transformers, torch, 7)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   path = save(torch, net, tmp_path)
   arrays = state_dict(net)
   assert 'swin.encoder.layers.0.blocks.0.attention.q_proj.weight' in arrays
@@ -269,7 +268,7 @@ def test_tables_of_another_window_are_resampled_as_the_release_does(
 ):
   net, _ = small_swin(transformers, torch, 7)
   _, row = small_swin(transformers, torch, 12)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   _, params, _, report = ours(save(torch, net, tmp_path), 'parity', 448)
   assert len(report.reshaped) == 8
   (table,) = (
@@ -327,7 +326,7 @@ def test_vit_of_any_patch_and_size(
   torch, transformers, tmp_path, monkeypatch, record, family, patch, size
 ):
   row = small(family, patch)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   net = vit_of(transformers, torch, row.sizes, 224)
   path = save(torch, net, tmp_path)
   forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
@@ -353,7 +352,7 @@ def test_the_original_npz(
   torch, transformers, tmp_path, monkeypatch, record, size
 ):
   row = small('vit_b16', 16)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   net = vit_of(transformers, torch, row.sizes, 224)
   path = tmp_path / 'vit.npz'
   np.savez(path, **original_names(net.vit, heads=2))
@@ -425,7 +424,7 @@ def test_every_naming_of_vit_gives_the_same_weights(
   torch, transformers, tmp_path, monkeypatch
 ):
   row = small('vit_b16', 16)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   net = vit_of(transformers, torch, row.sizes, 224)
   path = save(torch, net, tmp_path)
   arrays = state_dict(net)
@@ -472,7 +471,7 @@ def test_dinov2(
   torch, transformers, tmp_path, monkeypatch, record, registers, size
 ):
   row = small('vit_b14_dinov2_reg' if registers else 'vit_b14_dinov2', 14)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   net = dinov2_of(transformers, torch, registers)
   path = save(torch, net, tmp_path)
   head = randomise(torch, torch.nn.Linear(64, CLASSES))
@@ -492,7 +491,7 @@ def test_every_naming_of_dinov2_gives_the_same_outputs(
   torch, transformers, tmp_path, monkeypatch, registers
 ):
   row = small('vit_b14_dinov2_reg' if registers else 'vit_b14_dinov2', 14)
-  monkeypatch.setitem(registry.TEST_MODELS, 'parity', row)
+  monkeypatch.setitem(models.KNOWN, 'parity', row)
   net = dinov2_of(transformers, torch, registers)
   path = save(torch, net, tmp_path)
   arrays = state_dict(net)
