@@ -15,7 +15,10 @@ from csdnet_jax.configs import common
 from csdnet_jax.runtime.fields import flat
 from experiments.grid import ARM, Grid, chain, field, named, product, zip_
 
-CSDNET = named('CSDNet', {'method.name': 'csdnet'})
+# With SSDP, which configs/folder.py leaves out.
+CSDNET = named(
+  'CSDNet', {'method.name': 'csdnet', 'method.csdnet.mode': 'spotlight'}
+)
 ONE_VIEW = named(
   'cross-entropy, one view, equal epochs',
   {'method.name': 'supervised', 'method.supervised.views': 1},
@@ -152,7 +155,7 @@ def _around(*sweeps):
   """CSDNet as it is, then what of the sweeps' product changes it."""
 
   def arms(base):
-    now = flat(base.to_dict())
+    now = flat(base.to_dict()) | CSDNET
     others = [
       overrides
       for overrides in product(*(field(key, values) for key, values in sweeps))
