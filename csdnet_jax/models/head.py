@@ -11,7 +11,7 @@ from csdnet_jax.models.dropout import dropout
 # `ZeroDense(classes, name=...)`: a dense layer in float32.
 ZeroDense = functools.partial(
   nn.Dense,
-  kernel_init=initialise.drawn_zeros,
+  kernel_init=initialise.zeros,
   bias_init=initialise.zeros,
 )
 

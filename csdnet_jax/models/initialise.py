@@ -61,9 +61,6 @@ def _initializer(value, *, random):
 
 
 zeros, ones = constant(0.0), constant(1.0)
-# Zeros that take their share of the one draw, as the heads do and the bias of a
-# ViT's patches: what is drawn for the parameters after them depends on it.
-drawn_zeros = normal(0.0)
 
 
 def draw(key: jax.Array, params: Any, *, declared: bool = True) -> Any:

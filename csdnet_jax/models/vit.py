@@ -211,9 +211,8 @@ class Net(nn.Module):
     del axis  # Nothing here looks across the batch.
     x = split_patches(x, self.patch)
     embed = Linear(
-      x.shape[3:], (self.width,), bias_init=initialise.drawn_zeros,
-      dtype=self.dtype, name='embedding',
-    )  # fmt: skip
+      x.shape[3:], (self.width,), dtype=self.dtype, name='embedding'
+    )
     x = embed(x)
     b, h, w, c = x.shape
     x = x.reshape(b, h * w, c)

@@ -2,7 +2,7 @@
 
 CSDNet, arXiv 2311.06056, first module; instance level. Reachable material says
 that the augmented samples are adaptive and that their masks come from a
-"content-aware kernel"; the form below is our choice: see docs/paper.md. A saliency
+"content-aware kernel"; the form below is our choice (docs/paper.md). A saliency
 map S of the raw view is smoothed by a kernel made from the features themselves,
 brought to the size of the image, and the image is shown where S ranks high
 ('spotlight') or where it ranks low ('erase').
