@@ -35,10 +35,6 @@ _BIASES = '/relative_position_bias'
 _ATTENTION = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
 
 
-def _is_counter(name):
-  return 'num_batches_tracked' in name
-
-
 class Report(NamedTuple):
   """What became of each array, by our names, with shapes.
 
@@ -65,8 +61,10 @@ class Report(NamedTuple):
 
   def __str__(self) -> str:
     parts = [f'{len(self.loaded)} arrays loaded']
-    for what in ('reshaped', 'skipped', 'missing', 'unexpected', 'new'):
-      if names := sorted(getattr(self, what), key=_is_counter):
+    if self.skipped:  # By name in `weights.json`: what nobody misses.
+      parts.append(f'{len(self.skipped)} skipped')
+    for what in ('reshaped', 'missing', 'unexpected', 'new'):
+      if names := getattr(self, what):
         parts.append(f'{len(names)} {what} ({preview(names, 3)})')
     origin = self.origin.get('path', self.origin['source'])
     head = (
