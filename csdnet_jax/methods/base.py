@@ -121,21 +121,6 @@ class Method(NamedTuple):
   teacher: Model | None = None
 
 
-def cross_entropy(
-  logits: jax.Array, labels: jax.Array, smoothing: float
-) -> jax.Array:
-  """The mean over B of the cross-entropy with smoothed labels, [] float32."""
-  targets = optax.losses.smooth_labels(
-    jax.nn.one_hot(labels, logits.shape[-1]), smoothing
-  )
-  return jnp.mean(optax.losses.softmax_cross_entropy(logits, targets))
-
-
-def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Top-1 of this batch in percent, [] float32."""
-  return 100.0 * jnp.mean(jnp.argmax(logits, -1) == labels)
-
-
 def fold_rows(keys: jax.Array, data: int) -> jax.Array:
   """Returns [B] keys: `fold_in(key, data)` of each row's."""
   return jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)

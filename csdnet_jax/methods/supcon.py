@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.methods import base
+from csdnet_jax.methods.losses import accuracy, cross_entropy
 from csdnet_jax.models import Model
 from csdnet_jax.runtime.fields import Field
 
@@ -89,8 +90,8 @@ def make(config, model: Model) -> base.Method:
       raw, aug, (labels,), context.axis
     )
     terms = {
-      'ce': base.cross_entropy(raw.logits, labels, smoothing),
-      'ce_aug': base.cross_entropy(aug.logits, labels, smoothing),
+      'ce': cross_entropy(raw.logits, labels, smoothing),
+      'ce_aug': cross_entropy(aug.logits, labels, smoothing),
       'supcon': contrast(
         *own, *everyone, temperature=c.temperature, self_offset=offset
       ),
@@ -98,7 +99,7 @@ def make(config, model: Model) -> base.Method:
     total = terms['ce'] + terms['ce_aug'] + c.weight * terms['supcon']
     metrics = terms | {
       'loss': total,
-      'train_top1': base.accuracy(raw.logits, labels),
+      'train_top1': accuracy(raw.logits, labels),
     }
     return total, base.Aux(state, (), metrics)
 

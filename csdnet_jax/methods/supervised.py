@@ -4,6 +4,7 @@ import jax
 
 from csdnet_jax import sharding
 from csdnet_jax.methods import base
+from csdnet_jax.methods.losses import accuracy, cross_entropy
 from csdnet_jax.models import Model
 from csdnet_jax.runtime.fields import Field
 
@@ -37,10 +38,10 @@ def make(config, model: Model) -> base.Method:
         keys=sharding.row_keys(key, labels.shape[0], context.axis),
         axis=context.axis,
       )  # fmt: skip
-    total = ce = base.cross_entropy(raw.logits, labels, smoothing)
-    metrics = {'ce': ce, 'train_top1': base.accuracy(raw.logits, labels)}
+    total = ce = cross_entropy(raw.logits, labels, smoothing)
+    metrics = {'ce': ce, 'train_top1': accuracy(raw.logits, labels)}
     if two:
-      metrics['ce_aug'] = base.cross_entropy(aug.logits, labels, smoothing)
+      metrics['ce_aug'] = cross_entropy(aug.logits, labels, smoothing)
       total = ce + metrics['ce_aug']
     return total, base.Aux(state, (), metrics | {'loss': total})
 

@@ -13,6 +13,7 @@ from csdnet_jax import memory, sharding
 from csdnet_jax.data import augment
 from csdnet_jax.methods import base
 from csdnet_jax.methods.csdnet import ddl, ssdp, ssdt
+from csdnet_jax.methods.losses import accuracy, cross_entropy
 from csdnet_jax.models import Model
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import Field
@@ -130,8 +131,8 @@ def make(config, model: Model) -> base.Method:
     )  # fmt: skip
 
     terms = {
-      'ce': base.cross_entropy(out_r.logits, labels, smoothing),
-      'ce_aug': base.cross_entropy(out_a.logits, labels, smoothing),
+      'ce': cross_entropy(out_r.logits, labels, smoothing),
+      'ce_aug': cross_entropy(out_a.logits, labels, smoothing),
       'ddl': contrast,
       'ssdt': ssdt.loss(
         out_r.logits, out_a.logits,
@@ -148,7 +149,7 @@ def make(config, model: Model) -> base.Method:
       'loss': total,
       'ddl_positive': pairs['positive'],
       'ddl_negative': pairs['negative'],
-      'train_top1': base.accuracy(out_r.logits, labels),
+      'train_top1': accuracy(out_r.logits, labels),
     }
     return total, base.Aux(state, everyone, metrics)
 
