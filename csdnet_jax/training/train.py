@@ -92,10 +92,6 @@ def train(
     if dataset is None:
       with processes.collective():
         dataset = tasks.of(config).load(config, split_of(workdir))
-    n_train = len(dataset.train.names)
-    config, notes = fit(config, n_train)
-    for note in notes:
-      say(note)
     return _train(config, dataset, workdir, record, devices, profile)
 
 
@@ -108,6 +104,7 @@ def split_of(workdir: paths.Path) -> dict | None:
 def _train(config, dataset, workdir, record, devices, profile) -> dict | None:
   task, n_train = tasks.of(config), len(dataset.train.names)
   classes = len(dataset.class_names)
+  config, notes = fit(config, n_train)
   program = build(config, classes=classes, n_train=n_train, devices=devices)
   frozen = sharding.replicate(
     teacher.load(config, program, dataset.class_names, workdir), program.mesh
@@ -134,6 +131,8 @@ def _train(config, dataset, workdir, record, devices, profile) -> dict | None:
     else:
       say(f'Continuing from step {int(state.step)}.')
     describe(config, program, state.params, n_train)
+    for note in notes:
+      say(note)
     start = start_figures(experiment, state, workdir)
     writer = None
     if first:
