@@ -224,11 +224,15 @@ def default(
 
 def outside(config: Mapping) -> dict[str, str]:
   """Returns {field: module} of what a nested config names outside of us."""
-  return {
+  found = {
     f'config.{named.part}.{named.key}': named.of(config)
     for named in _NAMED.values()
     if named.of(config) not in named.builtin
   }
+  teacher = config.get('teacher', {}).get('model')
+  if teacher and teacher not in models.KNOWN:
+    found['config.teacher.model'] = teacher
+  return found
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:
