@@ -68,10 +68,9 @@ def config(**csdnet):
   return c
 
 
-def batch(seed: int, rows: int = 8):
+def batch(seed: int, rows: int = 8, side: int = SIZE + 4):
   """A batch of random canvases."""
   rng = np.random.default_rng(seed)
-  side = SIZE + 4
   return {
     'image': rng.integers(0, 256, (rows, side, side, 3), np.uint8),
     'extent': np.full((rows, 2), side, np.int32),
