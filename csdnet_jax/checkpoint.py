@@ -1,9 +1,12 @@
 """Checkpoints of the train state; the only file that imports Orbax."""
 
+import dataclasses
 import functools
 import sys
+from typing import Any
 
 import jax
+from flax import serialization, traverse_util
 from orbax.checkpoint import v1 as ocp
 
 from csdnet_jax.runtime import paths
@@ -94,7 +97,8 @@ class Checkpoints:
     """Returns the newest state that can be read, or None if none was saved.
 
     Args:
-      abstract: shapes, dtypes and shardings of the state.
+      abstract: shapes, dtypes and shardings of the state. Who only uses the
+        weights leaves `opt_state` and `memory` empty, and they are not read.
       step: one step instead of the newest.
       warn: is told of each checkpoint that cannot be read. A run moves it to
         `damaged/` beside the checkpoints, so that its step can be saved again.
@@ -104,16 +108,23 @@ class Checkpoints:
         arrays of other shapes.
     """
     steps = self.steps() if step is None else [step]
+    # Of what is empty nothing is read, whatever was saved.
+    wanted = {
+      field.name: getattr(abstract, field.name)
+      for field in dataclasses.fields(abstract)
+      if jax.tree.leaves(getattr(abstract, field.name))
+    }
     for saved in reversed(steps):
       hook = sys.unraisablehook
       sys.unraisablehook = functools.partial(_unless_loop_is_closed, hook)
       try:
-        self._check_shapes(saved, abstract)
-        state = self._checkpointer.load_checkpointables(
-          saved, {'state': abstract}
-        )['state']
+        self._check_layout(saved, wanted)
+        with _partial():
+          found = self._checkpointer.load_checkpointables(
+            saved, {'state': wanted}
+          )['state']
         sys.unraisablehook = hook
-        return state
+        return abstract.replace(**found)
       except _DAMAGED as error:
         # One process alone may have failed, and an object store renames no
         # folder: only a person can decide then.
@@ -132,19 +143,28 @@ class Checkpoints:
           self._set_aside(saved)
     return None
 
-  def _check_shapes(self, step: int, abstract: TrainState) -> None:
+  def _check_layout(self, step: int, wanted: dict[str, Any]) -> None:
+    """Refuses a state of other arrays: it is none to be called damaged."""
     saved = self._checkpointer.checkpointables_metadata(step).metadata['state']
     if saved is None:
       raise ValueError('its description cannot be read')
-    shapes = [
-      sorted(x.shape for x in jax.tree.leaves(tree))
-      for tree in (saved, abstract)
+    other = [
+      name
+      for name, tree in wanted.items()
+      if _layout(saved.get(name)) != _layout(tree)
     ]
-    if shapes[0] != shapes[1]:
+    path = self._folder / str(step)
+    if other == ['opt_state']:
       raise UserError(
-        f'{self._folder / str(step)} holds the state of another model or '
-        'method; go back to the config that made it, or choose another '
-        '--workdir.'
+        f'The optimiser of {path} keeps other values than here, as another '
+        'version of csdnet_jax does: its weights can be used, but it cannot be '
+        'continued; start another --workdir with config.init_from='
+        f'{self._folder.parent}.'
+      )
+    if other:
+      raise UserError(
+        f'{path} holds the state of another model or method; go back to the '
+        'config that made it, or choose another --workdir.'
       )
 
   def _set_aside(self, step: int) -> None:
@@ -167,6 +187,19 @@ def _unless_loop_is_closed(hook, unraisable) -> None:
   # print a traceback each; what failed has been said by then.
   if 'Event loop is closed' not in str(unraisable.exc_value):
     hook(unraisable)
+
+
+def _partial() -> ocp.Context:
+  context = ocp.Context()
+  context.pytree.loading.partial_load = True
+  return context
+
+
+def _layout(tree: Any) -> dict:
+  """{path: shape} of every array; of what is empty too, with None."""
+  nested = {'': serialization.to_state_dict(tree)}
+  found = traverse_util.flatten_dict(nested, keep_empty_nodes=True)
+  return {path: getattr(x, 'shape', None) for path, x in found.items()}
 
 
 def _why(error: Exception) -> str:

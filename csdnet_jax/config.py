@@ -163,8 +163,12 @@ class _Named(NamedTuple):
   def of(self, config: Mapping) -> str:
     return config[self.part][self.key]
 
+  @property
+  def field(self) -> str:
+    return f'{self.part}.{self.key}'
 
-_NAMED = {
+
+NAMED = {
   'method': _Named('method', 'name', methods.METHODS, methods.find),
   'source': _Named('data', 'source', sources.SOURCES, sources.find),
   'network': _Named('model', 'name', models.KNOWN, models.find),
@@ -184,13 +188,13 @@ def fields(method: str, source: str, network: str) -> Fields:
   """
   found = dict(RUN)
   for named, name in zip(
-    _NAMED.values(), (method, source, network), strict=True
+    NAMED.values(), (method, source, network), strict=True
   ):
     part, builtin = named.part, named.builtin
     brought = {key: spec.fields for key, spec in builtin.items() if spec.fields}
     if name not in builtin:
       key, theirs = plugins.section(name), named.find(name).fields
-      if key in RUN[part] or key in builtin:
+      if theirs and (key in RUN[part] or key in builtin):
         raise UserError(
           f'The fields of {name} would lie at config.{part}.{key}, which is '
           'taken; give the module another name.'
@@ -222,11 +226,39 @@ def default(
   return config
 
 
+def rename(config: ml_collections.ConfigDict, **names: str):
+  """Names another method, source or network, into a new config.
+
+  The fields of a module come with its name and go with it.
+
+  Args:
+    config: whatever it named before.
+    names: of `default`.
+
+  Raises:
+    UserError: for a name that is none of ours and no module.
+  """
+  config = config.copy_and_resolve_references()
+  for word, name in names.items():
+    named = NAMED[word]
+    part, before = config[named.part], named.of(config)
+    section = plugins.section(before)
+    if before not in named.builtin and before != name and section in part:
+      del part[section]
+    part[named.key] = name
+  whole = defaults(fields(*(named.of(config) for named in NAMED.values())))
+  for named in NAMED.values():
+    for key, value in whole[named.part].items():
+      if key not in config[named.part]:
+        config[named.part][key] = ml_collections.ConfigDict(value)
+  return config
+
+
 def outside(config: Mapping) -> dict[str, str]:
   """Returns {field: module} of what a nested config names outside of us."""
   found = {
-    f'config.{named.part}.{named.key}': named.of(config)
-    for named in _NAMED.values()
+    f'config.{named.field}': named.of(config)
+    for named in NAMED.values()
     if named.of(config) not in named.builtin
   }
   teacher = config.get('teacher', {}).get('model')
@@ -258,7 +290,7 @@ def from_json(text: str) -> ml_collections.ConfigDict:
   given = tuples(json.loads(text))
   names = {
     word: named.of(given)
-    for word, named in _NAMED.items()
+    for word, named in NAMED.items()
     if named.key in given.get(named.part, {})
   }
   config = default(**names)
@@ -298,7 +330,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     UserError: for a field that is unknown, missing or out of its range, and as
       the method's own `check`.
   """
-  allowed = fields(*(named.of(config) for named in _NAMED.values()))
+  allowed = fields(*(named.of(config) for named in NAMED.values()))
   given, known = flat(config.to_dict()), flat(allowed)
   for key in given.keys() - known.keys():
     raise UserError(f'The config has no field {key!r}.{nearest(key, known)}')

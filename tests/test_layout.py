@@ -133,4 +133,6 @@ def test_only_models_see_flax_modules():
   for name, path in _modules().items():
     if _room(name) != 'models':
       assert 'flax.linen' not in path.read_text(encoding='utf-8'), name
-      assert 'from flax import' not in path.read_text(encoding='utf-8'), name
+      assert 'from flax import linen' not in path.read_text(encoding='utf-8'), (
+        name
+      )

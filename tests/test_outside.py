@@ -6,10 +6,11 @@ import re
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from csdnet_jax import load_run
+from csdnet_jax import load_run, models
 from csdnet_jax.config import default, from_json, outside, to_json, validate
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
@@ -123,6 +124,57 @@ def test_code_is_never_taken_from_inside_a_run(tmp_path, monkeypatch):
   with pytest.raises(UserError, match='inside the run itself'):
     load_run(workdir)
   assert 'evil' not in sys.modules
+
+
+def test_nor_from_a_folder_in_it_that_python_takes_for_a_package(
+  tmp_path, monkeypatch
+):
+  workdir = _stranger(tmp_path, 'evil_folder.module')
+  (workdir / 'evil_folder').mkdir()
+  (workdir / 'evil_folder' / 'module.py').write_text('raise SystemExit(1)')
+  monkeypatch.syspath_prepend(str(workdir))
+  with pytest.raises(UserError, match='inside the run itself'):
+    load_run(workdir)
+
+
+def test_a_package_that_fails_ends_in_a_sentence(tmp_path, monkeypatch):
+  (tmp_path / 'broken_package').mkdir()
+  (tmp_path / 'broken_package' / '__init__.py').write_text('1 / 0')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  with pytest.raises(UserError, match='failed .ZeroDivisionError'):
+    default(method='broken_package.method')
+
+
+def test_a_flag_may_name_another_method_and_its_fields(folder):
+  """So that a grid may compare somebody's method with ours."""
+  sys.path.insert(0, str(folder))
+  config = resolve(
+    [
+      '--config=quickstart', '--config.method.name=my_method',
+      '--config.method.my_method.strength=0.25',
+    ]
+  )  # fmt: skip
+  validate(config)
+  assert config.method.my_method.strength == 0.25
+  config = resolve(
+    [
+      f'--config={folder}/my_config.py', '--config.method.name=csdnet',
+      '--config.model.name=efficientnet_tiny',
+    ]
+  )  # fmt: skip
+  validate(config)
+  assert outside(config.to_dict()) == {'config.data.source': 'my_source'}
+
+
+def test_a_network_without_a_head_ends_in_a_sentence(folder):
+  text = FILES['my_network.py'].replace("name='head'", "name='classifier'")
+  (folder / 'my_network.py').write_text(text)
+  sys.path.insert(0, str(folder))
+  model = models.build(
+    'my_network', classes=3, drop_rate=0.0, drop_path=0.0, width=4
+  )
+  with pytest.raises(UserError, match="has no layer 'head'"):
+    jax.eval_shape(lambda: model.init(jax.random.key(0), 32))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from csdnet_jax import methods
 from csdnet_jax.data import sources
 from csdnet_jax.inference.trained import TrainedRun, load_run
 from csdnet_jax.runtime import paths
@@ -84,11 +85,12 @@ def train(
       raise UserError('The images have no labels; give a label for each.')
     config = config.copy_and_resolve_references()
     config.data.source = 'arrays'
-    dataset = sources.divide(
-      sources.of_arrays(images, labels, class_names),
-      config.data,
-      split=training.split_of(workdir),
-    )
+    if methods.task(config) != 'classification':
+      raise UserError(
+        f'The method {config.method.name} is for images with masks, which '
+        'cannot be given in memory; keep them in a folder.'
+      )
+    dataset = sources.of_arrays(images, labels, class_names)
   summary = training.train(config, workdir, dataset=dataset)
   return Trained(summary, load_run(workdir) if summary else None)
 
@@ -97,4 +99,10 @@ def _config_of(text: str) -> ml_collections.ConfigDict:
   """The config of a folder of images, or of a config file."""
   if paths.is_remote(text) or paths.of(text).is_dir():
     return command_line.resolve(command_line.of_folder(text))
+  name = text.partition(':')[0]
+  if not (name.endswith('.py') or name in command_line.installed()):
+    raise UserError(
+      f'There is no folder {text}, and no config of that name; those that come '
+      f'with csdnet are {", ".join(command_line.installed())}.'
+    )
   return command_line.resolve([f'--config={text}'])

@@ -217,8 +217,9 @@ def load_run(
     )
   config, split = read_run(workdir)
   run, state = restore_run(
-    workdir, config, devices=jax.local_devices()[:1], checkpoint=checkpoint
-  )
+    workdir, config, split, devices=jax.local_devices()[:1],
+    checkpoint=checkpoint,
+  )  # fmt: skip
   params, model_state = averaged(state, run.method.extras)
   return TrainedRun(
     workdir, config, split, int(state.step), params, model_state, run.method

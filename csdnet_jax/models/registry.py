@@ -224,6 +224,11 @@ def build(
     image = jnp.zeros((1, image_size, image_size, 3))
     variables = dict(net.init(key, image, train=False, keys=None, axis=None))
     params = draw(key, variables.pop('params'), declared=spec.declared)
+    if not {'kernel', 'bias'} <= params.get('head', {}).keys():
+      raise UserError(
+        f"The network {name} has no layer 'head' with a kernel and a bias; "
+        "make its last layer nn.Dense(classes, name='head')."
+      )
     return params, variables
 
   def apply(params, model_state, images, *, train, keys=None, axis=None):

@@ -67,8 +67,10 @@ def exists(name: str) -> bool:
     return False
   try:
     return importlib.util.find_spec(name) is not None
-  except (ImportError, ValueError):
+  except ModuleNotFoundError:
     return False
+  except Exception:  # A package around it that fails: `find` says how.
+    return True
 
 
 def require_outside(name: str, workdir: str | os.PathLike) -> None:
@@ -84,12 +86,20 @@ def require_outside(name: str, workdir: str | os.PathLike) -> None:
   # The first part alone: looking for `a.b` would import `a`.
   package = name.partition('.')[0]
   spec = importlib.util.find_spec(package) if exists(package) else None
-  if spec is None or not spec.origin:
+  if spec is None:
     return
-  origin = pathlib.Path(spec.origin).resolve()
-  if origin.is_relative_to(pathlib.Path(workdir).resolve()):
+  # A folder without an __init__.py is a package of no file.
+  places = [spec.origin, *(spec.submodule_search_locations or ())]
+  if any(_inside(place, workdir) for place in places):
     raise UserError(
       f'The run {workdir} names the module {name}, which Python finds inside '
       'the run itself; code is never imported from a run: install the module, '
       'or start elsewhere.'
     )
+
+
+def _inside(place: str | None, folder: str | os.PathLike) -> bool:
+  if not place or '://' in os.fspath(folder):
+    return False
+  root = pathlib.Path(folder).resolve()
+  return pathlib.Path(place).resolve().is_relative_to(root)

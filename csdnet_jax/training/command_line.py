@@ -14,11 +14,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from csdnet_jax.config import flat
+from csdnet_jax.config import NAMED, rename
 from csdnet_jax.data.cache import cache_dir
 from csdnet_jax.runtime import commands, environment, paths, processes
 from csdnet_jax.runtime.errors import UserError, first_line
-from csdnet_jax.runtime.fields import nearest
+from csdnet_jax.runtime.fields import flat, nearest
 from csdnet_jax.runtime.terminal import be_verbose, say
 from csdnet_jax.training.dry_run import dry_run
 from csdnet_jax.training.evaluate import evaluate_run
@@ -152,6 +152,15 @@ def override(
     UserError: for another argument, a field that is unknown, or a value of
       another type.
   """
+  # What another method, source or network brings must be there to be set.
+  given = dict(a.removeprefix('--config.').split('=', 1) for a in arguments
+               if '=' in a)  # fmt: skip
+  names = {
+    word: given[named.field]
+    for word, named in NAMED.items()
+    if named.field in given
+  }
+  config = rename(config, **names) if names else config
   known = flat(config.to_dict())
   for argument in arguments:
     key = argument.partition('=')[0].removeprefix('--config.')
@@ -190,7 +199,8 @@ def find(path: str) -> pathlib.Path:
   if pathlib.Path(path).is_file():
     file = pathlib.Path(path)
     folder = str(file.parent.resolve())
-    if folder not in sys.path:
+    ours = importlib.util.find_spec(_INSTALLED).submodule_search_locations
+    if folder not in [*sys.path, *ours]:
       sys.path.insert(0, folder)
     return file
   if name in installed():

@@ -10,11 +10,10 @@ from csdnet_jax import optim, sharding, tasks
 from csdnet_jax.config import to_json, validate
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.terminal import duration, say
-from csdnet_jax.training import teacher
-from csdnet_jax.training.build import build
 from csdnet_jax.training.describe import describe
-from csdnet_jax.training.fit import fit
 from csdnet_jax.training.initial import initial_weights
+from csdnet_jax.training.prepare import prepare
+from csdnet_jax.training.train import finished, split_of
 from csdnet_jax.training.workdir import require_same
 
 _TIMED = 2  # Steps.
@@ -29,8 +28,9 @@ def dry_run(
 ) -> None:
   """Says what would be trained on what, how long it takes, and its memory.
 
-  Makes every check that the run makes, loads the weights and takes a few steps
-  in memory; nothing is written but the cache of decoded images.
+  Makes the checks of the run, but for whether the workdir can be written, loads
+  the weights and takes a few steps in memory; nothing is written but the cache
+  of decoded images.
 
   Args:
     config: of the run.
@@ -42,27 +42,27 @@ def dry_run(
     UserError: as `train` does.
   """
   validate(config)
-  task = tasks.of(config)
-  if workdir is not None:
-    require_same(config, workdir)
-  dataset = task.load(config)
-  n_train, classes = len(dataset.train.names), len(dataset.class_names)
-  config, notes = fit(config, n_train)
-  for note in notes:
-    say(note)
+  task, split = tasks.of(config), None
+  if workdir is not None and require_same(config, workdir):
+    if finished(config, workdir):
+      return
+    split = split_of(workdir)
+  dataset = task.load(config, split)
+  experiment, frozen, _, notes = prepare(
+    config, dataset, workdir, devices=devices, writes=False
+  )
+  config, program, data = experiment
   if verbose:
     say(to_json(config))
-  data, _ = task.prepare(config, dataset)
-  program = build(config, classes=classes, n_train=n_train, devices=devices)
-  frozen = sharding.replicate(
-    teacher.load(config, program, dataset.class_names), program.mesh
-  )
+  classes, n_train = len(dataset.class_names), len(dataset.train.names)
   params, model_state, _ = initial_weights(config, program, classes)
   state = sharding.replicate(program.init(params, model_state), program.mesh)
   if verbose:
     for name, leaf in optim.names(state.params).items():
       say(f'{name:60} {leaf.shape!s:22} {leaf.size:>12,}')
   describe(config, program, state.params, n_train)
+  for note in notes:
+    say(note)
   memory = sum(x.nbytes for x in jax.tree.leaves(state.memory))
   if memory:
     say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')

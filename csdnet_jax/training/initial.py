@@ -51,19 +51,19 @@ def initial_weights(
 
 
 def _run_of_same_model(source: paths.Path, config):
-  """The config of a run of ours that can be started from."""
-  theirs, _ = read_run(source)
+  """The config and the split of a run of ours that can be started from."""
+  theirs, split = read_run(source)
   if theirs.model.name != config.model.name:
     raise UserError(
       f'config.init_from={source} is a run of {theirs.model.name}, but '
       f'config.model.name is {config.model.name}; make them the same.'
     )
-  return theirs
+  return theirs, split
 
 
 def _from_run(source: paths.Path, theirs, params, model_state):
   """The weights of a run of ours; the head too if it has as many classes."""
-  program, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
+  program, state = restore_run(source, *theirs, devices=jax.local_devices()[:1])
   return pretrained.transfer(
     averaged(jax.device_get(state), program.method.extras),
     (params, model_state),

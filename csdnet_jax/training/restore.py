@@ -1,6 +1,7 @@
 """A run from its workdir: its config, its split, its newest state."""
 
 import contextlib
+import functools
 import json
 from typing import Any
 
@@ -36,23 +37,38 @@ def read_run(workdir: paths.Path) -> tuple[Any, dict]:
       'missing.'
     ) from error
   for field, module in outside(json.loads(text)).items():
-    say(f'The run {workdir} imports the module {module} ({field}).')
+    _say_once(f'The run {workdir} imports the module {module} ({field}).')
     plugins.require_outside(module, workdir)
   return from_json(text), split
 
 
+@functools.cache
+def _say_once(text: str) -> None:
+  say(text)
+
+
 def restore_run(
-  workdir: paths.Path, config, *, devices=None, checkpoint: str = 'last'
+  workdir: paths.Path,
+  config,
+  split: dict,
+  *,
+  devices=None,
+  checkpoint: str = 'last',
 ) -> tuple[Program, TrainState]:
-  """Builds the run of a workdir and restores a state of it.
+  """Builds the run of a workdir and restores the weights of a state of it.
 
   Args:
     workdir: of a run.
     config: the run's own; its `data` is not read.
+    split: of the run, see `read_run`.
     devices: to run on; all of them where None.
     checkpoint: 'last', the newest state; or 'best', that of the evaluation with
       the highest figure, on the validation part or without one on test, which
       is then said.
+
+  Returns:
+    What the config makes, and the state without what only training needs: its
+    `opt_state` and `memory` are ().
 
   Raises:
     UserError: if there is no checkpoint that can be read, or of 'best' none
@@ -62,7 +78,6 @@ def restore_run(
     raise UserError(
       f"The checkpoint is {checkpoint!r}, but must be 'last' or 'best'."
     )
-  _, split = read_run(workdir)
   n_train = len(split['train'])
   config, _ = fit(config, n_train)
   program = build(
@@ -71,7 +86,9 @@ def restore_run(
     n_train=n_train,
     devices=devices,
   )
-  abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
+  whole = jax.eval_shape(program.init)
+  weights = whole.replace(opt_state=(), memory=())
+  abstract = sharding.abstract(weights, program.mesh)
   folder = workdir / 'checkpoints'
   state = None
   if folder.is_dir():

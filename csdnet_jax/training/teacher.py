@@ -18,7 +18,12 @@ from csdnet_jax.training.restore import read_run, restore_run
 
 
 def load(
-  config, program: Program, class_names, workdir: paths.Path | None = None
+  config,
+  program: Program,
+  class_names,
+  workdir: paths.Path | None,
+  *,
+  writes: bool = True,
 ) -> Any:
   """Returns what the train step is given as frozen.
 
@@ -29,7 +34,8 @@ def load(
     config: of the run; its `teacher` says whose weights.
     program: built from it.
     class_names: of the data set.
-    workdir: of the run; None for a dry run, which writes nothing.
+    workdir: of the run; None if it has none.
+    writes: whether `teacher.json` is written; a dry run only reads it.
 
   Returns:
     (params, model_state) of the method's teacher, or () where there is none.
@@ -51,17 +57,15 @@ def load(
     elif c.weights:
       found = _of_file(config, program)
     else:
-      raise UserError(
-        f'{_absent(config)}; train one with the arm teacher first.'
-      )
+      raise UserError(f'{_absent(config)}; train one first.')
   frozen, origin = found or _of_run(config, program)
   if workdir is not None:
-    _hold_to(workdir / 'teacher.json', origin)
+    _hold_to(workdir / 'teacher.json', origin, writes)
   say(f'Teacher: {c.model} from {origin["path"]}.')
   return frozen
 
 
-def _hold_to(path: paths.Path, origin: dict) -> None:
+def _hold_to(path: paths.Path, origin: dict, writes: bool) -> None:
   """Writes whose weights these are, or checks that they are still the same."""
   first = processes.of_first(bytes.fromhex(origin['sha256'])).hex()
   with processes.collective():
@@ -78,7 +82,7 @@ def _hold_to(path: paths.Path, origin: dict) -> None:
         f'The teacher {origin["path"]} is not that of process 0; give all the '
         'processes the same.'
       )
-  if jax.process_index() == 0 and not path.exists():
+  if writes and jax.process_index() == 0 and not path.exists():
     writers.write_json(path, origin)
 
 
@@ -90,7 +94,7 @@ def _check(config, program: Program) -> None:
       'is either a run or a file.'
     )
   size = config.model.size
-  maps = [
+  shapes = [
     jax.eval_shape(
       lambda model=model: (
         model.apply(
@@ -99,9 +103,12 @@ def _check(config, program: Program) -> None:
           train=False,
         )[0].logits
       )
-    ).shape[1:3]
+    ).shape
     for model in (program.model, program.method.teacher)
   ]
+  if any(len(shape) < 4 for shape in shapes):
+    return  # Not of maps.
+  maps = [shape[1:3] for shape in shapes]
   if maps[0] != maps[1]:
     strides = [round((size - 1) / max(side - 1, 1)) for side, _ in maps]
     raise UserError(
@@ -113,12 +120,11 @@ def _check(config, program: Program) -> None:
 
 def _absent(config) -> str:
   c = config.teacher
-  arm = config.method.apd.arm
   if c.run or c.weights:
     return f'The teacher {c.run or c.weights} is absent'
   return (
-    f'The arm {arm!r} needs a teacher, and neither config.teacher.run=DIR nor '
-    'config.teacher.weights=FILE names one'
+    f'The method {config.method.name!r} needs a teacher, and neither '
+    'config.teacher.run=DIR nor config.teacher.weights=FILE names one'
   )
 
 
@@ -155,8 +161,10 @@ def _require_folder(config) -> None:
 
 def _of_run(config, program):
   source = paths.of(config.teacher.run)
-  theirs, _ = read_run(source)
-  trained, state = restore_run(source, theirs, devices=jax.local_devices()[:1])
+  theirs, split = read_run(source)
+  trained, state = restore_run(
+    source, theirs, split, devices=jax.local_devices()[:1]
+  )
   frozen = averaged(jax.device_get(state), trained.method.extras)
   found = jax.tree.map(lambda x: x.shape, frozen)
   if found != jax.tree.map(lambda x: x.shape, _shapes(config, program)):

@@ -18,6 +18,8 @@ import numpy as np
 from csdnet_jax import sharding, tasks
 from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import outside, validate
+from csdnet_jax.data import sources
+from csdnet_jax.data.images import splits
 from csdnet_jax.runtime import environment, paths, processes, writers
 from csdnet_jax.runtime.code import of_code
 from csdnet_jax.runtime.errors import UserError
@@ -25,11 +27,10 @@ from csdnet_jax.runtime.profile import tracer
 from csdnet_jax.runtime.terminal import progress_bar, say, show_summary, stopper
 from csdnet_jax.state import TrainState
 from csdnet_jax.tasks.base import Experiment
-from csdnet_jax.training import teacher
-from csdnet_jax.training.build import build
 from csdnet_jax.training.describe import describe
-from csdnet_jax.training.fit import fit, step_of
+from csdnet_jax.training.fit import step_of
 from csdnet_jax.training.initial import initial_weights
+from csdnet_jax.training.prepare import Prepared, prepare
 from csdnet_jax.training.workdir import lock, write_inputs
 
 
@@ -55,7 +56,7 @@ def train(
   config: ml_collections.ConfigDict,
   workdir: paths.Path,
   *,
-  dataset=None,
+  dataset: splits.Dataset | None = None,
   devices=None,
   profile: bool = False,
 ) -> dict | None:
@@ -64,8 +65,8 @@ def train(
   Args:
     config: of the run.
     workdir: where everything of the run is kept.
-    dataset: the images, their split drawn, in place of what `config.data`
-      would load.
+    dataset: images in memory in place of what `config.data` would load; the
+      parts are drawn from it here.
     devices: to run on; all of them where None.
     profile: whether to leave a trace of a few steps in `profile/`.
 
@@ -80,19 +81,30 @@ def train(
   if profile and paths.is_remote(workdir):
     raise UserError('--profile needs a --workdir on a disk.')
   with lock(config, workdir):
-    if (workdir / 'summary.json').exists():
-      say(f'{workdir} is finished; nothing to do.')
-      summary = json.loads((workdir / 'summary.json').read_text())
-      show_summary(tasks.of(config), summary, workdir)
+    if summary := finished(config, workdir):
       return summary
     if config.notice:
       say(config.notice)
     record = environment.Record(workdir)
     record.update(code=of_code(outside(config.to_dict()).values()))
-    if dataset is None:
-      with processes.collective():
-        dataset = tasks.of(config).load(config, split_of(workdir))
-    return _train(config, dataset, workdir, record, devices, profile)
+    split = split_of(workdir)
+    with processes.collective():
+      if dataset is None:
+        dataset = tasks.of(config).load(config, split)
+      else:
+        dataset = sources.divide(dataset, config.data, split=split)
+    ready = prepare(config, dataset, workdir, devices=devices)
+    return _train(ready, dataset, workdir, record, profile)
+
+
+def finished(config, workdir: paths.Path) -> dict | None:
+  """Returns the summary of a run that has ended, and shows it."""
+  if not (workdir / 'summary.json').exists():
+    return None
+  say(f'{workdir} is finished; nothing to do.')
+  summary = json.loads((workdir / 'summary.json').read_text())
+  show_summary(tasks.of(config), summary, workdir)
+  return summary
 
 
 def split_of(workdir: paths.Path) -> dict | None:
@@ -101,17 +113,10 @@ def split_of(workdir: paths.Path) -> dict | None:
   return json.loads(path.read_text()) if path.exists() else None
 
 
-def _train(config, dataset, workdir, record, devices, profile) -> dict | None:
+def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
+  experiment, frozen, figures, notes = ready
+  config, program, data = experiment
   task, n_train = tasks.of(config), len(dataset.train.names)
-  classes = len(dataset.class_names)
-  config, notes = fit(config, n_train)
-  program = build(config, classes=classes, n_train=n_train, devices=devices)
-  frozen = sharding.replicate(
-    teacher.load(config, program, dataset.class_names, workdir), program.mesh
-  )
-  with processes.collective():
-    data, figures = task.prepare(config, dataset)
-  experiment = Experiment(config, program, data)
   write_inputs(config, dataset, workdir)
   first = jax.process_index() == 0
   if first:
@@ -122,6 +127,7 @@ def _train(config, dataset, workdir, record, devices, profile) -> dict | None:
     abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
     state = checkpoints.restore(abstract, warn=say)
     if state is None:
+      classes = len(dataset.class_names)
       params, model_state, loaded = initial_weights(config, program, classes)
       record.update(weights=loaded['origin'])
       if first:
@@ -142,10 +148,10 @@ def _train(config, dataset, workdir, record, devices, profile) -> dict | None:
       workdir, checkpoints, record, writer,
       workdir / 'profile' if profile else None,
     )  # fmt: skip
-    state, finished = loop(experiment, state, frozen, outputs)
+    state, ended = loop(experiment, state, frozen, outputs)
     checkpoints.close()
   record.finish(steps=int(state.step))
-  if not finished:
+  if not ended:
     # On every process: each host's log tells why it ended.
     say(
       f'Stopped and saved at step {int(state.step)} of {program.steps}; the '

@@ -1,11 +1,16 @@
 """A whole run in seconds: drawn leaves of 32 pixels, a tiny network."""
 
+import contextlib
 import pathlib
 
 import jax
 
+from csdnet_jax import sharding
+from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import default
-from csdnet_jax.training.restore import read_run, restore_run
+from csdnet_jax.training.build import build
+from csdnet_jax.training.fit import fit
+from csdnet_jax.training.restore import read_run
 
 
 def config(cache, **fields):
@@ -33,7 +38,14 @@ def config(cache, **fields):
 
 
 def saved_state(workdir: pathlib.Path):
-  """The state that a workdir holds, as host arrays."""
-  config, _ = read_run(workdir)
-  _, state = restore_run(workdir, config, devices=jax.devices()[:1])
-  return jax.device_get(state)
+  """The whole state that a workdir holds, as host arrays."""
+  config, split = read_run(workdir)
+  config, _ = fit(config, len(split['train']))
+  program = build(
+    config, classes=len(split['class_names']), n_train=len(split['train']),
+    devices=jax.devices()[:1],
+  )  # fmt: skip
+  abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
+  folder = workdir / 'checkpoints'
+  with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+    return jax.device_get(checkpoints.restore(abstract))

@@ -1,5 +1,6 @@
 """A run from config to workdir: what it writes, resumes, refuses and keeps."""
 
+import contextlib
 import csv
 import errno
 import json
@@ -12,6 +13,8 @@ import jax
 import numpy as np
 import pytest
 
+from csdnet_jax import sharding
+from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import default
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
@@ -19,10 +22,11 @@ from csdnet_jax.training import (
   train,
   workdir as workdir_lib,
 )
+from csdnet_jax.training.build import build
 from csdnet_jax.training.dry_run import dry_run
 from csdnet_jax.training.evaluate import evaluate_run
 from csdnet_jax.training.fit import fit
-from csdnet_jax.training.restore import restore_run
+from csdnet_jax.training.restore import read_run, restore_run
 
 import images
 import runs
@@ -456,6 +460,30 @@ def test_a_dry_run_makes_the_checks_of_the_run(cache, fields, words):
     dry_run(runs.config(cache, **fields), devices=DEVICE)
 
 
+def test_a_dry_run_of_a_finished_run_says_so(finished, cache):
+  with terminal.console.capture() as captured:
+    dry_run(runs.config(cache), finished, devices=DEVICE)
+  text = captured.get()
+  assert 'is finished; nothing to do' in text and 'Compiling' not in text
+
+
+def test_a_dry_run_takes_the_split_that_the_run_began_with(cache, tmp_path):
+  images.class_folders(tmp_path / 'set', {'ash': 6, 'oak': 6})
+  config = runs.config(
+    cache, **{'data.source': 'folder', 'data.root': str(tmp_path / 'set')}
+  )
+  workdir = tmp_path / 'run'
+  train.train(config, workdir, devices=DEVICE)
+  (workdir / 'summary.json').unlink()
+  images.class_folders(tmp_path / 'set', {'ash': 10, 'oak': 10})
+  with terminal.console.capture() as captured:
+    dry_run(config, workdir, devices=DEVICE)
+  assert 'train      6 images' in captured.get()
+  (tmp_path / 'set' / 'ash' / '0.png').unlink()
+  with pytest.raises(UserError, match='saved split are not in'):
+    dry_run(config, workdir, devices=DEVICE)
+
+
 def test_a_dry_run_refuses_the_workdir_of_another_config(finished, cache):
   with pytest.raises(UserError, match='holds a run of another config'):
     dry_run(runs.config(cache, seed=5), finished, devices=DEVICE)
@@ -469,12 +497,39 @@ def test_a_missing_baseline_of_a_started_run_is_said(finished, cache, tmp_path):
     train.train(runs.config(cache), workdir, devices=DEVICE)
 
 
-def test_checkpoints_of_another_shape_do_not_load(finished, cache):
+def _whole(config):
+  program = build(config, classes=4, n_train=12, devices=DEVICE)
+  return sharding.abstract(jax.eval_shape(program.init), program.mesh)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'words'),
+  [
+    ({'method.csdnet.queue': 16}, 'state of another model or method'),
+    ({'model.name': 'vit_tiny'}, 'state of another model or method'),
+    ({'optim.name': 'sgd'}, 'its weights can be used, but it cannot be contin'),
+  ],
+)
+def test_checkpoints_of_another_layout_are_no_damaged_ones(
+  finished, cache, fields, words
+):
   before = sorted(p.name for p in (finished / 'checkpoints').iterdir())
-  config = runs.config(cache, **{'method.csdnet.queue': 16})
-  with pytest.raises(UserError, match='another model or method'):
-    restore_run(finished, config, devices=DEVICE)
+  config = runs.config(cache, **fields)
+  with (
+    contextlib.closing(Checkpoints(finished / 'checkpoints')) as checkpoints,
+    pytest.raises(UserError, match=words),
+  ):
+    checkpoints.restore(_whole(config))
   assert before == sorted(p.name for p in (finished / 'checkpoints').iterdir())
+
+
+def test_a_run_of_another_optimiser_is_used_all_the_same(finished, cache):
+  config, split = read_run(finished)
+  config.optim.name = 'sgd'
+  _, state = restore_run(finished, config, split, devices=DEVICE)
+  assert (state.opt_state, state.memory) == ((), ())
+  known = runs.saved_state(finished)
+  chex.assert_trees_all_equal(jax.device_get(state.params), known.params)
 
 
 def test_a_run_older_than_the_prototypes_still_prints(
