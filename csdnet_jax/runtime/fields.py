@@ -1,6 +1,7 @@
 """Fields of a config: each with its default and what it may be."""
 
 import difflib
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ class Field(NamedTuple):
 
   Attributes:
     default: its value where nobody says another; its type is the field's.
-    low: the least number allowed, or None. A pair must be two numbers in order
-      between `low` and `high`.
+    low: the least number allowed, or None. Where the default is a pair, the
+      value must be two numbers in order, both of them within the bounds.
     high: the largest number allowed, or None.
     choices: the values allowed, or None.
   """
@@ -82,14 +83,41 @@ def _check(key: str, field: Field, value) -> None:
       f'{", ".join(map(repr, field.choices))}.{hint}'
     )
   low, high = field.low, field.high
-  if low is None:
-    return
+  bounded = low is not None or high is not None
   if isinstance(field.default, tuple):
-    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+    pair = value if isinstance(value, (tuple, list)) else ()
+    if bounded and not (
+      len(pair) == 2
+      and all(_lies(x, low, high) for x in pair)
+      and pair[0] <= pair[1]
+    ):
       raise UserError(
-        f'config.{key} is {value!r}, but must be two numbers in order '
-        f'between {low:g} and {high:g}.'
+        f'config.{key} is {value!r}, but must be two numbers in order'
+        f'{_range(low, high, " between {} and {}", ", each ")}.'
       )
-  elif not (low <= value and (high is None or value <= high)):
-    top = 'or more' if high is None else f'to {high:g}'
-    raise UserError(f'config.{key} is {value:g}, but must be {low:g} {top}.')
+  elif (bounded or _is_number(field.default)) and not _lies(value, low, high):
+    shown = f'{value:g}' if _is_number(value) else repr(value)
+    allowed = _range(low, high, '{} to {}', '') if bounded else 'a number'
+    raise UserError(f'config.{key} is {shown}, but must be {allowed}.')
+
+
+def _is_number(value) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _lies(value, low: float | None, high: float | None) -> bool:
+  """Whether value is a number between bounds, of which None is none."""
+  return (
+    _is_number(value)
+    and (low is None or low <= value)
+    and (high is None or value <= high)
+  )
+
+
+def _range(low, high, both: str, one: str) -> str:
+  """Says the bounds: in `both`, or after `one` if there is one alone."""
+  if low is None:
+    return f'{one}{high:g} or less'
+  if high is None:
+    return f'{one}{low:g} or more'
+  return both.format(f'{low:g}', f'{high:g}')
