@@ -2,7 +2,8 @@
 
 A grid is a function of the config that its points start from. It yields one
 dict for each arm, `{'method.csdnet.queue': 0}`; the first is its baseline. What
-a reader calls an arm goes along under ARM (`named`), and products join it.
+a reader calls an arm goes along under ARM (`named`), and products join it; an
+arm without a name is called by what it sets.
 
 >>> queues = [{'queue': 0}, {'queue': 64}]
 >>> list(product(queues, seeds(2)))[1]
@@ -28,7 +29,7 @@ from csdnet_jax import methods
 from csdnet_jax.config import LOGGING_KEYS, validate
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.code import of_data
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.fields import flat, nearest
 from csdnet_jax.training.command_line import resolve
 
@@ -161,6 +162,13 @@ def slug(overrides: Overrides) -> str:
   return '_'.join(words)
 
 
+def _called(overrides: Overrides) -> str:
+  """What an arm without a name is called; that of its set is said beside it."""
+  unsaid = ('data.name', 'data.root', ARM)
+  own = {key: value for key, value in overrides.items() if key not in unsaid}
+  return slug(own) or 'baseline'
+
+
 def find(name: str) -> tuple[str, Grid]:
   """Returns a grid's own name and the grid.
 
@@ -170,7 +178,7 @@ def find(name: str) -> tuple[str, Grid]:
       a module of yours that Python can import.
 
   Raises:
-    UserError: if there is none of that name.
+    UserError: if there is none of that name, or your module cannot be imported.
   """
   module, _, own = name.partition(':')
   ours = pathlib.Path(__file__).parent / 'grids' / f'{module}.py'
@@ -178,7 +186,13 @@ def find(name: str) -> tuple[str, Grid]:
   if module.isidentifier() and ours.exists():
     grids = importlib.import_module(f'experiments.grids.{module}').GRIDS
   elif plugins.exists(module):
-    loaded = importlib.import_module(module)
+    try:
+      loaded = importlib.import_module(module)
+    except Exception as error:  # Whatever somebody's module raises.
+      raise UserError(
+        f'--grid={name}: importing {module} failed ({type(error).__name__}: '
+        f'{first_line(error)}); mend it.'
+      ) from error
     grids, file = getattr(loaded, 'GRIDS', {}), module
   if not grids:
     raise UserError(
@@ -211,14 +225,16 @@ def expand(
 
   Raises:
     UserError: for a field that is unknown, of another type or out of its range;
-      for one that makes two arms the same.
+      for one that makes two arms the same; if the grid has no arms.
   """
   if any(a.startswith('--config.seed=') for a in arguments):
     raise UserError('A grid sets config.seed; say --seeds=N for N of them.')
   if not any(a.startswith('--config=') for a in arguments):
     arguments = [f'--config={grid.config}', *arguments]
   base = resolve(arguments)
-  arms = list(grid.arms(base))
+  arms = [{ARM: _called(x)} | x for x in grid.arms(base) or ()]
+  if not arms:
+    raise UserError(f'The grid {name} has no arms; let its function yield one.')
   points, arm_of = [], {}
   n = grid.seeds if seeds_of_each is None else seeds_of_each
   if n < 1:

@@ -104,6 +104,38 @@ def test_a_field_that_makes_arms_the_same_is_refused():
     _expand('components', '--config.method.csdnet.beta=0')
 
 
+def test_an_arm_without_a_name_is_called_by_what_it_sets():
+  arms = [{}, {'optim.lr': 0.1}, grid_lib.named('short', {'epochs': 1.0})]
+  grid = grid_lib.Grid(lambda base: arms)
+  points = grid_lib.expand(
+    'mine', grid, ['--config.data.root=/a/grape58'], seeds_of_each=1
+  )
+  assert [p.arm for p in points] == ['baseline', 'lr-0.1', 'short']
+  assert {p.baseline for p in points} == {'baseline'}
+
+
+def test_a_set_is_no_arm():
+  sets = grid_lib.field('data.name', ('soy/R1', 'soy/R3'))
+  grid = grid_lib.Grid(lambda base: product([{}, {'optim.lr': 0.1}], sets))
+  points = grid_lib.expand('mine', grid, seeds_of_each=1)
+  assert [p.arm for p in points] == ['baseline', 'baseline', 'lr-0.1', 'lr-0.1']
+  assert {p.baseline for p in points} == {'baseline'}
+
+
+@pytest.mark.parametrize('arms', [lambda base: [], lambda base: None])
+def test_a_grid_without_arms_is_refused(arms):
+  with pytest.raises(UserError, match='The grid mine has no arms'):
+    grid_lib.expand('mine', grid_lib.Grid(arms))
+
+
+def test_a_module_that_fails_to_import_is_said(tmp_path, monkeypatch):
+  (tmp_path / 'my_broken_grid.py').write_text('import no_such_thing\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  words = 'importing my_broken_grid failed .*no_such_thing.*; mend it'
+  with pytest.raises(UserError, match=words):
+    grid_lib.find('my_broken_grid:x')
+
+
 @pytest.mark.parametrize(
   ('name', 'words'),
   [
