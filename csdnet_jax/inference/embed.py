@@ -34,6 +34,9 @@ def main(args: argparse.Namespace) -> int:
   given = inputs.find(args.images)
   run = command.open_run(args)
   split = run.part(args.part) if args.part else given
+  itself = args.part == 'train'
+  # Before anything is embedded: they may be gone.
+  leaves = run.part('train') if page_path and not itself else split
   problems = []
   rows, vectors = embed(run, split, problems, 'images')
   archive = io.BytesIO()
@@ -48,9 +51,7 @@ def main(args: argparse.Namespace) -> int:
   say(f'{len(rows)} vectors of {vectors.shape[1]} figures: {out}')
   if page_path:
     queries = train = split, rows, vectors
-    itself = args.part == 'train'
     if not itself:
-      leaves = run.part('train')
       train = leaves, *embed(run, leaves, problems, 'training images')
     text = page(run, queries, train, itself=itself)
     writers.write_text(page_path, text)
@@ -75,8 +76,8 @@ def embed(run, split, problems: list[str], unit: str):
   """
   rows, vectors = [], []
   with progress_bar(unit) as progress:
-    for some, outputs in run.outputs(split, problems, progress):
-      rows += some
+    for read, outputs in run.outputs(split, problems, progress):
+      rows += read
       vectors.append(outputs['embedding'])
   return rows, np.concatenate(vectors)
 

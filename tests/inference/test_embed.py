@@ -11,7 +11,7 @@ from PIL import Image
 
 from csdnet_jax import load_run
 from csdnet_jax.data.images import inputs
-from csdnet_jax.inference import embed
+from csdnet_jax.inference import embed, trained as trained_lib
 from csdnet_jax.runtime.errors import UserError
 
 import command
@@ -109,6 +109,26 @@ def test_the_page_stands_alone(run, trained, tmp_path):
   hits = re.search(r'same class for (\d+) of 8', page.text)
   assert hits and page.text.count('✓ cos') >= int(hits[1])
   assert page.text.count('✓ cos') + page.text.count('✗ cos') == 5 * n
+
+
+def test_a_run_whose_images_are_gone_writes_nothing(
+  trained, tmp_path, monkeypatch
+):
+  def part(self, name):
+    raise UserError(f'The {name} part is gone.')
+
+  monkeypatch.setattr(trained_lib.TrainedRun, 'part', part)
+  picture = images.write(
+    tmp_path / 'a.png', images.encode(images.pixels(0, 40, 40))
+  )
+  out, page = tmp_path / 'x.npz', tmp_path / 'page.html'
+  with pytest.raises(UserError, match='The train part is gone'):
+    _command(
+      f'--run={trained}', f'--out={out}', f'--neighbours={page}', picture
+    )
+  assert not out.exists() and not page.exists()
+  # Who asks for no page needs none of them.
+  assert _command(f'--run={trained}', f'--out={out}', picture)[0] == 0
 
 
 def test_training_images_do_not_find_themselves(trained, tmp_path):
