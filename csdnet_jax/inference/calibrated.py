@@ -69,7 +69,6 @@ def calibrate(run) -> Calibration:
       raise UserError('; '.join(problems))
   except UserError as error:
     how = f'Not calibrated (T = 1), for want of validation images: {error}'
-    logging.warning('%s', how)
     return Calibration(1.0, how, run.step)
   made = _fit(np.concatenate(logits), val.labels, run.step)
   try:

@@ -247,12 +247,14 @@ def test_without_a_validation_part_it_is_one_and_says_so(fresh):
     run.part('val')
 
 
-def test_validation_images_that_are_gone_are_said(fresh, monkeypatch):
+def test_validation_images_that_are_gone_are_said(fresh, monkeypatch, caplog):
   run = fresh()
   gone = inputs.of_paths(['gone.png'])
   monkeypatch.setattr(run_lib.TrainedRun, 'part', lambda self, name: gone)
   assert run.calibration.temperature == 1.0
   assert 'gone.png: cannot be read' in run.calibration.how
+  # Once, by the command that asks.
+  assert not caplog.records
   assert not (run.workdir / 'calibration.json').exists()
 
 
