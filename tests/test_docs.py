@@ -23,10 +23,6 @@ from experiments.report import places
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 TEXT = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
-# ml_collections loads a config file so.
-pytestmark = pytest.mark.filterwarnings(
-  'ignore:the load_module:DeprecationWarning'
-)
 # Words of the examples: files and modules that the reader has.
 OWN = re.compile(r'\bmy_')
 

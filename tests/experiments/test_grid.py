@@ -8,11 +8,6 @@ from experiments import grid as grid_lib
 from experiments.grid import chain, product, seeds, slug, zip_
 from experiments.grids import csdnet
 
-# ml_collections reads config files with it.
-pytestmark = pytest.mark.filterwarnings(
-  'ignore:the load_module:DeprecationWarning'
-)
-
 
 def _expand(name, *arguments, n=1):
   grid = csdnet.GRIDS[name]

@@ -23,9 +23,6 @@ import command
 import images
 from lines import CODE
 
-pytestmark = pytest.mark.filterwarnings(
-  'ignore:the load_module:DeprecationWarning'
-)
 GRID = '--grid=csdnet:saliency'
 
 

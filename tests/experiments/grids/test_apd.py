@@ -15,10 +15,6 @@ from experiments.report import collect, text
 
 import streetruns
 
-# ml_collections reads config files with it.
-pytestmark = pytest.mark.filterwarnings(
-  'ignore:the load_module:DeprecationWarning'
-)
 DEVICE = jax.devices()[:1]
 
 

@@ -14,11 +14,6 @@ from csdnet_jax.training.fit import step_of
 from experiments import grid as grid_lib
 from experiments.grids import csdnet
 
-# ml_collections reads config files with it.
-pytestmark = pytest.mark.filterwarnings(
-  'ignore:the load_module:DeprecationWarning'
-)
-
 QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
   'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction',
