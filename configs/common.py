@@ -85,7 +85,7 @@ def segmentation(arm: str) -> ml_collections.ConfigDict:
   0.9, everything above the backbone at ten times its rate, no clipping.
 
   Args:
-    arm: one of `config.ARMS`.
+    arm: one of `methods.apd.method.ARMS`.
 
   Raises:
     UserError: for another arm.
@@ -114,7 +114,7 @@ def psp_resnet(arm: str) -> ml_collections.ConfigDict:
   teacher as semseg trains it, batch 16 at twice the rate.
 
   Args:
-    arm: one of `config.ARMS`.
+    arm: one of `methods.apd.method.ARMS`.
   """
   c = segmentation(arm)
   c.eval_every = 20.0

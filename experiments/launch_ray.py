@@ -78,7 +78,7 @@ def _schedule(ray, points, workdir, stop):
       told.touch()
     ready, _ = ray.wait(list(running), timeout=0.5)
     for reference in ready:
-      yield running.pop(reference), _outcome(ray, reference, workdir)
+      yield running.pop(reference), _outcome(ray, reference)
   told.unlink(missing_ok=True)
 
 
@@ -92,7 +92,7 @@ def _cpus() -> float:
   raise UserError(f'EXPERIMENT_CPUS is {text!r}; say a number above 0.')
 
 
-def _outcome(ray, reference, workdir) -> str:
+def _outcome(ray, reference) -> str:
   try:
     return ray.get(reference)
   except ray.exceptions.RayError as error:

@@ -18,6 +18,7 @@ import io
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ class SourceSpec(NamedTuple):
   """
 
   load: Callable[[Any], splits.Dataset | layouts.SegmentationSet]
-  fields: Fields = {}
+  fields: Fields = MappingProxyType({})
   task: str = 'classification'
 
 

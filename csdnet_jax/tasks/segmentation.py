@@ -98,7 +98,7 @@ def train_batches(config, mesh, data: Data, start: int, stop: int) -> Iterator:
 def compile_eval(config, method, mesh, classes: int):
   """Returns `((params, model_state), images [n, S, S, 3]) -> logits`.
 
-  Traceable, not compiled: `evaluators.segmentation` compiles it with what
+  Traceable, not compiled: `windows.evaluate` compiles it with what
   follows. The images of this process are spread over its own devices.
   """
   del config, classes
@@ -120,7 +120,7 @@ def start(experiment: Experiment, state) -> dict[str, float]:
 
 
 def evaluate(experiment: Experiment, state, part: str, last: bool):
-  """Returns the figures of a part, and its `segmentation.Result`.
+  """Returns the figures of a part, and its `windows.Result`.
 
   Before the last evaluation at most `config.evaluation.images` are taken, at
   the first scale alone. Each process evaluates its share of the images.

@@ -1,4 +1,4 @@
-"""What is about to be trained, in effective figures."""
+"""The words at the start of a run: its network, batch, steps and rates."""
 
 import jax
 
@@ -21,12 +21,13 @@ def describe(config, program: Program, params, n_train: int) -> None:
     f'{total:,} parameters, on {program.mesh.size} x '
     f'{program.mesh.devices.flat[0].device_kind}.'
   )
+  views = program.method.forwards
   micro = (
     f' in {config.accumulate} micro-batches' if config.accumulate > 1 else ''
   )
   say(
     f'Global batch {config.batch_size} images{micro}, '
-    f'{program.method.forwards} views each; '
+    f'{views} {"view" if views == 1 else "views"} each; '
     f'{n_train / config.batch_size:.1f} steps per epoch, '
     f'{program.steps} steps in {config.epochs:g} epochs, {config.optim.name}.'
   )

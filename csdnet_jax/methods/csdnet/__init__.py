@@ -1,0 +1,1 @@
+"""CSDNet: spotlighted leaves that teach each other by self-distillation."""
