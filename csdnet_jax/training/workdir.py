@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 
 import jax
 
@@ -13,6 +12,11 @@ from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.training.fit import fit
 from csdnet_jax.training.restore import read_run
+
+try:
+  import fcntl
+except ImportError:  # Windows.
+  fcntl = None
 
 # What a network disk without locks answers.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -43,8 +47,8 @@ def _lock_file(workdir: paths.Path):
   """Makes the workdir and keeps other runs out of it until it is closed."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    if paths.is_remote(workdir):
-      # A lock there would outlive a kill, and the run could not continue.
+    # A lock in a store would outlive a kill, and the run could not continue.
+    if fcntl is None or paths.is_remote(workdir):
       say(_UNLOCKED.format(workdir))
       return contextlib.nullcontext()
     lock = open(workdir / '.lock', 'w')  # noqa: SIM115

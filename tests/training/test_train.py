@@ -318,6 +318,16 @@ def test_a_disk_without_locks_is_said_and_used(cache, tmp_path, monkeypatch):
   assert 'Nothing locks' in captured.get()
 
 
+def test_a_system_without_locks_is_said_and_used(cache, tmp_path, monkeypatch):
+  monkeypatch.setattr(workdir_lib, 'fcntl', None)
+  with (
+    terminal.console.capture() as captured,
+    workdir_lib.lock(runs.config(cache), tmp_path),
+  ):
+    pass
+  assert f'Nothing locks {tmp_path}' in captured.get()
+
+
 def test_another_error_of_the_lock_keeps_its_words(
   cache, tmp_path, monkeypatch
 ):
