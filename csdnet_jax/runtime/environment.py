@@ -87,6 +87,6 @@ def idle_accelerator() -> str:
       if pathlib.Path(path).exists():
         return (
           f'{kind} is present but JAX runs on the CPU only; install it with '
-          f'pip install -e ".[{extra}]".'
+          f'pip install "csdnet_jax[{extra}]".'
         )
   return ''

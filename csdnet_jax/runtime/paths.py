@@ -39,7 +39,7 @@ def of(path: str | os.PathLike) -> Path:
   except ImportError as error:
     raise UserError(
       f'{path} takes a library that is not installed; run '
-      'pip install -e ".[gcs]".'
+      'pip install "csdnet_jax[gcs]".'
     ) from error
   return epath.Path(path)
 

@@ -70,7 +70,7 @@ def test_other_stores_and_absent_libraries_are_refused(monkeypatch):
     raise ImportError(protocol)
 
   monkeypatch.setattr(fsspec, 'get_filesystem_class', absent)
-  with pytest.raises(UserError, match=r'pip install -e "\.\[gcs\]"'):
+  with pytest.raises(UserError, match=r'pip install "csdnet_jax\[gcs\]"'):
     paths.of('gs://bucket/runs')
 
 
