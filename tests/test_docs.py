@@ -25,13 +25,16 @@ PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 TEXT = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 # Words of the examples: files and modules that the reader has.
 OWN = re.compile(r'\bmy_')
+# A block with one of these is a script for machines elsewhere.
+LAUNCHER = re.compile(r'^(srun|gcloud)\b', re.M)
 
 
 def _commands(text):
-  """The commands of the bash blocks, and those in the midst of a line."""
+  """The commands of the shell's blocks, and those in the midst of a line."""
   lines = [
-    part.split(' #')[0].strip()
-    for block in re.findall(r'```bash\n(.*?)```', text, re.S)
+    re.sub(r'^(\w+=\S* )+', '', part.split(' #')[0].strip())
+    for block in re.findall(r'```(?:bash|sh)\n(.*?)```', text, re.S)
+    if not LAUNCHER.search(block)
     for line in block.replace('\\\n', ' ').splitlines()
     for part in line.split('&&')
   ]
@@ -42,6 +45,11 @@ def _commands(text):
 
 KNOWN = flat(default().to_dict())
 COMMANDS = sorted({c for text in TEXT.values() for c in _commands(text)})
+
+
+def _is_own(word):
+  """Whether an argument names a config or a field of the reader's."""
+  return bool(re.match(r'--config(=|\.[\w.]*)my_', word))
 
 
 def _preset(value):
@@ -64,14 +72,22 @@ def test_a_command_names_what_exists(text):
     assert importlib.util.find_spec(words[2]), words[2]
   elif words[0] == 'csdnet' and len(words) > 2:
     args = parse(words[1:])
-    if args.command == 'train':
+    if args.command == 'train' and not any(map(_is_own, args.config)):
       resolve([*['--config=folder'] * bool(args.folder), *args.config])
   for word in words:
     name, _, value = word.lstrip('-').partition('=')
+    if _is_own(word):
+      continue
     if name == 'config' and value:
       _preset(value)
     elif name.startswith('config.'):
       assert name.removeprefix('config.') in KNOWN, word
+
+
+@pytest.mark.parametrize('page', TEXT)
+def test_its_programs_exist(page):
+  for module in re.findall(r'python -m (\w+(?:\.\w+)*)', TEXT[page]):
+    assert OWN.search(module) or importlib.util.find_spec(module), module
 
 
 @pytest.mark.parametrize('page', TEXT)
