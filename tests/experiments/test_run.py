@@ -338,10 +338,11 @@ def test_a_grid_stopped_in_the_middle_goes_on(number, tmp_path):
 
 @pytest.mark.slow
 def test_a_point_that_cannot_run_fails_by_its_own_sentence(tmp_path):
-  process = _start(tmp_path, **{'model.name': 'no_such_net', 'epochs': 1.0})
+  process = _start(tmp_path, **{'init_from': 'no/such.npz', 'epochs': 1.0})
   output, _ = process.communicate(timeout=600)
   assert process.returncode == 1, output
-  assert 'no model called' in (tmp_path / 'w' / 'failures.json').read_text()
+  said = (tmp_path / 'w' / 'failures.json').read_text()
+  assert 'no/such.npz cannot be read' in said
 
 
 @pytest.mark.slow

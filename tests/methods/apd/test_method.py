@@ -85,7 +85,7 @@ def first_state(run):
 def train(config, steps=3, devices=1, ignored=()):
   """The state and the figures after some steps, and the first state."""
   run = built(config, devices)
-  start = first_state(build(config)) if devices > 1 else first_state(run)
+  start = first_state(built(config)) if devices > 1 else first_state(run)
   state = sharding.replicate(jax.device_get(start), run.mesh)
   frozen = ()
   if run.method.teacher:
@@ -185,7 +185,7 @@ def test_the_teacher_projector_learns_from_its_own_loss_alone():
 
 
 def terms_of_student(c):
-  both = first_state(build(config())).params
+  both = first_state(built(config())).params
   params = {k: v for k, v in both.items() if 'projector' not in k}
   return terms(c, params=params)[2]
 
@@ -251,7 +251,7 @@ def test_each_arm_is_its_sum():
     k: v for k, v in state.params.items() if 'projector' not in k
   }
   view_key, key = jax.random.split(
-    jax.random.fold_in(jax.random.key(config().seed), 0)
+    jax.random.fold_in(streams(config().seed).loop, 0)
   )
   views = run.method.views(sharding.row_keys(view_key, 8, None), batch(0))
   student, _ = jax.jit(functools.partial(run.model.apply, train=True))(
@@ -318,7 +318,7 @@ def test_the_step_is_one_program_and_logs_the_norm_of_the_student():
   calls = re.findall(r'custom_call_target="([^"]*)"', program.as_text())
   assert not [call for call in calls if 'callback' in call]
   assert program.as_text().count('\nENTRY ') == 1
-  _, figures = built(*args)
+  _, figures = program(*args)
   _, _, grads = terms(c)
   own = {k: v for k, v in grads.items() if k != 'teacher_projector'}
   norm = float(optax.tree.norm(own))
