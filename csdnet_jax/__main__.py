@@ -298,13 +298,25 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
       config.append(argument)
     elif flag.startswith('-') and flag not in parser.flags:
       raise UserError(
-        f'{parser.prog} has no flag {flag}.{nearest(flag, parser.flags)}'
+        f'{parser.prog} has no flag {flag}.{_meant(flag, parser.flags)}'
       )
     else:
       plain.append(argument)
   args = parser.parse_args(plain)
   args.command, args.config = name, config
   return args
+
+
+def _meant(flag: str, flags: list[str]) -> str:
+  """What may have been meant by a flag: a field of the config, or another."""
+  if _FIELD in flags:
+    from csdnet_jax.config import RUN, flat
+
+    word = flag.lstrip('-')
+    for key in flat(RUN):
+      if word in (key, key.rpartition('.')[2]):
+        return f' Did you mean "--config.{key}"?'
+  return nearest(flag, flags)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -344,7 +356,10 @@ def _fail(sentence: str) -> int:
   """Prints the sentence; returns the exit status."""
   import rich.console
 
-  console = rich.console.Console(highlight=False, soft_wrap=True)
+  # In a terminal lines break between words; a log keeps them whole.
+  console = rich.console.Console(
+    highlight=False, soft_wrap=not sys.stdout.isatty()
+  )
   console.print(f'error: {sentence}', style='red', markup=False)
   sys.stdout.flush()
   return 2

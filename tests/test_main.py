@@ -178,7 +178,8 @@ def test_a_folder_stands_for_flags(tmp_path, monkeypatch):
     args = command_line.parse(['train', folder, '--config.epochs=3'])
     command.here(of_training.train, 'train', folder, '--config.epochs=3')
     config, workdir = asked.pop()
-    assert config.data.root == folder and config.data.source == 'folder'
+    assert config.data.root == str((tmp_path / 'leaves').resolve())
+    assert config.data.source == 'folder'
     assert config.epochs == 3 and workdir == pathlib.Path('runs/leaves')
     assert args.command == 'train'
   with pytest.raises(UserError, match='what to train once: .*data.root=leaves'):

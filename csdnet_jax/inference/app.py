@@ -6,6 +6,7 @@ elsewhere; an upload stays in memory, and only until it is answered.
 
 import argparse
 import contextlib
+import logging
 import secrets
 import socket
 import threading
@@ -87,6 +88,9 @@ def main(args: argparse.Namespace) -> None:
   """Runs the command, until Ctrl-C."""
   commands.require('flask', 'app')
   from werkzeug import serving
+
+  # It logs each request.
+  logging.getLogger('werkzeug').setLevel(logging.WARNING)
 
   try:
     listener = socket.create_server(('127.0.0.1', args.port))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import sys
 import time
 
 import jax
@@ -12,7 +13,10 @@ import rich.table
 
 from csdnet_jax.runtime import paths
 
-console = rich.console.Console(highlight=False, soft_wrap=True)
+# In a terminal lines break between words; a log keeps them whole.
+console = rich.console.Console(
+  highlight=False, soft_wrap=not sys.stdout.isatty()
+)
 
 
 _verbose = False

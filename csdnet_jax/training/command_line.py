@@ -79,9 +79,11 @@ def of_folder(folder: str, given: Sequence[str] = ()) -> list[str]:
     raise UserError(
       f'There is no folder {folder}{hint if folder in installed() else ""}.'
     )
-  name = paths.absolute(paths.resolve(paths.of(folder))).name or 'folder'
+  # From the root, so that the run is the same from wherever it is used.
+  root = paths.absolute(paths.resolve(paths.of(folder)))
   return [
-    '--config=folder', f'--config.data.root={folder}', f'--config.name={name}'
+    '--config=folder', f'--config.data.root={root}',
+    f'--config.name={root.name or "folder"}',
   ]  # fmt: skip
 
 

@@ -202,7 +202,7 @@ def loop(
     progress_bar('steps', logged='step') as progress,
     tracer(outputs.profile, first) as trace,
   ):
-    progress(first, program.steps)
+    progress(first, program.steps, 'compiling the step ...')
     for step, batch in enumerate(batches, first + 1):
       batch = sharding.shard_batch(batch, program.mesh)
       with jax.profiler.StepTraceAnnotation('train', step_num=step):

@@ -62,11 +62,11 @@ class Report(NamedTuple):
   def __str__(self) -> str:
     parts = [f'{len(self.loaded)} arrays loaded']
     if self.skipped:  # By name in `weights.json`: what nobody misses.
-      parts.append(f'{len(self.skipped)} skipped')
+      parts.append(f'{len(self.skipped)} of no use here')
     for what in ('reshaped', 'missing', 'unexpected', 'new'):
       if names := getattr(self, what):
         parts.append(f'{len(names)} {what} ({preview(names, 3)})')
-    origin = self.origin.get('path', self.origin['source'])
+    origin = self.origin.get('path', self.origin['source']).rpartition('/')[2]
     head = (
       'head loaded'
       if 'head/bias' in {name.split(' ')[0] for name in self.loaded}
