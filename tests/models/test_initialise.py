@@ -77,8 +77,9 @@ class Net(nn.Module):
     )(plain(x))
     z = y.mean((1, 2))
     head = nn.Dense(
-      self.classes, kernel_init=initialise.zeros, bias_init=initialise.zeros
-    )
+      self.classes, kernel_init=initialise.zeros, bias_init=initialise.zeros,
+      name='head',
+    )  # fmt: skip
     return y, z, head(z)
 
 
@@ -96,4 +97,4 @@ def test_outside_networks_may_declare_some(monkeypatch):
   assert params['plain']['kernel'].std() > 0.1
   assert params['Dense_0']['kernel'].std() > 1
   np.testing.assert_array_equal(params['Dense_0']['bias'], 1)
-  np.testing.assert_array_equal(params['Dense_1']['kernel'], 0)
+  np.testing.assert_array_equal(params['head']['kernel'], 0)
