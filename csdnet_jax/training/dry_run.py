@@ -8,7 +8,7 @@ import ml_collections
 
 from csdnet_jax import optim, sharding, tasks
 from csdnet_jax.config import to_json, validate
-from csdnet_jax.runtime import paths
+from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.terminal import duration, say
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.initial import initial_weights
@@ -47,7 +47,8 @@ def dry_run(
     if finished(config, workdir):
       return
     split = split_of(workdir)
-  dataset = task.load(config, split)
+  with processes.collective():
+    dataset = task.load(config, split)
   experiment, frozen, _, notes = prepare(
     config, dataset, workdir, devices=devices, writes=False
   )
