@@ -5,8 +5,10 @@ import csv
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
+import sys
 
 import chex
 import jax
@@ -111,7 +113,7 @@ def test_the_workdir_holds_everything(finished):
   (start,) = json.loads((finished / 'environment.json').read_text())['starts']
   assert start['packages']['jax'] == jax.__version__
   assert start['weights']['source'] == 'random'
-  assert start['seconds'] > 0 and 'pytest' in start['command']
+  assert start['seconds'] > 0 and start['command'] == shlex.join(sys.orig_argv)
 
 
 def test_best_and_last_come_from_the_records(finished):
