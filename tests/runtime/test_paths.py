@@ -18,7 +18,7 @@ from csdnet_jax.data.images import labelled_folders
 from csdnet_jax.inference import trained as run_lib
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.training import train
+from csdnet_jax.training import restore, train
 
 import images
 import runs
@@ -130,7 +130,8 @@ def test_a_run_in_a_bucket_stops_continues_and_predicts(
       (folder / 'placeholder').write_bytes(b'')
       super().__init__(tmp_path / 'checkpoints', **kwargs)
 
-  monkeypatch.setattr(checkpoint, 'Checkpoints', Local)
+  for user in (train, restore):
+    monkeypatch.setattr(user, 'Checkpoints', Local)
   fields = {'epochs': 2.0, 'data.val_fraction': 0.34}
   config = functools.partial(runs.config, tmp_path / 'cache', **fields)
   devices, workdir = jax.devices()[:1], bucket / 'run'
