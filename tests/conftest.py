@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import signal
+import threading
 
 _CACHE = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
@@ -20,6 +22,11 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
+
+# A shell starts what it puts into the background with interrupts ignored, and
+# the programs that the tests start would inherit that.
+if threading.current_thread() is threading.main_thread():
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Grain reads absl flags, which pytest never parses.
 if not flags.FLAGS.is_parsed():
