@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import csdnet_jax
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.runtime.fields import nearest
+from csdnet_jax.runtime.fields import flat, nearest
 
 _HELP = """\
 usage: csdnet COMMAND [FLAGS]
@@ -310,7 +310,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _meant(flag: str, flags: list[str]) -> str:
   """What may have been meant by a flag: a field of the config, or another."""
   if _FIELD in flags:
-    from csdnet_jax.config import RUN, flat
+    from csdnet_jax.config import RUN
 
     word = flag.lstrip('-')
     for key in flat(RUN):
@@ -354,12 +354,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(sentence: str) -> int:
   """Prints the sentence; returns the exit status."""
-  import rich.console
+  from csdnet_jax.runtime.console import console
 
-  # In a terminal lines break between words; a log keeps them whole.
-  console = rich.console.Console(
-    highlight=False, soft_wrap=not sys.stdout.isatty()
-  )
   console.print(f'error: {sentence}', style='red', markup=False)
   sys.stdout.flush()
   return 2

@@ -3,21 +3,14 @@
 import contextlib
 import json
 import signal
-import sys
 import time
 
 import jax
-import rich.console
 import rich.progress
 import rich.table
 
 from csdnet_jax.runtime import paths
-
-# In a terminal lines break between words; a log keeps them whole.
-console = rich.console.Console(
-  highlight=False, soft_wrap=not sys.stdout.isatty()
-)
-
+from csdnet_jax.runtime.console import console
 
 _verbose = False
 
