@@ -26,21 +26,15 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from csdnet_jax import methods
-from csdnet_jax.config import LOGGING_KEYS, validate
+from csdnet_jax.config import LOGGING_KEYS, NAMED, validate
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.code import of_data
-from csdnet_jax.runtime.errors import UserError, first_line
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import flat, nearest
 from csdnet_jax.training.command_line import resolve
 
 Overrides = dict[str, Any]
 ARM = 'arm'  # The key of an arm's name: no field of a config.
-# Which fields name whose own fields, `method.csdnet.*`, are read.
-_NAMED_BY = {
-  'method': ('method.name',),
-  'model': ('model.name', 'teacher.model'),
-  'data': ('data.source',),
-}
 # What the runs of the other task never read.
 _ONLY = {
   'classification': ('views',),
@@ -186,13 +180,7 @@ def find(name: str) -> tuple[str, Grid]:
   if module.isidentifier() and ours.exists():
     grids = importlib.import_module(f'experiments.grids.{module}').GRIDS
   elif plugins.exists(module):
-    try:
-      loaded = importlib.import_module(module)
-    except Exception as error:  # Whatever somebody's module raises.
-      raise UserError(
-        f'--grid={name}: importing {module} failed ({type(error).__name__}: '
-        f'{first_line(error)}); mend it.'
-      ) from error
+    loaded = plugins.load(module, f'--grid={name}: importing {module}')
     grids, file = getattr(loaded, 'GRIDS', {}), module
   if not grids:
     raise UserError(
@@ -278,10 +266,11 @@ def identity(config) -> dict[str, Any]:
   data set.
   """
   fields = flat(config.to_dict())
+  # Whose own fields, such as `method.csdnet.*`, are read.
   chosen = {
-    part: {plugins.section(fields[key]) for key in keys if key in fields}
-    for part, keys in _NAMED_BY.items()
+    named.part: {plugins.section(named.of(config))} for named in NAMED.values()
   }
+  chosen['model'].add(plugins.section(config.teacher.model))
   unread = ['data.root', *LOGGING_KEYS]
   for task, keys in _ONLY.items():
     unread += keys if task != methods.task(config) else ()

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import pathlib
+import types
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -36,13 +37,7 @@ def find(field: str, name: str, builtin: Mapping[str, T], kind: type[T]) -> T:
       f'{field} is {name!r}: neither one of {", ".join(builtin)} nor a module '
       f'that Python can import.{nearest(name, builtin)}'
     )
-  try:
-    module = importlib.import_module(name)
-  except Exception as error:  # Whatever somebody's module raises.
-    raise UserError(
-      f'{field} is {name!r}, but importing that module failed '
-      f'({type(error).__name__}: {first_line(error)}); mend it.'
-    ) from error
+  module = load(name, f'{field} is {name!r}, but importing that module')
   spec = getattr(module, 'SPEC', None)
   if not isinstance(spec, kind):
     raise UserError(
@@ -50,6 +45,24 @@ def find(field: str, name: str, builtin: Mapping[str, T], kind: type[T]) -> T:
       f'{kind.__name__}(...); add it, see docs/extend.md.'
     )
   return spec
+
+
+def load(name: str, what: str) -> types.ModuleType:
+  """Imports somebody's module.
+
+  Args:
+    name: of the module.
+    what: is done, the beginning of the sentence that says that it failed.
+
+  Raises:
+    UserError: if it raises anything.
+  """
+  try:
+    return importlib.import_module(name)
+  except Exception as error:  # Whatever somebody's module raises.
+    raise UserError(
+      f'{what} failed ({type(error).__name__}: {first_line(error)}); mend it.'
+    ) from error
 
 
 def section(name: str) -> str:
