@@ -183,19 +183,11 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """The training batches of steps `start` to `stop` - 1.
 
-  A batch depends on the seed and its step alone: images are shuffled anew in
-  every epoch, the epochs joined end to end and cut into batches, so that a run
-  resumed at any step, on any number of hosts, sees what an unbroken one saw.
+  A batch depends on the seed and its step alone, as `batches.shuffled` says.
 
   Args:
     prepared: n images.
-    batch: B, rows of a batch over all the hosts; at most n.
-    seed: of the shuffles.
-    start: the first step.
-    stop: the step after the last.
-    order: [B], the order of a batch's rows, where it is not theirs.
-    host: takes rows host * b to (host + 1) * b of each batch, b = B / hosts.
-    hosts: how many there are.
+    batch: B, and the other arguments, as for `batches.shuffled`.
 
   Yields:
     `image` uint8 [b, S, S, 3], `extent` int32 [b, 2], `label` int32 [b] and
