@@ -41,18 +41,21 @@ def train(
 ) -> Trained:
   """Trains a run, or continues it where its workdir stands.
 
-  Pictures of two shades, a network for tests, two steps:
+  Noise of two shades, a network for tests, two steps:
 
     >>> import tempfile
     >>> from csdnet_jax.config import default
     >>> config = default(network='efficientnet_tiny')
     >>> config.init_from, config.epochs, config.model.size = '', 2, 32
     >>> shades = np.arange(32) % 2
-    >>> images = [np.full((40, 40, 3), 99 + 50 * s, np.uint8) for s in shades]
+    >>> noise = np.random.default_rng(0).integers(0, 99, (32, 40, 40, 3))
+    >>> images = (noise + 99 * shades[:, None, None, None]).astype(np.uint8)
     >>> summary, run = train(
     ...   config, tempfile.mkdtemp(), images=images, labels=shades
     ... )  # doctest: +ELLIPSIS
-    The memory queue holds 32 keys ...
+    arrays: 2 classes
+    ...
+    Everything is in ...
     >>> summary['n_test'], run.predict(images).shape
     (16, (32, 2))
 
