@@ -66,6 +66,16 @@ RUN = {
     'val_fraction': Field(0.0),
     'shots': Field(0),  # Keep that many training images a class; 0: all.
     'split_seed': Field(0),
+    # What shows one thing, such as one plant, stays on one side of the split:
+    # a regex on the path, whose first group (or all of its match) says what;
+    # 'stem', what the names of its pictures begin with; or a column of the
+    # table.
+    'group': Field(''),
+    # Of the folder, in place of class folders: a CSV or TSV file with columns
+    # path and label, and group and part where there are such.
+    'table': Field(''),
+    # Pictures that cannot be read: 'stop', or 'skip' them and say which.
+    'unreadable': Field('stop', choices=('stop', 'skip')),
     'strict': Field(False),  # Stop where the data report only warns.
     # 'keep', or 'square': squeeze the whole image.
     'aspect': Field('keep', choices=('keep', 'square')),

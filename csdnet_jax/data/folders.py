@@ -4,12 +4,25 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 
 EXTENSIONS = ('jpg', 'jpeg', 'png', 'bmp', 'gif', 'tif', 'tiff', 'webp')
 _THREADS = 16
+
+
+class Unused(NamedTuple):
+  """What lies in a folder of images and is not used.
+
+  Attributes:
+    path: of the file or folder, relative to the root.
+    reason: by which such things are counted, such as '.HEIC'.
+  """
+
+  path: str
+  reason: str
 
 
 def root_of(root: str | os.PathLike) -> paths.Path:

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from csdnet_jax.data import cache, leaves
-from csdnet_jax.data.images import labelled_folders, splits
+from csdnet_jax.data.images import labelled_folders, pipeline, splits
 from csdnet_jax.data.masks import layouts
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError, preview
@@ -126,6 +126,7 @@ def divide(
   Raises:
     UserError: as `splits.apply_split` and `splits.draw_split` do.
   """
+  dataset = _with_digests(dataset)
   if split is not None:
     return splits.apply_split(dataset, split)
   return splits.draw_split(
@@ -135,6 +136,13 @@ def divide(
     shots=data.shots,
     seed=data.split_seed,
   )
+
+
+def _with_digests(dataset: splits.Dataset) -> splits.Dataset:
+  digests = {}
+  for part in splits.parts_of(dataset).values():
+    digests |= zip(part.names, pipeline.digests(part), strict=True)
+  return dataset._replace(digests=digests)
 
 
 # --------------------------------------------------------------------- arrays

@@ -67,6 +67,9 @@ def data_config(**fields) -> ml_collections.ConfigDict:
     'val_fraction': 0.0,
     'shots': 0,
     'split_seed': 0,
+    'group': '',
+    'table': '',
+    'unreadable': 'stop',
     'cache': '',
     'leaves': {},
   }

@@ -3,10 +3,12 @@
 import collections
 import hashlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from csdnet_jax.data.folders import Unused
 from csdnet_jax.runtime.errors import UserError, preview
 
 
@@ -36,6 +38,11 @@ class Dataset(NamedTuple):
     train: what a run learns from.
     val: carved from train to choose the best epoch, or None.
     test: what a run is judged by; empty where it is still to be drawn.
+    groups: of images that their source knows to show one thing, such as a
+      plant: the group of each, by name.
+    unused: what lies beside the images and is none of them.
+    digests: the SHA-256 of each image's file, as hex, by name; `load_images`
+      fills them in.
   """
 
   name: str
@@ -43,6 +50,9 @@ class Dataset(NamedTuple):
   train: Split
   val: Split | None = None
   test: Split = EMPTY
+  groups: Mapping[str, str] = MappingProxyType({})
+  unused: tuple[Unused, ...] = ()
+  digests: Mapping[str, str] = MappingProxyType({})
 
 
 def parts_of(dataset: Dataset) -> dict[str, Split]:
