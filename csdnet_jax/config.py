@@ -61,9 +61,10 @@ RUN = {
     'source': Field('folder'),
     'root': Field(''),  # The folder; for 'ufg' and 'tfds' the TFDS data_dir.
     'name': Field(''),  # The UFG set, such as 'soy_ageing/R1', or that of TFDS.
-    'test_fraction': Field(0.5),  # Where the program must split.
+    # Where the program must split; 0 trains on everything and tests nothing.
+    'test_fraction': Field(0.5, low=0, high=0.99),
     # Carved from train; then it selects the best epoch.
-    'val_fraction': Field(0.0),
+    'val_fraction': Field(0.0, low=0, high=0.99),
     'shots': Field(0),  # Keep that many training images a class; 0: all.
     'split_seed': Field(0),
     # What shows one thing, such as one plant, stays on one side of the split:

@@ -54,14 +54,19 @@ def cache_error(folder: pathlib.Path, error: OSError) -> UserError:
 
 
 class UnreadableError(UserError):
-  """Images that cannot be used, all of them in `problems`."""
+  """Images that cannot be used, all of them in `problems`.
 
-  def __init__(self, problems: Sequence[str]):
+  Args:
+    problems: a sentence for each.
+    remedy: another than to replace them or take them out.
+  """
+
+  def __init__(self, problems: Sequence[str], remedy: str = ''):
     self.problems = tuple(problems)
     more = len(problems) - _LISTED
     super().__init__(
       f'Images that cannot be used, {len(self.problems)} in all, to be '
-      f'replaced or taken out: {"; ".join(self.problems[:_LISTED])}'
+      f'replaced or taken out{remedy}: {"; ".join(self.problems[:_LISTED])}'
       + (f'; and {more} more' if more > 0 else '')
     )
 

@@ -1,37 +1,16 @@
 """What a person should know of a data set before a run spends time on it."""
 
 import collections
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data.images import splits
+from csdnet_jax.data.images import findings, splits
 from csdnet_jax.data.masks import layouts, pairs
 from csdnet_jax.runtime.errors import UserError
 
 _SHOWN = 10
-
-# The UFG release names a file <class>_<index>_<split>.png.
-_RELEASE_NAME = re.compile(r'_(\d+)_(train|test)\.\w+$')
-
-
-def _odd_trains(index: int) -> str:
-  return 'train' if index % 2 else 'test'
-
-
-def _first_five_train(index: int) -> str:
-  return 'train' if index <= 5 else 'test'
-
-
-# Which side an index is on, where the release has a rule for it.
-_RULES = {
-  'cotton80': _odd_trains,
-  'soy_local': _odd_trains,
-  'soy_global': _odd_trains,
-  'soy_ageing': _first_five_train,
-}
 
 
 class Report(NamedTuple):
@@ -50,54 +29,73 @@ class Report(NamedTuple):
 
 def data_report(
   dataset: splits.Dataset,
-  digests: Mapping[str, Sequence[str]],
-  sizes: Mapping[str, np.ndarray],
+  prints: np.ndarray,
   *,
+  size: int,
+  group: str = '',
+  test_fraction: float = 0,
   strict: bool = False,
 ) -> Report:
-  """Counts, sizes, equal files, and file names that disagree with the split.
+  """Counts, sizes, and what may be wrong with the images or their split.
 
   Args:
     dataset: the images.
-    digests: of every file, for each part that `splits.parts_of` names.
-    sizes: int [n, 2], height and width of the originals, for each part; see
-      `pipeline.Prepared`.
-    strict: stop where equal files are on two sides of the split or a file's
-      name disagrees with it, instead of reporting them.
+    prints: `fingerprints.DTYPE` [n], in the order of `splits.whole`.
+    size: pixels a side that the network sees.
+    group: `config.data.group`.
+    test_fraction: `config.data.test_fraction`, by which a test part was drawn.
+    strict: stop at what leaks or contradicts itself, instead of reporting it.
 
   Returns:
-    The text; and the figures `parts`, `sizes`, `equal_within`, `equal_across`
-    and `misnamed`, which JSON can hold.
+    The text; and the figures `parts`, `sizes` and those of `findings`, which
+    JSON can hold.
 
   Raises:
     UserError: with `strict`, names the files.
   """
-  parts = splits.parts_of(dataset)
-  within, across = _equal_files(parts, digests)
-  misnamed = _misnamed(dataset.name, parts)
+  found = findings.of(dataset, prints, size=size, group=group)
   figures = {
     'name': dataset.name,
     'classes': len(dataset.class_names),
-    'parts': {part: _counts(dataset, split) for part, split in parts.items()},
-    'sizes': _sizes(np.concatenate([sizes[part] for part in parts])),
-    'equal_within': within,
-    'equal_across': across,
-    'misnamed': misnamed,
+    'parts': {
+      part: _counts(dataset, split)
+      for part, split in splits.parts_of(dataset).items()
+      if split.names
+    },
+    'sizes': _sizes(prints['size']),
+    **{finding.name: finding.items for finding in found},
   }
-  findings = [
-    _finding(across, 'images are on both sides of the split'),
-    _finding(misnamed, 'file names disagree with the split'),
-  ]
-  if strict and any(findings):
+  stops = [_finding(f.items, f.what) for f in found if f.stops]
+  if strict and stops:
     raise UserError(
-      f'{dataset.name}: {" and ".join(filter(None, findings))}; correct the '
-      'lists, or set config.data.strict=False to go on'
+      f'{dataset.name}: {" and ".join(stops)}; correct the data, or set '
+      'config.data.strict=False to go on'
     )
-  equal = _finding(within, 'images are twice in one part')
-  notes = [f'note: {equal}'] if equal else []
-  notes += [f'WARNING: {finding}' for finding in findings if finding]
-  return Report(
-    '\n'.join([*_table(figures), *notes]), figures, _details(figures['sizes'])
+  lines = _table(figures)
+  if dataset.drawn:
+    lines.append(_drawn(dataset, group, test_fraction))
+  for f in sorted(found, key=lambda f: f.warns):
+    kind = 'WARNING' if f.warns else 'note'
+    advice = f'; {f.advice}' if f.advice else ''
+    lines.append(f'{kind}: {_finding(f.items, f.what)}{advice}')
+  return Report('\n'.join(lines), figures, _details(figures['sizes']))
+
+
+def _drawn(dataset: splits.Dataset, group: str, test_fraction: float) -> str:
+  """How the test part was drawn."""
+  if not dataset.test.names:
+    return (
+      '  Nothing is for test (config.data.test_fraction=0): the run trains on '
+      'every image, and nothing will tell how good it is.'
+    )
+  by = ''
+  if dataset.groups:
+    n = len(set(dataset.groups.values()))
+    whose = f'config.data.group={group}' if group else 'of the table'
+    by = f', {n} groups kept whole ({whose})'
+  return (
+    f'  The program drew the test part, {test_fraction:g} of each class '
+    f'(config.data.test_fraction){by}.'
   )
 
 
@@ -143,21 +141,6 @@ def _equal_files(
       joined = ' = '.join(f'{name} ({part})' for part, name in group)
       (within if one_part else across).append(joined)
   return within, across
-
-
-def _misnamed(name: str, parts: Mapping[str, splits.Split]) -> list[str]:
-  rule = _RULES.get(name.partition('/')[0])
-  wrong = []
-  for part, split in parts.items():
-    side = 'test' if part == 'test' else 'train'  # val is carved from train
-    for file_name in split.names:
-      match = _RELEASE_NAME.search(file_name)
-      if match is None:
-        continue
-      said = {match[2], rule(int(match[1]))} if rule else {match[2]}
-      if said != {side}:
-        wrong.append(f'{file_name} ({part})')
-  return wrong
 
 
 def _finding(items: Sequence[str], what: str) -> str:

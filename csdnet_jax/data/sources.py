@@ -24,12 +24,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from csdnet_jax.data import cache, leaves
-from csdnet_jax.data.images import labelled_folders, pipeline, splits
+from csdnet_jax.data import cache, decode, leaves
+from csdnet_jax.data.images import (
+  draw,
+  fingerprints,
+  groups,
+  labelled_folders,
+  pipeline,
+  splits,
+)
 from csdnet_jax.data.masks import layouts
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.fields import Field, Fields
+from csdnet_jax.runtime.terminal import progress_bar, say
 
 
 class SourceSpec(NamedTuple):
@@ -119,30 +127,95 @@ def divide(
     data: `test_fraction` of every class for a data set that has no split of
       its own; `val_fraction` of every class to carve from train, 0 for none;
       `shots`, the training images to keep of every class, 0 for all;
-      `split_seed`, which decides all three.
+      `split_seed`, which decides all three; `group`, what they keep whole;
+      `unreadable`, what becomes of images that cannot be read.
     split: what `split_to_json` gave in an earlier run. The parts are then those
       and nothing is drawn, whatever the fractions and shots say.
 
   Raises:
-    UserError: as `splits.apply_split` and `splits.draw_split` do.
+    UserError: as `splits.apply_split` and `draw.draw_split` do; lists the
+      images that cannot be read.
   """
-  dataset = _with_digests(dataset)
+  dataset = dataset._replace(drawn=not dataset.test.names)
+  # A table brings its own.
+  if data.group and not dataset.groups:
+    dataset = dataset._replace(groups=_groups(dataset, data.group))
+  dataset, problems = _with_digests(dataset)
   if split is not None:
-    return splits.apply_split(dataset, split)
-  return splits.draw_split(
+    named = {name for part in splits.PARTS for name in split.get(part, ())}
+    lost = [p for name, p in problems.items() if name in named]
+    if lost:
+      raise cache.UnreadableError(lost)
+    return splits.apply_split(_without(dataset, problems), split)
+  images = splits.whole(_without(dataset, problems))
+  prints, undecoded = fingerprints_of(images, dataset.digests, data)
+  problems |= {images.names[i]: problem for i, problem in undecoded.items()}
+  if problems:
+    dataset = _readable(dataset, problems, data.unreadable)
+  return draw.draw_split(
     dataset,
     test_fraction=data.test_fraction,
     val_fraction=data.val_fraction,
     shots=data.shots,
     seed=data.split_seed,
+    equal=dict(
+      zip(images.names, fingerprints.equal(prints).tolist(), strict=True)
+    ),
   )
 
 
-def _with_digests(dataset: splits.Dataset) -> splits.Dataset:
-  digests = {}
-  for part in splits.parts_of(dataset).values():
-    digests |= zip(part.names, pipeline.digests(part), strict=True)
-  return dataset._replace(digests=digests)
+def fingerprints_of(
+  images: splits.Split, digests: Mapping[str, str], data: Any
+) -> tuple[np.ndarray, dict[int, str]]:
+  """Returns `fingerprints.of` the images, with a bar while they are decoded."""
+  with progress_bar('images read') as progress:
+    return fingerprints.of(
+      images,
+      [digests[name] for name in images.names],
+      cache.cache_dir(data.cache),
+      progress,
+    )
+
+
+def _groups(dataset: splits.Dataset, group: str) -> dict[str, str]:
+  images = splits.whole(dataset)
+  classes = [dataset.class_names[label] for label in images.labels]
+  return groups.of_names(group, images.names, classes)
+
+
+def _with_digests(
+  dataset: splits.Dataset,
+) -> tuple[splits.Dataset, dict[str, str]]:
+  """The digest of each image; and why, by name, where it cannot be read."""
+  images = splits.whole(dataset)
+  found = dict(zip(images.names, pipeline.digests(images), strict=True))
+  problems = {
+    name: str(digest)
+    for name, digest in found.items()
+    if isinstance(digest, decode.ImageError)
+  }
+  digests = {name: d for name, d in found.items() if name not in problems}
+  return dataset._replace(digests=digests), problems
+
+
+def _without(dataset: splits.Dataset, names) -> splits.Dataset:
+  return splits.without(dataset, dict.fromkeys(names, 'unreadable'))
+
+
+def _readable(
+  dataset: splits.Dataset, problems: dict[str, str], unreadable: str
+) -> splits.Dataset:
+  """The data set without what cannot be read, which is listed, or stops all."""
+  if unreadable == 'stop':
+    raise cache.UnreadableError(
+      list(problems.values()), ', or set config.data.unreadable=skip'
+    )
+  say(f'Skipped, {len(problems)} images that cannot be read:', style='red')
+  for problem in problems.values():
+    say(f'  {problem}', style='red')
+  dataset = _without(dataset, problems)
+  splits.require_trained(dataset)
+  return dataset
 
 
 # --------------------------------------------------------------------- arrays

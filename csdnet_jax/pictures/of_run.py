@@ -37,6 +37,11 @@ class _Shown(NamedTuple):
   step: int
 
   @property
+  def judge(self):
+    """The images that the run is judged by, in the test view."""
+    return self.data.parts[self.data.judge]
+
+  @property
   def class_names(self):
     return self.data.dataset.class_names
 
@@ -53,7 +58,7 @@ def write_start(method, state, data, workdir: paths.Path) -> None:
   Args:
     method: of the run.
     state: its initial state.
-    data: with the data set, `train`, and `parts['test']`.
+    data: with the data set, `train`, `parts` and `judge`.
     workdir: gets `pictures/`, on the first process.
   """
   if jax.process_index():
@@ -62,7 +67,7 @@ def write_start(method, state, data, workdir: paths.Path) -> None:
   pictures = _pictures(shown)
   _training_views(shown, pictures)
   early = io.BytesIO()
-  np.savez_compressed(early, **_of_test(shown, pictures))
+  np.savez_compressed(early, **_of_judge(shown, pictures))
   writers.write_bytes(shown.folder / 'early.npz', early.getvalue())
 
 
@@ -74,21 +79,22 @@ def write_end(
   Args:
     method: of the run.
     state: its last state.
-    data: with the data set and `parts['test']`.
+    data: with the data set, `parts` and `judge`.
     workdir: with `metrics.jsonl` and `confusion.csv`, on the first process.
     keys_per_step: pushed into the memory queue, where there is one.
   """
   if jax.process_index():
     return
   shown = _shown(method, state, data, workdir)
-  _early_late(shown, _of_test(shown, _pictures(shown)))
+  _early_late(shown, _of_judge(shown, _pictures(shown)))
   records = writers.read_records(workdir / 'metrics.jsonl')
   draw.curves(
     shown.folder / 'curves.png', records, title=shown.title('training')
   )
   if isinstance(state.memory, Memory):
     _queue(shown, _local(state.memory), keys_per_step)
-  _mistakes(shown, accuracy.read_confusion(workdir / 'confusion.csv'))
+  if data.judge != 'train':  # Else nothing was evaluated.
+    _mistakes(shown, accuracy.read_confusion(workdir / 'confusion.csv'))
 
 
 def _shown(method, state, data, workdir) -> _Shown:
@@ -150,9 +156,9 @@ def _training_views(shown: _Shown, pictures):
   )  # fmt: skip
 
 
-def _of_test(shown: _Shown, pictures) -> dict[str, np.ndarray]:
-  """The method's pictures of some test images, uint8 [n, H, W, 3] each."""
-  test = shown.data.parts['test']
+def _of_judge(shown: _Shown, pictures) -> dict[str, np.ndarray]:
+  """The method's pictures of some held-out images, uint8 [n, H, W, 3]."""
+  test = shown.judge
   rows = spread(len(test.labels), _LEAVES)
   images = np.asarray(test.images[rows], np.float32)
   batch = {'image': images, 'label': test.labels[rows]}
@@ -164,7 +170,7 @@ def _of_test(shown: _Shown, pictures) -> dict[str, np.ndarray]:
 
 
 def _early_late(shown: _Shown, late):
-  """What the method makes of a few test images, before and after training."""
+  """What the method makes of a few of these images, before and after."""
   path, step = shown.folder / 'early.npz', shown.step
   if not path.exists():  # Of a version before the pictures.
     return
@@ -178,11 +184,11 @@ def _early_late(shown: _Shown, late):
     columns[f'{heading}\nstep {step}' if changed else heading] = images / 255.0
   if len(columns) == len(late):
     return  # Nothing in them depends on the network.
-  names, labels = shown.class_names, shown.data.parts['test'].labels
+  names, labels = shown.class_names, shown.judge.labels
   draw.contact_sheet(
     shown.folder / 'early_late.png', columns,
     [names[labels[row]] for row in spread(len(labels), _LEAVES)],
-    title=shown.title('test images, early and late'),
+    title=shown.title(f'{shown.data.judge} images, early and late'),
   )  # fmt: skip
 
 
@@ -200,10 +206,10 @@ def _queue(shown: _Shown, queue: Memory, keys_per_step: int):
 
 def _mistakes(shown: _Shown, confusion: np.ndarray):
   """The confusion matrix, its worst pairs, and where their embeddings lie."""
-  names, test = shown.class_names, shown.data.parts['test']
+  names, test = shown.class_names, shown.judge
   draw.confusion(
     shown.folder / 'confusion.png', confusion, names,
-    title=shown.title_at_step('test images'),
+    title=shown.title_at_step(f'{shown.data.judge} images'),
   )  # fmt: skip
   pairs = measure.most_confused(confusion, _PAIRS)
   classes = list(dict.fromkeys(c for p in pairs for c in (p.first, p.second)))
@@ -223,14 +229,14 @@ def _mistakes(shown: _Shown, confusion: np.ndarray):
   if points is not None:
     draw.embedding_map(
       shown.folder / 'embedding.png', points, labels, classes, names,
-      title=shown.title_at_step(f'{len(rows)} test embeddings'),
+      title=shown.title_at_step(f'{len(rows)} {shown.data.judge} embeddings'),
     )  # fmt: skip
 
 
 def _forward(shown: _Shown, rows: np.ndarray):
-  """Returns the embedding [n, C] and the prediction [n] of n test images."""
+  """Returns the embedding [n, C] and the prediction [n] of n of them."""
   predict = jax.jit(shown.method.predict)
-  images = shown.data.parts['test'].images
+  images = shown.judge.images
   embeddings, predicted = [], []
   for first in range(0, len(rows), _BATCH):
     taken = rows[first : first + _BATCH]

@@ -65,7 +65,13 @@ def show_summary(task, summary: dict, workdir: paths.Path) -> None:
   """
   starts = json.loads((workdir / 'environment.json').read_text())['starts']
   taken = duration(sum(start['seconds'] for start in starts))
-  show_table(f'{summary["n_test"]} test images, percent', task.rows(summary))
+  n, part = summary['n_test'], 'test'
+  if not n:
+    n, part = summary.get('n_val', 0), 'validation'
+  if n:
+    show_table(f'{n} {part} images, percent', task.rows(summary))
+  else:
+    say('No images were held out, so nothing tells how good the network is.')
   say(f'Everything is in {workdir}; it took {taken}.')
 
 

@@ -27,12 +27,18 @@ class Data(NamedTuple):
   Attributes:
     dataset: names, labels and classes of every part.
     train: canvases for random views.
-    parts: {'train', 'val', 'test'}: the finished test views of each.
+    parts: {'train', 'val', 'test'}: the finished test views of each; of those
+      that there are.
   """
 
   dataset: splits.Dataset
   train: pipeline.Prepared
   parts: dict[str, pipeline.Prepared]
+
+  @property
+  def judge(self) -> str:
+    """The part that the run is judged by; 'train' where nothing is held out."""
+    return next(p for p in ('test', 'val', 'train') if p in self.parts)
 
 
 def load(config, split=None) -> splits.Dataset:
@@ -54,6 +60,17 @@ def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
       what the report finds.
   """
   c = config.data
+  # Before the decoding, which takes longer.
+  images = splits.whole(dataset)
+  prints, problems = sources.fingerprints_of(images, dataset.digests, c)
+  if problems:
+    raise cache.UnreadableError(list(problems.values()))
+  checked = report.data_report(
+    dataset, prints, size=config.model.size, group=c.group,
+    test_fraction=c.test_fraction, strict=c.strict,
+  )  # fmt: skip
+  say(checked.text)
+  say(checked.details, verbose=True)
   digests = {
     name: [dataset.digests[image] for image in part.names]
     for name, part in splits.parts_of(dataset).items()
@@ -66,10 +83,6 @@ def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
     )  # fmt: skip
   parts = {n: p for n, p in prepared._asdict().items() if p is not None}
   canvases = parts.pop('canvases')
-  sizes = {name: part.sizes for name, part in parts.items()}
-  checked = report.data_report(dataset, digests, sizes, strict=c.strict)
-  say(checked.text)
-  say(checked.details, verbose=True)
   return Data(dataset, canvases, parts), checked.figures
 
 
@@ -103,15 +116,18 @@ def eval_batches(experiment: Experiment, part: str) -> Iterator:
 
 def start(experiment: Experiment, state) -> dict[str, float]:
   """What the initial features are worth: the baselines to beat."""
+  judge = experiment.data.judge
+  if judge == 'train':
+    return {}
   say('Measuring the baselines on the initial features ...')
   x, y = {}, {}
-  for part in ('train', 'test'):
+  for part in ('train', judge):
     x[part], y[part] = accuracy.embed(
       experiment.program.eval_step, state, eval_batches(experiment, part)
     )
   if jax.process_index():
     return {}
-  args = x['train'], y['train'], x['test'], y['test']
+  args = x['train'], y['train'], x[judge], y[judge]
   return {
     'knn': probes.knn(*args),
     'prototypes': probes.prototypes(*args),
@@ -129,13 +145,13 @@ def evaluate(experiment: Experiment, state, part: str, last: bool):
 
 
 def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
-  """Writes what is said of each image, and of test the confusion matrix."""
+  """Writes what is said of each image, and the judge's confusion matrix."""
   accuracy.write_predictions(
     workdir / PREDICTIONS[part],
     splits.parts_of(data.dataset)[part].names,
     details.predictions,
   )
-  if part == 'test':
+  if part == data.judge:
     accuracy.write_confusion(
       workdir / 'confusion.csv', details.confusion, data.dataset.class_names
     )
@@ -157,8 +173,15 @@ def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
     steps: of the whole run.
     parts: that were evaluated, by name.
     start: of `start`.
+
+  Returns:
+    The figures on the test part; without one, on the validation part, with
+    `n_test` 0 and `n_val`; and without either, none.
   """
-  tests = {r['step']: r for r in records if r['kind'] == 'test'}
+  judge = next((part for part in ('test', 'val') if part in parts), None)
+  if judge is None:
+    return {'start': start, 'n_test': 0, 'steps': steps}
+  tests = {r['step']: r for r in records if r['kind'] == judge}
   selected_on = 'val' if 'val' in parts else 'test'
   # Of equal ones the later, as the checkpoints keep it.
   best = max(
@@ -176,13 +199,16 @@ def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
       'selected_on': selected_on,
     },
     'start': start,
-    'n_test': last['n'],
+    **({} if judge == 'test' else {'n_val': last['n']}),
+    'n_test': last['n'] if judge == 'test' else 0,
     'steps': steps,
   }
 
 
 def rows(summary: dict) -> dict[str, float]:
-  """Returns {name: figure} of a summary."""
+  """Returns {name: figure} of a summary; none where nothing was held out."""
+  if 'best' not in summary:
+    return {}
   best = summary['best']
   shown = {
     'top-1, last epoch': summary['top1'],

@@ -19,7 +19,7 @@ from absl import app, flags
 from PIL import Image
 
 from csdnet_jax.data import leaves
-from csdnet_jax.data.images import labelled_folders, pipeline, splits
+from csdnet_jax.data.images import draw, labelled_folders, pipeline, splits
 from csdnet_jax.runtime import commands
 from experiments.bench import measure
 
@@ -56,7 +56,7 @@ def decoded_and_cached(
     `cached_per_s`, whole batches in shuffled order, read once on the host, and
     `on_device_per_s`, the same batches brought to the device.
   """
-  drawn = splits.draw_split(
+  drawn = draw.draw_split(
     labelled_folders.open_folder(root),
     test_fraction=0.5,
     val_fraction=0.0,

@@ -2,12 +2,16 @@
 
 import io
 import pathlib
+import tempfile
 
 import ml_collections
 import numpy as np
 from PIL import Image
 
 from csdnet_jax.data import sources
+
+# What the tests decode goes here, and away with them.
+_CACHE = tempfile.TemporaryDirectory()
 
 
 def pixels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
@@ -70,7 +74,7 @@ def data_config(**fields) -> ml_collections.ConfigDict:
     'group': '',
     'table': '',
     'unreadable': 'stop',
-    'cache': '',
+    'cache': _CACHE.name,
     'leaves': {},
   }
   return ml_collections.ConfigDict(data | fields)

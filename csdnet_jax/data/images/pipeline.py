@@ -35,8 +35,8 @@ class Parts(NamedTuple):
 
   canvases: Prepared
   train: Prepared
-  val: Prepared | None
-  test: Prepared
+  val: Prepared | None = None
+  test: Prepared | None = None
 
 
 class _View(NamedTuple):
@@ -45,14 +45,13 @@ class _View(NamedTuple):
   render: Callable[[np.ndarray], tuple[np.ndarray, tuple[int, int]]]
 
 
-def digests(split: splits.Split) -> tuple[str, ...]:
+def digests(split: splits.Split) -> list[str | decode.ImageError]:
   """The SHA-256 of every image's file, as hex, in the split's order.
 
-  Raises:
-    UnreadableError: lists all the files that cannot be read.
+  Of one that cannot be read, why, as the error that it raised.
   """
-  return tuple(
-    cache.all_of(lambda i: cache.sha256(_read(split, i)), len(split.names))
+  return list(
+    cache.in_order(lambda i: cache.sha256(_read(split, i)), len(split.names))
   )
 
 
@@ -107,8 +106,7 @@ def prepare(
     before += len(parts[part].names)
   if problems:
     raise UnreadableError(list(dict.fromkeys(problems)))
-  canvases, train, *val, test = prepared
-  return Parts(canvases, train, val[0] if val else None, test)
+  return Parts(prepared[0], **dict(zip(parts, prepared[1:], strict=True)))
 
 
 def _canvas_view(canvas: int, square: bool) -> _View:

@@ -1,7 +1,6 @@
-"""The parts of a data set: drawn once, written down, and drawn no more."""
+"""The parts of a data set: written down once, and drawn no more."""
 
 import collections
-import hashlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -41,6 +40,7 @@ class Dataset(NamedTuple):
     groups: of images that their source knows to show one thing, such as a
       plant: the group of each, by name.
     unused: what lies beside the images and is none of them.
+    drawn: whether its test part is the program's own choice.
     digests: the SHA-256 of each image's file, as hex, by name; `load_images`
       fills them in.
   """
@@ -52,13 +52,52 @@ class Dataset(NamedTuple):
   test: Split = EMPTY
   groups: Mapping[str, str] = MappingProxyType({})
   unused: tuple[Unused, ...] = ()
+  drawn: bool = False
   digests: Mapping[str, str] = MappingProxyType({})
+
+
+PARTS = ('train', 'val', 'test')
 
 
 def parts_of(dataset: Dataset) -> dict[str, Split]:
   """The parts that the data set has, by name, in the order train, val, test."""
-  parts = {'train': dataset.train, 'val': dataset.val, 'test': dataset.test}
-  return {part: split for part, split in parts.items() if split is not None}
+  parts = {part: getattr(dataset, part) for part in PARTS}
+  return {part: split for part, split in parts.items() if split and split.names}
+
+
+def whole(dataset: Dataset) -> Split:
+  """All images of a data set as one part, in the order train, val, test."""
+  parts = parts_of(dataset).values()
+  return gather([(part, i) for part in parts for i in range(len(part.names))])
+
+
+def without(dataset: Dataset, names: Mapping[str, str]) -> Dataset:
+  """Leaves images out of a data set; `unused` says why.
+
+  Args:
+    dataset: with whatever parts.
+    names: the reason for each, by name.
+  """
+  if not names:
+    return dataset
+  parts = {
+    part: gather(
+      [(split, i) for i, n in enumerate(split.names) if n not in names]
+    )
+    for part, split in parts_of(dataset).items()
+  }
+  unused = (Unused(name, reason) for name, reason in names.items())
+  return dataset._replace(**parts, unused=(*dataset.unused, *unused))
+
+
+def require_trained(dataset: Dataset) -> None:
+  """Raises a `UserError` that names the classes without a training image."""
+  untrained = [c.rpartition(':')[0] for c in classes_under(dataset, 1)]
+  if untrained:
+    raise UserError(
+      f'Classes of {dataset.name} have no training image '
+      f'({preview(untrained)}); add some or take the classes out'
+    )
 
 
 def checked(dataset: Dataset) -> Dataset:
@@ -98,12 +137,7 @@ def checked(dataset: Dataset) -> Dataset:
       f'Images of {dataset.name} have the same name, or one that is no text '
       f'({preview(wrong)}); give each a name of its own'
     )
-  untrained = [c.rpartition(':')[0] for c in classes_under(dataset, 1)]
-  if untrained:
-    raise UserError(
-      f'Classes of {dataset.name} have no training image '
-      f'({preview(untrained)}); add some or take the classes out'
-    )
+  require_trained(dataset)
   return dataset._replace(
     **{
       part: split._replace(labels=np.asarray(split.labels, np.int32))
@@ -171,113 +205,7 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
     part: gather([where[name] for name in names])
     for part, names in wanted.items()
   }
-  return dataset._replace(**{'val': None, **regrouped})
-
-
-def draw_split(
-  dataset: Dataset,
-  *,
-  test_fraction: float,
-  val_fraction: float,
-  shots: int,
-  seed: int,
-) -> Dataset:
-  """Draws the parts that a data set does not come with, class by class.
-
-  An image's place in the draw is the hash of the seed and its name, so adding
-  images to one class moves none of another.
-
-  Args:
-    dataset: its test part may be empty; train then holds every image.
-    test_fraction: of each class, where the test part is empty; in (0, 1). Every
-      class keeps a training and a test image.
-    val_fraction: of each class's training images, at least one; in [0, 1).
-    shots: training images to keep of each class, after that; 0 for all.
-    seed: of the draws.
-
-  Returns:
-    The data set with its parts; the order within each is the one it came in.
-
-  Raises:
-    UserError: a field out of range; a class with too few images, by name.
-  """
-  if not 0 < test_fraction < 1:
-    raise UserError(
-      f'config.data.test_fraction is {test_fraction}; it must lie between 0 '
-      'and 1'
-    )
-  if not 0 <= val_fraction < 1:
-    raise UserError(
-      f'config.data.val_fraction is {val_fraction}; it must be 0 or lie '
-      'between 0 and 1'
-    )
-  if shots < 0:
-    raise UserError(
-      f'config.data.shots is {shots}; it must be a number of images, '
-      'or 0 for all'
-    )
-  if not dataset.test.names:
-    lone = classes_under(dataset, 2)
-    if lone:
-      raise UserError(
-        f'Classes of {dataset.name} have a single image and '
-        f'cannot be split ({preview(lone)}); add images to them or take them '
-        'out'
-      )
-    test, train = _carve(
-      dataset.train, lambda n: _share(n, test_fraction), f'test/{seed}'
-    )
-    dataset = dataset._replace(train=train, test=test)
-  if val_fraction:
-    if dataset.val is not None:
-      raise UserError(
-        f'{dataset.name} has a val/ folder; set config.data.val_fraction=0 or '
-        'remove the folder'
-      )
-    lone = classes_under(dataset, 2)
-    if lone:
-      raise UserError(
-        f'config.data.val_fraction={val_fraction} would leave {len(lone)} '
-        f'classes of {dataset.name} without a training image '
-        f'({preview(lone)}); set it to 0 or add images to them'
-      )
-    val, train = _carve(
-      dataset.train, lambda n: _share(n, val_fraction), f'val/{seed}'
-    )
-    dataset = dataset._replace(train=train, val=val)
-  if shots:
-    poor = classes_under(dataset, shots)
-    if poor:
-      raise UserError(
-        f'Classes of {dataset.name} have fewer training images '
-        f'than config.data.shots={shots} ({preview(poor)}); lower it'
-      )
-    train, _ = _carve(dataset.train, lambda n: shots, f'shots/{seed}')
-    dataset = dataset._replace(train=train)
-  return dataset
-
-
-def _share(n: int, fraction: float) -> int:
-  return min(max(int(n * fraction + 0.5), 1), n - 1)
-
-
-def _carve(
-  split: Split, count: Callable[[int], int], salt: str
-) -> tuple[Split, Split]:
-  """Takes `count(n)` of the n images of each class; the taken, the rest."""
-  taken = np.zeros(len(split.names), bool)
-  for label in np.unique(split.labels):
-    members = np.flatnonzero(split.labels == label).tolist()
-    members.sort(key=lambda i: _place(salt, split.names[i]))
-    taken[members[: count(len(members))]] = True
-  return (
-    gather([(split, int(i)) for i in np.flatnonzero(taken)]),
-    gather([(split, int(i)) for i in np.flatnonzero(~taken)]),
-  )
-
-
-def _place(salt: str, name: str) -> str:
-  return hashlib.sha256(f'{salt}/{name}'.encode()).hexdigest()
+  return dataset._replace(**{'val': None, 'test': EMPTY, **regrouped})
 
 
 def gather(items: list[tuple[Split, int]]) -> Split:

@@ -120,7 +120,6 @@ def test_fractions_and_shots_that_cannot_be(tmp_path):
   refused(root, 'test_fraction', test_fraction=1.0)
   refused(root, 'val_fraction', val_fraction=-0.1)
   refused(root, 'shots', shots=-1)
-  refused(root, r'without a training image \(b: 1\)', val_fraction=0.5)
   refused(root, r'shots=2 \(b: 1\)', shots=2)
 
 
