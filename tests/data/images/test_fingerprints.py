@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from csdnet_jax.data import leaves
+from csdnet_jax.data import cache, leaves
 from csdnet_jax.data.images import fingerprints, splits
 
 from images import encode, pixels
@@ -27,14 +27,8 @@ def of(encoded, tmp_path):
   split = splits.Split(
     names, np.zeros(len(names), np.int32), encoded.__getitem__
   )
-  digests = [cache_digest(data) for data in encoded]
+  digests = [cache.sha256(data) for data in encoded]
   return fingerprints.of(split, digests, tmp_path)
-
-
-def cache_digest(data):
-  from csdnet_jax.data import cache
-
-  return cache.sha256(data)
 
 
 def jpeg(image, quality=60, scale=1.0):
