@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from csdnet_jax.data import formats
 from csdnet_jax.runtime.errors import UserError
 
 # What Pillow's readers raise on damaged files.
@@ -20,18 +21,20 @@ _DAMAGE = (
   KeyError,
   IndexError,
   OverflowError,
+  RuntimeError,
   struct.error,
   zlib.error,
 )
 
-# Pillow knows others, some of which start programs.
-FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'GIF', 'WEBP')
 # Of masks: others may lose or scale what they store.
 MASK_FORMATS = ('PNG', 'BMP')
 # A line of pixels would be enlarged without bound.
 MAX_ASPECT = 100
 
 _ORIENTATION = 0x0112  # the EXIF tag
+# Tags of a TIFF, and two of the values that they take.
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 _UPRIGHT = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,
@@ -50,12 +53,14 @@ class ImageError(UserError):
 def decode(data: bytes, name: str) -> np.ndarray:
   """Decodes an image to RGB, upright, as a person would see it on white.
 
-  EXIF rotation is applied; 16-bit grey is scaled to 8 bits; grey, palette and
-  CMYK are converted; transparency is laid over white; an animation gives its
-  first frame.
+  EXIF rotation is applied; grey of 12 and 16 bits is scaled to 8 bits, of
+  colours of 16 bits the upper 8 are taken; a TIFF whose white is zero is
+  inverted; grey, palette and CMYK are converted; transparency is laid over
+  white; an animation gives its first frame.
 
   Args:
-    data: the encoded file (JPEG, PNG, TIFF, BMP, GIF, WebP).
+    data: the encoded file, of a kind that `formats.known` names; its content
+      says which, not its name.
     name: how the error names it.
 
   Returns:
@@ -64,9 +69,11 @@ def decode(data: bytes, name: str) -> np.ndarray:
   Raises:
     ImageError: empty, not an image, damaged, over twice Pillow's
       `MAX_IMAGE_PIXELS` (179 million; from half of that on Pillow warns), or of
-      a pixel type that has no known range (32-bit integer or floating point).
+      a pixel type that has no known range (32-bit or signed integers, floating
+      point), whatever its values.
   """
-  with _opened(data, name, FORMATS) as image:
+  with _opened(data, name, tuple(formats.known())) as image:
+    _require_range(image, name)
     image.load()
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
     image = _to_rgb(image, name)
@@ -121,7 +128,9 @@ def size_of(data: bytes, name: str, *, mask: bool = False) -> tuple[int, int]:
   Raises:
     ImageError: as `decode`, for what shows without decoding.
   """
-  with _opened(data, name, MASK_FORMATS if mask else FORMATS) as image:
+  with _opened(
+    data, name, MASK_FORMATS if mask else tuple(formats.known())
+  ) as image:
     width, height = image.size
     # Of a TIFF Pillow tells the size after the turn.
     turned = image.format != 'TIFF' and (
@@ -131,12 +140,14 @@ def size_of(data: bytes, name: str, *, mask: bool = False) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(data: bytes, name: str, formats: tuple[str, ...]):
+def _opened(data: bytes, name: str, kinds: tuple[str, ...]):
   """An image of a bounded size; whatever goes wrong with it is a sentence."""
   if not data:
     raise ImageError(f'{name}: the file is empty')
   try:
-    with Image.open(io.BytesIO(data), formats=formats) as image:
+    with Image.open(io.BytesIO(data), formats=kinds) as image:
+      if not min(image.size):
+        raise ImageError(f'{name}: has no pixels')
       if max(image.size) > MAX_ASPECT * min(image.size):
         width, height = image.size
         raise ImageError(
@@ -150,29 +161,62 @@ def _opened(data: bytes, name: str, formats: tuple[str, ...]):
   ) as e:
     raise ImageError(f'{name}: too large; make it smaller ({e})') from e
   except UnidentifiedImageError as e:
+    if data[:4] in (b'II*\0', b'MM\0*'):
+      raise ImageError(
+        f'{name}: a TIFF of pixels that are not read; save it with 8 or 16 bits'
+      ) from e
+    remedy = formats.remedy_of(data)
     raise ImageError(
-      f'{name}: not an image in a known format ({", ".join(formats)})'
+      f'{name}: not an image in a known format ({", ".join(kinds)})'
+      f'{remedy and f"; to read it, {remedy}"}'
     ) from e
   except _DAMAGE as e:
     raise ImageError(f'{name}: damaged or cut short ({e})') from e
 
 
+def _tag(image: Image.Image, tag: int) -> tuple:
+  """What a tag of a TIFF holds; () of another format or without the tag."""
+  value = image.tag_v2.get(tag, ()) if image.format == 'TIFF' else ()
+  return value if isinstance(value, tuple) else (value,)
+
+
+def _require_range(image: Image.Image, name: str) -> None:
+  """Refuses pixels whose black and white nobody could tell."""
+  advice = 'save it with 8 or 16 bits, without a sign'
+  if image.mode == 'F':
+    raise ImageError(f'{name}: floating-point pixels; {advice}')
+  if max(_tag(image, _BITS), default=0) > 16:
+    raise ImageError(f'{name}: {_tag(image, _BITS)[0]}-bit pixels; {advice}')
+  if _SIGNED in _tag(image, _SAMPLE_FORMAT):
+    raise ImageError(f'{name}: pixels with a sign; {advice}')
+  if image.mode in ('LAB', 'HSV'):
+    raise ImageError(f'{name}: {image.mode} pixels; save it as RGB')
+
+
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
   if image.mode.startswith('I;16') or image.mode == 'I':
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-      raise ImageError(f'{name}: 32-bit pixels; save it with 8 or 16 bits')
-    grey = ((values + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
-    return Image.fromarray(grey).convert('RGB')
-  if image.mode == 'F':
-    raise ImageError(
-      f'{name}: floating-point pixels; save it with 8 or 16 bits'
-    )
+    return _from_wide(image, name)
   if image.has_transparency_data:
     image = image.convert('RGBA')
     white = Image.new('RGBA', image.size, 'white')
     return Image.alpha_composite(white, image).convert('RGB')
   return image.convert('RGB')
+
+
+def _from_wide(image: Image.Image, name: str) -> Image.Image:
+  """Grey of over 8 bits, scaled by the range that its file declares."""
+  values = np.asarray(image).astype(np.int64)
+  most = 2 ** max(_tag(image, _BITS), default=16) - 1
+  if values.min() < 0 or values.max() > most:
+    raise ImageError(f'{name}: 32-bit pixels; save it with 8 or 16 bits')
+  # Up to 8 bits Pillow has turned them round already.
+  if _WHITE_IS_ZERO in _tag(image, _PHOTOMETRIC):
+    values = most - values
+  grey = ((510 * values + most) // (2 * most)).astype(np.uint8)
+  hole = image.info.get('transparency')
+  if isinstance(hole, int):
+    grey[np.asarray(image) == hole] = 255
+  return Image.fromarray(grey).convert('RGB')
 
 
 def fit_canvas(

@@ -1,28 +1,71 @@
 """Folders of images, with or without masks: what lies in them, checked."""
 
+import collections
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from csdnet_jax.data import formats
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, printable
 
-EXTENSIONS = ('jpg', 'jpeg', 'png', 'bmp', 'gif', 'tif', 'tiff', 'webp')
 _THREADS = 16
+
+# Why something is not used, as what follows its number; the singular below.
+UNKNOWN = 'of unknown kind'
+FOLDERS = 'folders'
+EMPTY = 'empty class folders'
+IMAGELESS = 'class folders without images'
+LINKS = 'links'
+HIDDEN = 'hidden'
+NO_FILES = 'pipes, sockets or devices'
+_SINGULAR = {
+  'folders': 'folder', 'images': 'image', 'links': 'link', 'lists': 'list',
+  'pipes,': 'pipe,', 'sockets': 'socket', 'devices': 'device',
+}  # fmt: skip
+_NAMED = 3  # Of each reason.
+
+# What operating systems and file servers leave behind; nobody put it there.
+_JUNK = frozenset(
+  name.casefold()
+  for name in (
+    '.DS_Store', 'Thumbs.db', 'ehthumbs.db', 'desktop.ini', '__MACOSX',
+    '.ipynb_checkpoints', '@eaDir', 'lost+found', '$RECYCLE.BIN',
+    'System Volume Information', '.Spotlight-V100', '.Trashes',
+    '.fseventsd', '.TemporaryItems', '.AppleDouble', '.apdisk', '.localized',
+    '.directory', 'Icon\r',
+  )
+)  # fmt: skip
+_JUNK_STARTS = ('._', '.Trash-', '.nfs', '.fuse_hidden')
 
 
 class Unused(NamedTuple):
   """What lies in a folder of images and is not used.
 
   Attributes:
-    path: of the file or folder, relative to the root.
+    path: of the file or folder, relative to the root, on one line.
     reason: by which such things are counted, such as '.HEIC'.
   """
 
   path: str
   reason: str
+
+
+class Listing(NamedTuple):
+  """What lies in a folder, sorted by name, without operating systems' junk.
+
+  Attributes:
+    folders: that can be looked into.
+    images: files called as pictures that are read.
+    unused: everything else, with the reason.
+  """
+
+  folders: list[paths.Path]
+  images: list[paths.Path]
+  unused: list[tuple[paths.Path, str]]
 
 
 def root_of(root: str | os.PathLike) -> paths.Path:
@@ -44,52 +87,264 @@ def root_of(root: str | os.PathLike) -> paths.Path:
   return paths.resolve(root)
 
 
-def walk(folder: paths.Path, root: paths.Path) -> Iterable[str]:
-  """Yields the path under the root of every image in the folder."""
-  for entry in entries_of(folder, root):
-    if entry.is_dir():
-      yield from walk(entry, root)
-    elif is_image(entry):
-      yield entry.relative_to(root).as_posix()
+def listing(folder: paths.Path, root: paths.Path | None = None) -> Listing:
+  """Lists a folder; nothing in it is opened.
 
-
-def entries_of(folder: paths.Path, root: paths.Path) -> list[paths.Path]:
-  """What lies in a folder, sorted, without hidden files; checks names, links.
+  Args:
+    folder: to list.
+    root: a link to a file is used if that lies in this folder; None if it may
+      lie anywhere. Links to folders may lead into a circle and never are.
 
   Raises:
-    UserError: the folder cannot be read; a name is not UTF-8, which neither the
-      split nor the predictions could hold; a link leads to a folder, to nothing
-      or out.
+    UserError: the folder cannot be read.
   """
   try:
-    entries = [e for e in folder.iterdir() if not e.name.startswith('.')]
+    entries = [entry for entry in folder.iterdir() if not _is_junk(entry.name)]
   except OSError as error:
     raise UserError(
       f'The folder {folder} cannot be read ({error.strerror or error}); change '
       'its permissions, or move it away.'
     ) from error
-  for entry in entries:
+  entries.sort(key=lambda e: e.name)
+  found = Listing([], [], [])
+  for entry, kind in zip(entries, _kinds(entries, root), strict=True):
+    if kind == 'folder':
+      found.folders.append(entry)
+    elif kind == 'image':
+      found.images.append(entry)
+    else:
+      found.unused.append((entry, kind))
+  return found
+
+
+def _kinds(entries: list[paths.Path], root: paths.Path | None) -> list[str]:
+  if not (entries and paths.is_remote(entries[0])):
+    return [_kind(entry, root) for entry in entries]
+  # Together, since an object store takes its time to answer each.
+  with ThreadPoolExecutor(_THREADS) as pool:
+    return list(pool.map(lambda entry: _kind(entry, root), entries))
+
+
+def _is_junk(name: str) -> bool:
+  return name.casefold() in _JUNK or name.startswith(_JUNK_STARTS)
+
+
+def _kind(entry: paths.Path, root: paths.Path | None) -> str:
+  """'folder', 'image', or the reason not to use it."""
+  if entry.name.startswith('.'):
+    return HIDDEN
+  if not paths.is_remote(entry) and entry.is_symlink():
+    if not entry.is_file() or not (
+      root is None or entry.resolve().is_relative_to(root)
+    ):
+      return LINKS
+  elif entry.is_dir():
+    return 'folder'
+  elif not entry.is_file():
+    return NO_FILES
+  return 'image' if formats.is_read(entry.name) else reason_of(entry.name)
+
+
+def reason_of(name: str) -> str:
+  """Why a file is not used that is not called as a picture that is read.
+
+  >>> reason_of('a/1.CR2'), reason_of('a/notes.txt')
+  ('.CR2', 'of unknown kind')
+  """
+  return f'.{name.rpartition(".")[2]}' if formats.is_picture(name) else UNKNOWN
+
+
+def under(
+  folder: paths.Path, root: paths.Path | None = None
+) -> tuple[list[paths.Path], list[tuple[paths.Path, str]]]:
+  """The images of a folder at any depth, and what else lies there.
+
+  Args:
+    folder: to look into.
+    root: as for `listing`.
+  """
+  here = listing(folder, root)
+  images, unused = list(here.images), list(here.unused)
+  for inner in here.folders:
+    more_images, more_unused = under(inner, root)
+    images += more_images
+    unused += more_unused
+  return images, unused
+
+
+def walk(
+  folder: paths.Path, root: paths.Path
+) -> tuple[list[str], list[Unused]]:
+  """The paths under the root of a folder's images, sorted; and what else is.
+
+  Raises:
+    UserError: a folder cannot be read; the name of an image is not UTF-8, which
+      neither the split nor the predictions could hold.
+  """
+  images, unused = under(folder, root)
+  for image in images:
+    name = image.relative_to(root).as_posix()
     try:
-      entry.name.encode()
+      name.encode()
     except UnicodeEncodeError as error:
       raise UserError(
-        f'{entry.name!r} in {folder} is no UTF-8 name; rename it.'
+        f'{name!r} in {printable(str(root))} is no UTF-8 name; rename it.'
       ) from error
-    if paths.is_remote(entry) or not entry.is_symlink():
-      continue
-    # A link to a folder may lead into a circle, even inside the root.
-    if not entry.is_file() or not entry.resolve().is_relative_to(root):
-      raise UserError(
-        f'{entry} is a link to a folder, to nothing or out of {root}; replace '
-        'it by what it points to, or remove it'
+  named = sorted(image.relative_to(root).as_posix() for image in images)
+  return named, relative(unused, root)
+
+
+def relative(
+  unused: Iterable[tuple[paths.Path, str]], root: paths.Path
+) -> list[Unused]:
+  """What a `listing` does not use, as a data set names it."""
+  return [
+    Unused(printable(entry.relative_to(root).as_posix()), reason)
+    for entry, reason in unused
+  ]
+
+
+def rest(
+  root: paths.Path,
+  used: Collection[str],
+  reason: str,
+  *,
+  each_in: str | None = None,
+) -> tuple[Unused, ...]:
+  """What lies in a root beside the files that are used.
+
+  Args:
+    root: the folder.
+    used: the paths of the files under it that are used.
+    reason: of the images that are not.
+    each_in: a folder under the root, '' for the root, in which every file
+      counts; elsewhere a folder of which nothing is used counts as one.
+  """
+  parents = {p.as_posix() for n in used for p in pathlib.PurePath(n).parents}
+  kept = parents | set(used)  # A list may name files behind a link.
+
+  def name_of(entry):
+    return entry.relative_to(root).as_posix()
+
+  def look(folder):
+    here = listing(folder, root)
+    files = [*((image, reason) for image in here.images), *here.unused]
+    found = relative((f for f in files if name_of(f[0]) not in kept), root)
+    for inner in here.folders:
+      name = name_of(inner)
+      each = each_in is not None and f'{name}/'.startswith(
+        f'{each_in}/' if each_in else ''
       )
-  return sorted(entries, key=lambda e: e.name)
+      if name in parents or each:
+        found += look(inner)
+      else:
+        found.append(Unused(f'{printable(name)}/', FOLDERS))
+    return found
+
+  return tuple(look(root))
 
 
-def is_image(entry: paths.Path) -> bool:
-  """Whether it is a file with the extension of an image."""
-  _, _, extension = entry.name.rpartition('.')
-  return extension.lower() in EXTENSIONS and entry.is_file()
+def counts(unused: Iterable[Unused]) -> dict[str, int]:
+  """How much is not used, by reason: {'.HEIC': 20, 'links': 2}."""
+  return {reason: len(names) for reason, names in by_reason(unused).items()}
+
+
+def by_reason(unused: Iterable[Unused]) -> dict[str, list[str]]:
+  """What is not used, by reason, the most first.
+
+  >>> by_reason([Unused('a.heic', '.heic'), Unused('b.HEIC', '.HEIC')])
+  {'.heic': ['a.heic', 'b.HEIC']}
+  """
+  found: dict[str, list[str]] = collections.defaultdict(list)
+  spelling: dict[str, str] = {}
+  for path, reason in unused:
+    # An extension is one kind in upper and in lower case.
+    found[spelling.setdefault(reason.casefold(), reason)].append(path)
+  return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def said(unused: Iterable[Unused]) -> str:
+  """What is not used, in one sentence with the remedies; '' if nothing.
+
+  >>> said([Unused('b/', EMPTY), Unused('a/1.CR2', '.CR2')])
+  'not used: 1 empty class folder (b/), 1 .CR2 (a/1.CR2)'
+  """
+  groups = by_reason(unused)
+  if not groups:
+    return ''
+  parts = []
+  for reason, names in groups.items():
+    first = ', '.join(names[:_NAMED])
+    more = len(names) > _NAMED
+    if reason == FOLDERS and not more:
+      parts.append(f'folder{"s" * (len(names) > 1)} {first}')
+    elif reason.startswith('.') and more:
+      parts.append(f'{len(names)} {reason}')
+    else:
+      parts.append(f'{numbered(reason, len(names))} ({first}{", ..." * more})')
+  return f'not used: {", ".join(parts)}{remedies(groups)}'
+
+
+def numbered(reason: str, n: int) -> str:
+  """'2 links', '1 link'."""
+  if n == 1:
+    reason = ' '.join(_SINGULAR.get(word, word) for word in reason.split(' '))
+  return f'{n} {reason}'
+
+
+def remedies(reasons: Iterable[str]) -> str:
+  """'; to read .HEIC, ...' for the kinds that could be read; '' if none."""
+  kinds: Mapping[str, list[str]] = collections.defaultdict(list)
+  for reason in reasons:
+    if reason.startswith('.') and (remedy := formats.remedy(reason)):
+      kinds[remedy].append(reason)
+  return ''.join(
+    f'; to read {" and ".join(same)}, {remedy}'
+    for remedy, same in kinds.items()
+  )
+
+
+def class_name(name: str) -> str:
+  """A class's name in the one form in which names are compared and shown.
+
+  Unicode NFC, in which macOS does not write folders, and without blanks at its
+  ends.
+
+  >>> class_name('Cafe\\u0301 ') == 'Caf\\u00e9'
+  True
+  """
+  return unicodedata.normalize('NFC', name).strip() or name
+
+
+def name_notes(written: Iterable[str]) -> tuple[str, ...]:
+  """What to say of names of classes, as written, that are one or nearly.
+
+  >>> name_notes(['Syrah', 'syrah'])
+  ('class names differ by case alone, and stay apart: Syrah, syrah',)
+  """
+  spellings = collections.defaultdict(set)
+  for name in written:
+    spellings[class_name(name)].add(name)
+  joined = [
+    f'{", ".join(sorted(map(ascii, names)))} as {printable(name)}'
+    for name, names in sorted(spellings.items())
+    if len(names) > 1
+  ]
+  by_case = collections.defaultdict(list)
+  for name in sorted(spellings):
+    by_case[name.casefold()].append(printable(name))
+  alike = [', '.join(names) for names in by_case.values() if len(names) > 1]
+  notes = []
+  if joined:
+    notes.append(
+      'class names differ by blanks or in how letters are encoded, and are '
+      f'joined: {"; ".join(joined)}'
+    )
+  if alike:
+    notes.append(
+      f'class names differ by case alone, and stay apart: {"; ".join(alike)}'
+    )
+  return tuple(notes)
 
 
 def lines_of(

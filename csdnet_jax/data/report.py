@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from csdnet_jax.data import folders
 from csdnet_jax.data.images import findings, splits
 from csdnet_jax.data.masks import layouts, pairs
 from csdnet_jax.runtime.errors import UserError
@@ -47,8 +48,8 @@ def data_report(
     strict: stop at what leaks or contradicts itself, instead of reporting it.
 
   Returns:
-    The text; and the figures `parts`, `sizes` and those of `findings`, which
-    JSON can hold.
+    The text; and the figures `parts`, `unused`, `sizes` and those of
+    `findings`, which JSON can hold.
 
   Raises:
     UserError: with `strict`, names the files.
@@ -62,6 +63,7 @@ def data_report(
       for part, split in splits.parts_of(dataset).items()
       if split.names
     },
+    'unused': folders.counts(dataset.unused),
     'sizes': _sizes(prints['size']),
     **{finding.name: finding.items for finding in found},
   }
@@ -71,7 +73,8 @@ def data_report(
       f'{dataset.name}: {" and ".join(stops)}; correct the data, or set '
       'config.data.strict=False to go on'
     )
-  lines = _table(figures)
+  lines = [*_table(figures), *_unused(dataset.unused)]
+  lines += [f'note: {note}' for note in dataset.notes]
   if dataset.drawn:
     lines.append(_drawn(dataset, group, test_fraction))
   for f in sorted(found, key=lambda f: f.warns):
@@ -97,6 +100,11 @@ def _drawn(dataset: splits.Dataset, group: str, test_fraction: float) -> str:
     f'  The program drew the test part, {test_fraction:g} of each class '
     f'(config.data.test_fraction){by}.'
   )
+
+
+def _unused(unused: Sequence[folders.Unused]) -> list[str]:
+  said = folders.said(unused)
+  return [f'  {said}'] if said else []
 
 
 def _counts(dataset: splits.Dataset, split: splits.Split) -> dict[str, Any]:
@@ -191,9 +199,9 @@ def pairs_report(
       no pixel to learn from, instead of reporting them.
 
   Returns:
-    The text; and the figures `parts`, `classes` (the percentage of each class
-    among the labelled pixels of each part), `sizes`, `equal_within` and
-    `equal_across`, which JSON can hold.
+    The text; and the figures `parts`, `unused`, `classes` (the percentage of
+    each class among the labelled pixels of each part), `sizes`, `equal_within`
+    and `equal_across`, which JSON can hold.
 
   Raises:
     UserError: with `strict`, names the files or the classes.
@@ -228,6 +236,7 @@ def pairs_report(
       name: {part: float(s[i]) for part, s in shares.items()}
       for i, name in enumerate(names)
     },
+    'unused': folders.counts(dataset.unused),
     'sizes': _sizes(np.concatenate([scans[part].sizes for part in parts])),
     'equal_within': within,
     'equal_across': across,
@@ -242,7 +251,8 @@ def pairs_report(
       'data, or set config.data.strict=False to go on'
     )
   equal = _finding(within, 'images are twice in one part')
-  notes = [f'note: {equal}'] if equal else []
+  notes = _unused(dataset.unused)
+  notes += [f'note: {equal}'] if equal else []
   notes += [f'WARNING: {finding}' for finding in findings if finding]
   return Report(
     '\n'.join([*_pairs_table(figures), *notes]),

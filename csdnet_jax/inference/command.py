@@ -1,12 +1,14 @@
 """What the commands share that use a finished run."""
 
 import argparse
+from collections.abc import Iterable
 
 from csdnet_jax import methods
+from csdnet_jax.data import folders
 from csdnet_jax.data.cache import cache_dir
 from csdnet_jax.inference.trained import TrainedRun, load_run
 from csdnet_jax.runtime import commands, environment
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.terminal import say
 
 
@@ -38,11 +40,24 @@ def open_run(args: argparse.Namespace, *, segments: bool = False) -> TrainedRun:
   return run
 
 
-def report(problems: list[str]) -> int:
-  """Lists the pictures that could not be read; returns the exit status."""
-  if not problems:
-    return 0
-  say(f'Left out, {len(problems)} images that cannot be read:', style='red')
+def report(problems: list[str], unused: Iterable[folders.Unused] = ()) -> int:
+  """Lists the pictures that a command has left out; returns its exit status.
+
+  Args:
+    problems: a sentence for each that cannot be read.
+    unused: what lies where it was told to look and is not read.
+  """
+  groups = folders.by_reason(unused)
+  if groups:
+    n = sum(map(len, groups.values()))
+    say(f'Not used, {n} in all{folders.remedies(groups)}:', style='red')
+  for reason, names in groups.items():
+    say(
+      f'  {folders.numbered(reason, len(names))}: {preview(names)}',
+      style='red',
+    )
+  if problems:
+    say(f'Left out, {len(problems)} images that cannot be read:', style='red')
   for problem in problems:
     say(f'  {problem}', style='red')
-  return 1
+  return 1 if groups or problems else 0

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
   page_path = args.neighbours and commands.out_path(
     '--neighbours', args.neighbours, '.html'
   )
-  given = inputs.find(args.images)
+  given, unused = inputs.find(args.images)
   run = command.open_run(args)
   split = run.part(args.part) if args.part else given
   itself = args.part == 'train'
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     text = page(run, queries, train, itself=itself)
     writers.write_text(page_path, text)
     say(f'Nearest training leaves: {page_path}')
-  return command.report(problems)
+  return command.report(problems, unused)
 
 
 def embed(run, split, problems: list[str], unit: str):

@@ -48,7 +48,7 @@ def table(names, probabilities: np.ndarray, class_names) -> str:
 def main(args: argparse.Namespace) -> int:
   """Runs the command; returns its exit status."""
   out = commands.out_path('--out', args.out, '.csv')
-  split = inputs.find(args.images)
+  split, unused = inputs.find(args.images)
   run = command.open_run(args)
   say(run.calibration.how)
   names, probabilities, problems = [], [], []
@@ -59,4 +59,4 @@ def main(args: argparse.Namespace) -> int:
   csv_text = table(names, np.concatenate(probabilities), run.class_names)
   writers.write_text(out, csv_text)
   say(f'{len(names)} images: {out}')
-  return command.report(problems)
+  return command.report(problems, unused)

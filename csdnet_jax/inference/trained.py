@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from csdnet_jax import methods
-from csdnet_jax.data import decode, sources
+from csdnet_jax.data import decode, folders, sources
 from csdnet_jax.data.images import inputs, splits
 from csdnet_jax.evaluation import calibration
 from csdnet_jax.inference import calibrated
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import averaged
 from csdnet_jax.training.restore import read_run, restore_run
 
@@ -55,7 +56,7 @@ class TrainedRun:
 
     Raises:
       decode.ImageError: if a file cannot be read as an image.
-      UserError: if an array is of another shape or type.
+      UserError: if an array is of another shape or type, or empty.
     """
     if not isinstance(image, np.ndarray):
       image = inputs.decoded(inputs.of_paths([image]), 0)
@@ -63,6 +64,11 @@ class TrainedRun:
       raise UserError(
         f'An image is an array [H, W, 3] of uint8, not {image.shape} of '
         f'{image.dtype}; convert it, or give the path of its file.'
+      )
+    if not image.size:
+      raise UserError(
+        f'An image of {image.shape[0]} x {image.shape[1]} pixels shows '
+        'nothing; leave it out.'
       )
     c = self.config
     return decode.eval_view(
@@ -183,8 +189,10 @@ class TrainedRun:
         'whole image. Export the network to use it.'
       )
     if isinstance(images, (str, os.PathLike)):
-      problems = []
-      outputs = self.outputs(inputs.find([images]), problems)
+      problems, (split, unused) = [], inputs.find([images])
+      if unused:
+        say(f'{images}: {folders.said(unused)}', style='yellow')
+      outputs = self.outputs(split, problems)
       parts = [x for _, x in outputs]
       if problems:
         raise UserError(

@@ -1,5 +1,6 @@
 """The one exception that a user's mistake raises, and words for others."""
 
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -28,7 +29,22 @@ def preview(names: Iterable[str], n: int = 10) -> str:
   >>> preview('abc'), preview(map(str, range(12)))
   ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more, 12 in all')
   """
-  names = list(names)
+  names = list(map(printable, names))
   more = len(names) - n
   rest = f' and {more} more, {len(names)} in all' if more > 0 else ''
   return ', '.join(names[:n]) + rest
+
+
+def printable(text: str) -> str:
+  """The text on one line: what would break it, or is none, becomes an escape.
+
+  >>> print(printable('a' + chr(10) + 'b'), printable('été'))
+  a\\nb été
+  """
+  return ''.join(
+    ascii(c)[1:-1] if unicodedata.category(c) in _BREAKING else c for c in text
+  )
+
+
+# Controls, halves of characters, and separators of lines and paragraphs.
+_BREAKING = ('Cc', 'Cs', 'Zl', 'Zp')

@@ -8,50 +8,97 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from csdnet_jax.data import cache, decode
-from csdnet_jax.data.folders import EXTENSIONS
+from csdnet_jax.data import cache, decode, folders, formats
 from csdnet_jax.data.images import splits
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, printable
 
 
-def find(given: Iterable[str | os.PathLike]) -> splits.Split:
+class Found(NamedTuple):
+  """The pictures that somebody has named, and what was passed by.
+
+  Attributes:
+    split: the pictures; their labels are -1.
+    unused: what lies in the folders and among the matches and is no picture
+      that is read, by its whole path.
+  """
+
+  split: splits.Split
+  unused: tuple[folders.Unused, ...]
+
+
+def find(given: Iterable[str | os.PathLike]) -> Found:
   """Finds pictures; nothing is read yet.
 
   Args:
     given: files, whatever their names; folders, of which every picture is
       taken, by its extension, at any depth; globs ('**' is any depth), for
-      which both hold. Hidden files and links to folders are passed by.
+      which both hold. '~' is the home folder.
 
   Returns:
-    The pictures in the order given, sorted within a folder or glob, each once;
-    their labels are -1.
+    The pictures in the order given, sorted within a folder or glob, each once.
 
   Raises:
-    UserError: for the first that names nothing.
+    UserError: for the first that names nothing, or neither file nor folder.
   """
-  paths = []
-  for one in map(os.fspath, given):
+  paths, unused = [], []
+  for one in map(os.path.expanduser, map(os.fspath, given)):
     if os.path.isfile(one):
-      found = [one]
+      found, passed_by = [one], []
     elif os.path.isdir(one):
-      found = _pictures(one)
-    else:
-      # A shell expands globs itself unless they are quoted.
-      matches = sorted(glob.glob(one, recursive=True))
-      files = [m for m in matches if _is_picture(m) and os.path.isfile(m)]
-      folders = [m for m in matches if os.path.isdir(m)]
-      found = sorted({*files, *itertools.chain(*map(_pictures, folders))})
-    if not found:
-      known = ', '.join(EXTENSIONS)
+      found, passed_by = _in_folder(one)
+    elif os.path.exists(one):
       raise UserError(
-        f'{one!r} is no file and holds no pictures ({known}); check the path.'
+        f'{printable(one)} is a pipe, a socket or a device; give a file'
+      )
+    else:
+      found, passed_by = _matches(one)
+    if not found:
+      known = ', '.join(formats.extensions())
+      said = folders.said(passed_by)
+      raise UserError(
+        f'{one!r} is no file and holds no pictures ({known})'
+        f'{said and f"; {said}"}; check the path.'
       )
     paths += map(os.path.normpath, found)
-  return of_paths(list(dict.fromkeys(paths)))
+    unused += passed_by
+  taken = set(paths)
+  return Found(
+    of_paths(list(dict.fromkeys(paths))),
+    tuple(u for u in dict.fromkeys(unused) if u.path not in taken),
+  )
+
+
+def _matches(pattern: str) -> tuple[list[str], list[folders.Unused]]:
+  """What a glob names: a shell expands it itself unless it is quoted."""
+  found, unused = set(), []
+  for match in glob.glob(pattern, recursive=True):
+    if os.path.islink(match) and not os.path.isfile(match):
+      unused.append(_unused(match, folders.LINKS))
+    elif os.path.isdir(match):
+      images, passed_by = _in_folder(match)
+      found.update(images)
+      unused += passed_by
+    elif not os.path.isfile(match):
+      unused.append(_unused(match, folders.NO_FILES))
+    elif formats.is_read(match):
+      found.add(match)
+    else:
+      unused.append(_unused(match, folders.reason_of(match)))
+  return sorted(found), unused
+
+
+def _in_folder(folder: str) -> tuple[list[str], list[folders.Unused]]:
+  images, unused = folders.under(pathlib.Path(folder))
+  return sorted(map(str, images)), [_unused(str(e), r) for e, r in unused]
+
+
+def _unused(path: str, reason: str) -> folders.Unused:
+  return folders.Unused(printable(os.path.normpath(path)), reason)
 
 
 def of_paths(paths: Sequence[str | os.PathLike]) -> splits.Split:
@@ -60,22 +107,16 @@ def of_paths(paths: Sequence[str | os.PathLike]) -> splits.Split:
     # A name that is not UTF-8 could be neither printed nor put into a table.
     tuple(os.fsencode(p).decode('utf-8', 'backslashreplace') for p in paths),
     np.full(len(paths), -1, np.int32),
-    lambda i: pathlib.Path(paths[i]).read_bytes(),
+    lambda i: _read(paths[i]),
   )
 
 
-def _pictures(folder: str) -> list[str]:
-  found = []
-  for parent, folders, names in os.walk(folder):
-    folders[:] = [name for name in folders if not name.startswith('.')]
-    found += [os.path.join(parent, n) for n in names if _is_picture(n)]
-  return sorted(found)
-
-
-def _is_picture(path: str) -> bool:
-  name = os.path.basename(path)
-  extension = name.rpartition('.')[2].lower()
-  return not name.startswith('.') and extension in EXTENSIONS
+def _read(path: str | os.PathLike) -> bytes:
+  path = pathlib.Path(path).expanduser()
+  if path.exists() and not path.is_file() and not path.is_dir():
+    # Opening a pipe would wait for whoever writes into it.
+    raise OSError('it is a pipe, a socket or a device')
+  return path.read_bytes()
 
 
 def decoded(split: splits.Split, i: int) -> np.ndarray:

@@ -5,20 +5,58 @@ A folder is read in one of three layouts, told apart by what lies in it:
     anno/ and images/   the UFG release's: anno/train.txt and anno/test.txt hold
                         `<path under images/> <label>`, labels from 1, and
                         anno/classes.txt, where there is one, `<label> <name>`
-    train/ and test/    a folder for each class in both, and in val/ if present
+    train/ and test/    a folder for each class in both, and in val/ if present;
+                        under any of the names in `PARTS`, in any case; val/
+                        tests where there is no test/
     <class>/            a folder for each class, split by the program
 """
 
 import os
 import posixpath
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from csdnet_jax.data import folders
 from csdnet_jax.data.images import splits
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, preview, printable
+
+# How people call the parts of a split, in lower case.
+PARTS = {
+  'train': ('train', 'training'),
+  'val': ('val', 'valid', 'validation', 'dev'),
+  'test': ('test', 'testing'),
+}
+VAL_TESTS = 'there is no test part: the validation part is the test part'
+_UNLISTED = 'images that no list names'
+_LOOSE = 'images outside of the split folders'
+
+
+class _Class(NamedTuple):
+  """One class folder.
+
+  Attributes:
+    written: its name.
+    images: their paths under the root, sorted.
+    inner: the folders in it that hold some of them.
+    flat: whether some lie in none of these.
+  """
+
+  written: str
+  images: list[str]
+  inner: list[str]
+  flat: bool
+
+
+def part_of(name: str) -> str:
+  """'train', 'val' or 'test' of one of their usual names; '' of another.
+
+  >>> part_of('Valid'), part_of('valley')
+  ('val', '')
+  """
+  return next((p for p, n in PARTS.items() if name.casefold() in n), '')
 
 
 def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
@@ -34,66 +72,171 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
 
   Raises:
     UserError: the folder is absent, empty, ambiguous or has a single class; a
-      class has no training image; a link leads out; see `open_ufg_layout`.
+      class has no training image; see `open_ufg_layout`.
   """
   root = folders.root_of(root)
-  for one, other in (('anno', 'images'), ('train', 'test')):
-    present = [p for p in (one, other) if (root / p).is_dir()]
-    if len(present) == 1:
-      absent = other if present == [one] else one
-      raise UserError(
-        f'{root} has {present[0]}/ but no {absent}/; add it, or give a folder '
-        'that holds one folder for each class'
-      )
-  if (root / 'anno').is_dir():
-    return open_ufg_layout(root, name)
-  divided = (root / 'train').is_dir()
-  parts = ['train', 'test'] if divided else ['']
-  if divided and (root / 'val').is_dir():
-    parts.append('val')
-  found = {part: _images(root / part, root) for part in parts}
-  if not any(by_class for by_class in found.values()):
+  pair = ('anno', 'images')
+  present = [p for p in pair if (root / p).is_dir()]
+  if len(present) == 1:
+    absent = pair[1] if present == ['anno'] else pair[0]
     raise UserError(
-      f'{root} holds no class folders; give a folder that holds one folder of '
-      'images for each class'
+      f'{root} has {present[0]}/ but no {absent}/; add it, or give a folder '
+      'that holds one folder for each class'
     )
-  class_names = tuple(sorted(set().union(*found.values())))
-  label = {class_name: i for i, class_name in enumerate(class_names)}
-  found_parts = {
-    part: _files(
-      root,
-      [path for paths in by_class.values() for path in paths],
-      [label[c] for c, paths in by_class.items() for _ in paths],
+  if present:
+    return open_ufg_layout(root, name)
+  here = folders.listing(root, root)
+  parts = _parts(root, here)
+  unused, notes = [], []
+  if parts:
+    unused += _beside(root, here, parts)
+    if 'test' not in parts:
+      parts['test'] = parts.pop('val')
+      notes.append(VAL_TESTS)
+  classes = {}
+  for part, folder in (parts or {'train': root}).items():
+    classes[part], passed_by = _classes(folder, root)
+    unused += passed_by
+  if not any(classes.values()):
+    raise UserError(
+      f'{root} holds no class folders with images; give a folder that holds '
+      f'one folder of images for each class{_but(unused)}'
     )
-    for part, by_class in found.items()
-  }
+  if not parts:
+    _require_no_split(root, classes['train'])
+  every = [c for found in classes.values() for c in found]
+  class_names = tuple(sorted({folders.class_name(c.written) for c in every}))
+  notes += [*folders.name_notes(c.written for c in every), *_nested(every)]
+  found = {part: _split(root, c, class_names) for part, c in classes.items()}
   dataset = splits.Dataset(
-    name or root.name,
-    class_names,
-    train=found_parts['train' if divided else ''],
-    val=found_parts.get('val'),
-    test=found_parts.get('test', splits.EMPTY),
-  )
+    name or root.name, class_names, unused=tuple(unused), notes=tuple(notes),
+    **found,
+  )  # fmt: skip
   _require_classes(dataset, root)
-  for part in parts[1:]:
-    if not found_parts[part].names:
+  for part, folder in parts.items():
+    if not found[part].names:
       raise UserError(
-        f'{root / part} holds no images; add some or remove the folder'
+        f'{folder} holds no images; add some or remove the folder'
       )
   return dataset
 
 
-def _images(folder: paths.Path, root: paths.Path) -> dict[str, list[str]]:
-  """The paths under `root` of every class's images, sorted."""
-  entries = folders.entries_of(folder, root)
-  loose = [e.name for e in entries if folders.is_image(e)]
-  if loose:
+def _but(unused: Iterable[folders.Unused]) -> str:
+  """What is not used, as the end of a sentence."""
+  said = folders.said(unused)
+  return said and f' ({said})'
+
+
+def _parts(root: paths.Path, here: folders.Listing) -> dict[str, paths.Path]:
+  """The folder of each part; {} where there are classes instead."""
+  parts: dict[str, paths.Path] = {}
+  for entry in here.folders:
+    part = part_of(entry.name)
+    if part in parts:
+      raise UserError(
+        f'{root} has both {parts[part].name}/ and {entry.name}/, each of '
+        f'which may be the {part} part; remove or rename one of them'
+      )
+    if part:
+      parts[part] = entry
+  if len(parts) == 1 and len(here.folders) > 1:
+    (only,) = parts.values()
+    inside = folders.listing(only, root)
+    # A class may be called so: Train, beside Bus and Tram.
+    if inside.images and not inside.folders:
+      return {}
+  if parts and 'train' not in parts:
+    given = ' and '.join(f'{entry.name}/' for entry in parts.values())
     raise UserError(
-      f'Images lie in {folder} itself ({preview(loose)}); move '
-      'each into the folder of its class'
+      f'{root} has {given} but no train/; add it, or give a folder that holds '
+      'one folder for each class'
     )
-  classes = [e for e in entries if e.is_dir()]
-  return {c.name: sorted(folders.walk(c, root)) for c in classes}
+  if len(parts) == 1:
+    only = parts['train']
+    raise UserError(
+      f'{root} has {only.name}/ but no test/; add test/ or val/, or, to have '
+      f'the program split the images, give {only}'
+    )
+  return parts
+
+
+def _beside(
+  root: paths.Path, here: folders.Listing, parts: Mapping[str, paths.Path]
+) -> list[folders.Unused]:
+  """What lies beside the folders of the parts."""
+  loose = [(image, _LOOSE) for image in here.images]
+  other = [
+    folders.Unused(f'{printable(entry.name)}/', folders.FOLDERS)
+    for entry in here.folders
+    if entry not in parts.values()
+  ]
+  return [*folders.relative([*here.unused, *loose], root), *other]
+
+
+def _classes(
+  folder: paths.Path, root: paths.Path
+) -> tuple[list[_Class], list[folders.Unused]]:
+  """The class folders that hold images, and what else lies in a folder."""
+  here = folders.listing(folder, root)
+  if here.images:
+    raise UserError(
+      f'Images lie in {folder} itself '
+      f'({preview(image.name for image in here.images)}); move each into the '
+      'folder of its class, or take them out'
+    )
+  found, unused = [], folders.relative(here.unused, root)
+  for entry in here.folders:
+    images, passed_by = folders.walk(entry, root)
+    inside = f'{entry.relative_to(root).as_posix()}/'
+    if images:
+      names = [name.removeprefix(inside) for name in images]
+      inner = sorted({n.partition('/')[0] for n in names if '/' in n})
+      flat = any('/' not in n for n in names)
+      found.append(_Class(entry.name, images, inner, flat))
+    else:
+      reason = folders.IMAGELESS if passed_by else folders.EMPTY
+      unused.append(folders.Unused(printable(inside), reason))
+    unused += passed_by
+  return found, unused
+
+
+def _require_no_split(root: paths.Path, classes: list[_Class]) -> None:
+  """Refuses folders that are parts of a split under names of their own."""
+  if len(classes) < 2 or any(c.flat or len(c.inner) < 2 for c in classes):
+    return
+  largest = max((set(c.inner) for c in classes), key=len)
+  if all(set(c.inner) <= largest for c in classes):
+    raise UserError(
+      f'The folders of {root} ({preview(c.written for c in classes)}) hold '
+      f'folders of equal names ({preview(sorted(largest), 3)}): they look like '
+      'parts of a split. Rename them train/, test/ and val/; or, if they are '
+      'the classes, put their images into them directly, or name each image '
+      'and its class in a table (config.data.table)'
+    )
+
+
+def _nested(classes: list[_Class]) -> list[str]:
+  """What to say of class folders that hold folders."""
+  deep = [f'{c.written}/{c.inner[0]}' for c in classes if c.inner]
+  if not deep:
+    return []
+  first = deep[0].partition('/')[0]
+  return [
+    f'{len(deep)} class folder{"s" * (len(deep) > 1)} hold'
+    f'{"s" * (len(deep) == 1)} folders ({preview(deep, 3)}): all images below '
+    f'are taken as of the outer folder, such as of class {first}'
+  ]
+
+
+def _split(
+  root: paths.Path, classes: list[_Class], class_names: tuple[str, ...]
+) -> splits.Split:
+  label = {class_name: i for i, class_name in enumerate(class_names)}
+  return _files(
+    root,
+    [image for c in classes for image in c.images],
+    [label[folders.class_name(c.written)] for c in classes for _ in c.images],
+  )
 
 
 def _files(
@@ -166,7 +309,12 @@ def open_ufg_layout(root: paths.Path, name: str = '') -> splits.Dataset:
     part: _files(images, labels, (label - 1 for label in labels.values()))
     for part, labels in lists.items()
   }
-  dataset = splits.Dataset(name or root.name, class_names, val=None, **parts)
+  used = [f'images/{name}' for name in named]
+  used += [f'anno/{name}.txt' for name in (*lists, 'classes')]
+  dataset = splits.Dataset(
+    name or root.name, class_names, val=None, **parts,
+    unused=folders.rest(root, used, _UNLISTED, each_in='images'),
+  )  # fmt: skip
   _require_classes(dataset, root)
   if not dataset.test.names:
     raise UserError(f'{root / "anno/test.txt"} is empty; list the test images')
@@ -213,12 +361,14 @@ def _class_names(
           f"Line {number} of {path} is {line!r}; write '<label> <name>' with "
           'the labels 1, 2, 3 and so on'
         )
-      names.append(words[1].strip())
+      names.append(folders.class_name(words[1]))
     return tuple(names)
   held_by = {}
   for name, label in lists['train'].items():
     held_by.setdefault(label, set()).add(posixpath.dirname(name))
-  named = {label: min(found) for label, found in held_by.items()}
+  named = {
+    label: folders.class_name(min(found)) for label, found in held_by.items()
+  }
   one_each = all(len(found) == 1 for found in held_by.values())
   distinct = len(set(named.values())) == len(named) > 1
   # A label of a billion is a slip: its gap is reported below, and the names of
@@ -232,8 +382,9 @@ def _class_names(
 def _require_classes(dataset: splits.Dataset, root: paths.Path) -> None:
   if len(dataset.class_names) < 2:
     raise UserError(
-      f'{root} has {len(dataset.class_names)} class; classification takes at '
-      'least two'
+      f'{root} has {len(dataset.class_names)} class '
+      f'({preview(dataset.class_names)}); classification takes at least two'
+      f'{_but(dataset.unused)}'
     )
   untrained = [c.rpartition(':')[0] for c in splits.classes_under(dataset, 1)]
   if untrained:

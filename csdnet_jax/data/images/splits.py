@@ -43,6 +43,7 @@ class Dataset(NamedTuple):
     drawn: whether its test part is the program's own choice.
     digests: the SHA-256 of each image's file, as hex, by name; `load_images`
       fills them in.
+    notes: what a person should know of how the data were read.
   """
 
   name: str
@@ -54,6 +55,7 @@ class Dataset(NamedTuple):
   unused: tuple[Unused, ...] = ()
   drawn: bool = False
   digests: Mapping[str, str] = MappingProxyType({})
+  notes: tuple[str, ...] = ()
 
 
 PARTS = ('train', 'val', 'test')

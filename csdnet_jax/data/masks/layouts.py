@@ -26,37 +26,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from csdnet_jax.data import folders
+from csdnet_jax.data.masks.classes import (
+  CAMVID,
+  CITYSCAPES,
+  CITYSCAPES_IDS,
+  CONTEXT,
+)  # fmt: skip
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 
 IGNORE = 255
 REFUSED = -1  # In `SegmentationSet.ids`: no class, and no way to leave it out.
 
-CITYSCAPES = (
-  'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light',
-  'traffic sign', 'vegetation', 'terrain', 'sky', 'person', 'rider', 'car',
-  'truck', 'bus', 'train', 'motorcycle', 'bicycle',
-)  # fmt: skip
-# Of the 34 in labelIds.png, those with a class; the others are left out.
-_CITYSCAPES_IDS = (
-  7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33,
-)  # fmt: skip
-CAMVID = (
-  'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence',
-  'car', 'pedestrian', 'bicyclist',
-)  # fmt: skip
-# Class 0, then the authors' order: the 20 of PASCAL VOC first.
-CONTEXT = (
-  'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car',
-  'cat', 'chair', 'cow', 'table', 'dog', 'horse', 'motorbike', 'person',
-  'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor', 'bag', 'bed', 'bench',
-  'book', 'building', 'cabinet', 'ceiling', 'cloth', 'computer', 'cup', 'door',
-  'fence', 'floor', 'flower', 'food', 'grass', 'ground', 'keyboard', 'light',
-  'mountain', 'mouse', 'curtain', 'platform', 'sign', 'plate', 'road', 'rock',
-  'shelves', 'sidewalk', 'sky', 'snow', 'bedclothes', 'track', 'tree', 'truck',
-  'wall', 'water', 'window', 'wood',
-)  # fmt: skip
-
+_CONTEXT_LISTS = ('ImageSets/SegmentationContext', 'ImageSets/Main')
+_NO_ROLE = 'images without a role'
 _PARTS = ('train', 'val', 'test')
 _PAIR = "'<image> <mask>' for each pair, both under the root"
 
@@ -86,6 +69,7 @@ class SegmentationSet(NamedTuple):
     train: what a run learns from.
     val: what may choose the best epoch, or None.
     test: what a run is judged by.
+    unused: what lies beside the pairs and is none of them.
   """
 
   name: str
@@ -94,6 +78,7 @@ class SegmentationSet(NamedTuple):
   train: Pairs
   val: Pairs | None
   test: Pairs
+  unused: tuple[folders.Unused, ...] = ()
 
 
 def load(data: Any) -> SegmentationSet:
@@ -114,7 +99,7 @@ def load(data: Any) -> SegmentationSet:
   Raises:
     UserError: the folder or a part is absent or empty; an image without a mask
       or a mask without an image; a list that does not parse or leaves the
-      root; a link; no class names.
+      root; no class names.
   """
   root = folders.root_of(data.root)
   class_names, ids, parts = READERS[data.source](root)
@@ -125,7 +110,19 @@ def load(data: Any) -> SegmentationSet:
   return SegmentationSet(
     data.name or root.name, tuple(class_names), ids,
     *(part and _open(root, part) for part in (parts['train'], val, test)),
+    unused=folders.rest(root, _used(root, parts), _NO_ROLE),
   )  # fmt: skip
+
+
+def _used(root: paths.Path, parts) -> list[str]:
+  """The files that the pairs and their lists are."""
+  lists = ['classes', 'objectInfo150', *parts]
+  folder = next((f for f in _CONTEXT_LISTS if (root / f).is_dir()), '')
+  lists += [f'{folder}/{part}' for part in parts if folder]
+  return [
+    *(name for part in parts.values() for pair in part for name in pair),
+    *(f'{name}.txt' for name in lists),
+  ]
 
 
 def parts_of(dataset: SegmentationSet) -> dict[str, Pairs]:
@@ -198,7 +195,7 @@ def _cityscapes(root):
   if not any((root / 'gtFine').glob(f'train/*/*{suffix}.png')):
     suffix = '_gtFine_labelIds'
     left_out = dict.fromkeys(range(34), IGNORE)
-    ids = _ids(19, left_out | {n: i for i, n in enumerate(_CITYSCAPES_IDS)})
+    ids = _ids(19, left_out | {n: i for i, n in enumerate(CITYSCAPES_IDS)})
   parts = {
     part: _matched(
       root, f'leftImg8bit/{part}', f'gtFine/{part}', '_leftImg8bit', suffix
@@ -243,11 +240,12 @@ def _context59(root):
 def _context(root):
   """The class, in our order, of each stored id; and the parts."""
   by_name = (CONTEXT[0], *sorted(CONTEXT[1:]))
-  orders = {'59_context_labels': CONTEXT, 'SegmentationClassContext': by_name}
+  orders = {
+    '59_context_labels': CONTEXT,
+    'SegmentationClassContext': by_name,
+  }
   folder = _one_of(root, list(orders), 'the masks')
-  lists = _one_of(
-    root, ['ImageSets/SegmentationContext', 'ImageSets/Main'], 'train.txt'
-  )
+  lists = _one_of(root, _CONTEXT_LISTS, 'train.txt')
   parts = {}
   for part in ('train', 'val'):
     path = root / lists / f'{part}.txt'
@@ -335,7 +333,7 @@ def _by_stem(root, folder, suffix) -> dict[str, str]:
       'that holds it'
     )
   found: dict[str, str] = {}
-  for path in sorted(folders.walk(root / folder, root)):
+  for path in folders.walk(root / folder, root)[0]:
     stem = pathlib.PurePosixPath(path).relative_to(folder).with_suffix('')
     if not stem.name.endswith(suffix):
       continue

@@ -41,7 +41,7 @@ IN_FOLDER = ['in/a.JPG', 'in/b.png', 'in/deep/er/c.png', 'in/e[1].png']
   ],
 )  # fmt: skip
 def test_files_folders_and_globs(given, found, leaves):
-  split = inputs.find(given)
+  split = inputs.find(given).split
   assert list(split.names) == found
   assert split.labels.tolist() == [-1] * len(found)
   assert [len(split.read(i)) for i in range(len(found))]
@@ -56,7 +56,7 @@ def test_what_names_nothing_is_said(given, leaves):
 
 def test_a_circle_of_links_ends(leaves):
   (leaves / 'again').symlink_to(leaves)
-  assert list(inputs.find(['in']).names) == IN_FOLDER
+  assert list(inputs.find(['in']).split.names) == IN_FOLDER
 
 
 def test_a_name_that_is_not_utf8_can_be_printed(leaves):
@@ -65,7 +65,7 @@ def test_a_name_that_is_not_utf8_can_be_printed(leaves):
     os.rename(leaves / 'b.png', path)
   except OSError:
     pytest.skip('the file system takes UTF-8 names only')
-  split = inputs.find(['in'])
+  split = inputs.find(['in']).split
   assert 'in/\\xff.png' in split.names
   split.names[0].encode()
   assert all(split.read(i) for i in range(len(split.names)))
@@ -74,7 +74,7 @@ def test_a_name_that_is_not_utf8_can_be_printed(leaves):
 @pytest.mark.parametrize('batch', [1, 3, 100])
 def test_every_picture_comes_once_and_bad_ones_are_named(batch, leaves):
   images.write(leaves / 'deep' / 'cut.png', b'\x89PNG')
-  split = inputs.of_paths([*inputs.find(['in']).names, 'in/gone.png'])
+  split = inputs.of_paths([*inputs.find(['in']).split.names, 'in/gone.png'])
   rows, views, errors = [], [], []
   for some, view, bad in inputs.batches(split, lambda x: x[:8, :8], batch):
     assert 0 < len(some) + len(bad) <= batch
@@ -92,7 +92,7 @@ def test_every_picture_comes_once_and_bad_ones_are_named(batch, leaves):
 
 def test_a_defect_in_the_view_is_not_a_bad_picture(leaves):
   with pytest.raises(ZeroDivisionError):
-    list(inputs.batches(inputs.find(['in']), lambda x: 1 / 0, 2))
+    list(inputs.batches(inputs.find(['in']).split, lambda x: 1 / 0, 2))
 
 
 def test_a_file_that_cannot_be_read_says_why(leaves):

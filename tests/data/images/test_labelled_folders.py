@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from csdnet_jax.data import folders
 from csdnet_jax.data.images import labelled_folders
 from csdnet_jax.runtime.errors import UserError
 
@@ -96,11 +97,11 @@ def test_absent_and_empty_roots(tmp_path):
 
 
 def test_too_few_classes_or_images(tmp_path):
-  refused(images.class_folders(tmp_path / 'x', {'a': 5}), '1 class;')
+  refused(images.class_folders(tmp_path / 'x', {'a': 5}), r'1 class \(a\);')
   root = images.class_folders(tmp_path / 'y', {'a': 1, 'b': 1})
   refused(root, 'No class of y has two training images, of which one could')
   images.class_folders(tmp_path / 'z', {'a': 3, 'b': 0})
-  refused(tmp_path / 'z', r'no training image \(b\)')
+  refused(tmp_path / 'z', r'1 class \(a\).*1 empty class folder \(b/\)')
 
 
 def test_half_a_layout(tmp_path):
@@ -174,24 +175,34 @@ def test_paths_that_climb_out(tmp_path, name):
   refused(root, 'lie outside')
 
 
-def test_links_out_of_class_folders(tmp_path):
+def test_links_are_counted_and_not_followed(tmp_path):
   out = images.class_folders(tmp_path / 'out', {'c': 2})
   root = images.class_folders(tmp_path / 'set', {'a': 2, 'b': 2})
-  (root / 'a' / 'x.png').symlink_to(out / 'c' / '0.png')
-  refused(root, 'x.png is a link')
-  for target in ('gone.png', 'x.png'):  # To nothing, and to itself.
-    (root / 'a' / 'x.png').unlink()
-    (root / 'a' / 'x.png').symlink_to(target)
-    refused(root, 'x.png is a link')
-  (root / 'a' / 'x.png').unlink()
-  (root / 'c').symlink_to(out / 'c')
-  refused(root, 'set/c is a link')
+  images.write(root / 'a/x.png', images.encode(images.pixels(7)))
+  for link, target in {
+    'a/y.png': 'x.png',  # To a file of the folder: used, as ever.
+    'a/out.png': out / 'c/0.png',
+    'a/gone.png': 'nowhere.png',
+    'b/itself.png': 'itself.png',
+    'b/circle': root,
+    'c': out / 'c',
+  }.items():
+    (root / link).symlink_to(target)
+  dataset = labelled_folders.open_folder(root)
+  assert dataset.class_names == ('a', 'b')
+  assert [n for n in dataset.train.names if 'a/' in n] == [
+    'a/0.png', 'a/1.png', 'a/x.png', 'a/y.png'
+  ]  # fmt: skip
+  assert folders.counts(dataset.unused) == {'links': 5}
+  assert folders.said(dataset.unused) == (
+    'not used: 5 links (c, a/gone.png, a/out.png, ...)'
+  )
 
 
 def test_names_that_no_list_could_hold(tmp_path):
   root = images.class_folders(tmp_path, {'a': 2, 'b': 2})
   (root / 'a' / '0.png').rename(os.fsdecode(b'%s/a/caf\xe9.png' % bytes(root)))
-  refused(root, r"caf.*png' in .*/a is no UTF-8 name")
+  refused(root, r"a/caf.*png' in .* is no UTF-8 name")
 
 
 def test_repeated_names(tmp_path):
