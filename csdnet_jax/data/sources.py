@@ -32,6 +32,7 @@ from csdnet_jax.data.images import (
   labelled_folders,
   pipeline,
   splits,
+  tables,
 )
 from csdnet_jax.data.masks import layouts
 from csdnet_jax.runtime import plugins
@@ -104,6 +105,12 @@ def _load(data: Any, task: str, kind: type) -> Any:
     raise UserError(
       f'config.data.source is {data.source!r}, for {spec.task}; of {task} say '
       f'{", ".join(map(repr, ours))}, or a module of yours'
+    )
+  tabled = data.source in SOURCES and getattr(data, 'table', '')
+  if tabled and data.source != 'folder':
+    raise UserError(
+      f'config.data.table={data.table} is not read by the source '
+      f"{data.source!r}; set config.data.source='folder'"
     )
   dataset = spec.load(data)
   if not isinstance(dataset, kind):
@@ -315,6 +322,8 @@ def _of_numbers(labels, class_names) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _folder(data: Any) -> splits.Dataset:
+  if data.table:
+    return tables.open_table(data.table, data.root, data.name, data.group)
   return labelled_folders.open_folder(data.root, data.name)
 
 

@@ -112,7 +112,7 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
     name or root.name, class_names, unused=tuple(unused), notes=tuple(notes),
     **found,
   )  # fmt: skip
-  _require_classes(dataset, root)
+  require_classes(dataset, root)
   for part, folder in parts.items():
     if not found[part].names:
       raise UserError(
@@ -232,16 +232,17 @@ def _split(
   root: paths.Path, classes: list[_Class], class_names: tuple[str, ...]
 ) -> splits.Split:
   label = {class_name: i for i, class_name in enumerate(class_names)}
-  return _files(
+  return files(
     root,
     [image for c in classes for image in c.images],
     [label[folders.class_name(c.written)] for c in classes for _ in c.images],
   )
 
 
-def _files(
+def files(
   folder: paths.Path, names: Iterable[str], labels: Iterable[int]
 ) -> splits.Split:
+  """The part of a data set that these files of a folder are."""
   names = tuple(names)
   return splits.Split(
     names,
@@ -306,7 +307,7 @@ def open_ufg_layout(root: paths.Path, name: str = '') -> splits.Dataset:
       f'{len(class_names)} classes ({preview(beyond)}); correct them'
     )
   parts = {
-    part: _files(images, labels, (label - 1 for label in labels.values()))
+    part: files(images, labels, (label - 1 for label in labels.values()))
     for part, labels in lists.items()
   }
   used = [f'images/{name}' for name in named]
@@ -315,7 +316,7 @@ def open_ufg_layout(root: paths.Path, name: str = '') -> splits.Dataset:
     name or root.name, class_names, val=None, **parts,
     unused=folders.rest(root, used, _UNLISTED, each_in='images'),
   )  # fmt: skip
-  _require_classes(dataset, root)
+  require_classes(dataset, root)
   if not dataset.test.names:
     raise UserError(f'{root / "anno/test.txt"} is empty; list the test images')
   return dataset
@@ -379,7 +380,8 @@ def _class_names(
   return tuple(str(i) for i in range(1, count + 1))
 
 
-def _require_classes(dataset: splits.Dataset, root: paths.Path) -> None:
+def require_classes(dataset: splits.Dataset, root: paths.Path) -> None:
+  """Refuses fewer than two classes, or one without a training image."""
   if len(dataset.class_names) < 2:
     raise UserError(
       f'{root} has {len(dataset.class_names)} class '
