@@ -7,9 +7,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csdnet_jax.data import decode
+from csdnet_jax.data import decode, formats
 
 import images
+
+
+def png(width, height, bits, colour, rows):
+  """A PNG by hand: Pillow writes no grey of 2 or 4 bits, no RGB of 16."""
+
+  def chunk(kind, data):
+    crc = struct.pack('>I', zlib.crc32(kind + data))
+    return struct.pack('>I', len(data)) + kind + data + crc
+
+  head = struct.pack('>IIBBBBB', width, height, bits, colour, 0, 0, 0)
+  return b''.join(
+    [
+      b'\x89PNG\r\n\x1a\n', chunk(b'IHDR', head),
+      chunk(b'IDAT', zlib.compress(rows)), chunk(b'IEND', b''),
+    ]
+  )  # fmt: skip
 
 
 def test_plain_rgb_is_exact():
@@ -111,6 +127,148 @@ def test_animation_gives_its_first_frame(kind):
 def test_bad_files_are_named(data):
   with pytest.raises(decode.ImageError, match='^leaves/x.png: '):
     decode.decode(data, 'leaves/x.png')
+
+
+# Pixels of every kind, as the table in docs/pictures.md says.
+
+
+def tiff(
+  values, dtype, *, bits=None, photometric=1, sample=1, order='<', data=None
+):
+  """A TIFF by hand: Pillow writes few of the kinds that it may be given.
+
+  Args:
+    values: [h, w] or [h, w, samples].
+    dtype: of the samples, without the order of their bytes.
+    bits: of a sample; those of the dtype unless said.
+    photometric: 0 where white is zero, 1 where black is, 2 for RGB, 8 for LAB.
+    sample: 1 without a sign, 2 with one, 3 floating point.
+    order: '<' or '>'.
+    data: the bytes of the pixels, where they are packed.
+  """
+  values = np.asarray(values)
+  height, width, samples = (*values.shape, 1)[:3]
+  data = data or values.astype(f'{order}{dtype}').tobytes()
+  bits = bits or 8 * np.dtype(dtype).itemsize
+  tags = [
+    (256, 'L', [width]), (257, 'L', [height]), (258, 'H', [bits] * samples),
+    (259, 'H', [1]), (262, 'H', [photometric]), (273, 'L', [0]),
+    (277, 'H', [samples]), (278, 'L', [height]), (279, 'L', [len(data)]),
+    (339, 'H', [sample] * samples),
+  ]  # fmt: skip
+  beyond = 8 + 2 + 12 * len(tags) + 4
+  longs = [t for t in tags if len(t[2]) > 2]
+  start = beyond + 8 * len(longs)
+  head = struct.pack(f'{order}2sHLH', b'II' if order == '<' else b'MM', 42, 8,
+                     len(tags))  # fmt: skip
+  after = b''
+  for tag, kind, held in tags:
+    held = [start] if tag == 273 else held
+    field = struct.pack(f'{order}{len(held)}{kind}', *held)
+    if len(field) > 4:
+      after, field = (
+        after + field.ljust(8, b'\0'),
+        struct.pack(f'{order}L', beyond + len(after)),
+      )
+    number = {'H': 3, 'L': 4}[kind]
+    head += struct.pack(f'{order}HHL', tag, number, len(held))
+    head += field.ljust(4, b'\0')
+  return head + bytes(4) + after + data
+
+
+RAMP = np.array([[0, 1, 100, 128, 255]])
+
+
+@pytest.mark.parametrize(
+  ('data', 'seen'),
+  [
+    (tiff(RAMP, 'u1'), [0, 1, 100, 128, 255]),
+    (tiff(RAMP, 'u1', photometric=0), [255, 254, 155, 127, 0]),
+    (tiff(RAMP * 257, 'u2'), [0, 1, 100, 128, 255]),
+    (tiff(RAMP * 257, 'u2', order='>'), [0, 1, 100, 128, 255]),
+    (tiff(RAMP * 257, 'u2', photometric=0), [255, 254, 155, 127, 0]),
+    (tiff([[0, 128, 129, 386, 65535]], 'u2'), [0, 0, 1, 2, 255]),
+    (tiff(np.zeros((1, 8)), 'u1', bits=1, data=b'\x0f'), [0] * 4 + [255] * 4),
+    (tiff(np.zeros((1, 8)), 'u1', bits=1, photometric=0, data=b'\x0f'),
+     [255] * 4 + [0] * 4),
+    (tiff(np.zeros((1, 4)), 'u1', bits=2, data=b'\x1b'), [0, 85, 170, 255]),
+    (tiff(np.zeros((1, 2)), 'u1', bits=4, photometric=0, data=b'\x1f'),
+     [238, 0]),
+    # 12 bits that say so are scaled by their own range.
+    (tiff(np.zeros((1, 2)), 'u2', bits=12, data=b'\xff\xf8\x00'), [255, 128]),
+    # 12 bits in 16 do not say so: a dark picture, of which the report warns.
+    (tiff([[0, 4095]], 'u2'), [0, 16]),
+  ],
+  ids=[
+    '8', '8 inverted', '16', '16 big-endian', '16 inverted', '16 rounded', '1',
+    '1 inverted', '2', '4 inverted', '12', '12 in 16',
+  ],
+)  # fmt: skip
+def test_grey_tiffs_of_any_depth(data, seen):
+  decoded = decode.decode(data, 'a')
+  assert decoded[0].tolist() == [[v, v, v] for v in seen]
+
+
+def test_colours_of_16_bits_give_the_upper_8():
+  rgb = np.array([[[65535, 256, 255], [128, 32768, 511]]])
+  decoded = decode.decode(tiff(rgb, 'u2', photometric=2), 'a')
+  assert decoded[0].tolist() == [[255, 1, 0], [0, 128, 1]]
+  rows = b'\0' + rgb.astype('>u2').tobytes()
+  decoded = decode.decode(png(2, 1, 16, 2, rows), 'a')
+  assert decoded[0].tolist() == [[255, 1, 0], [0, 128, 1]]
+
+
+def test_grey_of_16_bits_keeps_its_transparent_value():
+  values = np.array([[0, 700, 65535]], np.uint16)
+  decoded = decode.decode(images.encode(values, transparency=700), 'a')
+  assert decoded[0, :, 0].tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize(
+  ('data', 'why'),
+  [
+    # Whatever the values: one dark picture would be read, the next refused.
+    (tiff([[0, 1, 200]], 'u4'), '32-bit pixels'),
+    (tiff([[0, 1, 200]], 'i4', sample=2), '32-bit pixels'),
+    (tiff([[0, 1, 200]], 'u4', photometric=0), 'pixels that are not read'),
+    (tiff([[0, 1, 200]], 'i2', sample=2), 'pixels with a sign'),
+    (tiff([[0, 1, 100]], 'i1', sample=2), 'pixels with a sign'),
+    (tiff([[0, 0.5]], 'f4', sample=3), 'floating-point pixels'),
+    (tiff([[0, 0.5]], 'f2', sample=3), 'pixels that are not read'),
+    (tiff([[0, 1]], 'u8'), 'pixels that are not read'),
+    (tiff([[[0, 1, 2]]], 'u4', photometric=2), 'pixels that are not read'),
+    (tiff([[[0, 1, 2]]], 'u1', photometric=8), 'LAB pixels'),
+    (tiff(np.zeros((0, 4)), 'u1'), ''),
+    (b'GIF89a' + bytes(7) + b'\x2c' + bytes(9) + b'\x02\0\x3b', ''),
+  ],
+)  # fmt: skip
+def test_pixels_without_a_known_range_are_refused(data, why):
+  with pytest.raises(decode.ImageError, match=f'^a.tif: .*{why}'):
+    decode.decode(data, 'a.tif')
+
+
+@pytest.mark.parametrize('kind', ['AVIF', 'HEIF'])
+def test_the_formats_of_phones(kind):
+  """Where they can be read: by Pillow, and by pillow_heif."""
+  if kind not in formats.known():
+    pytest.skip(f'no {kind} here')
+  picture = np.zeros((48, 64, 3), np.uint8)
+  picture[:24] = 250, 10, 10
+  data = images.encode(picture, kind, quality=95)
+  decoded = decode.decode(data, 'a')
+  assert decode.size_of(data, 'a') == decoded.shape[:2] == (48, 64)
+  assert np.abs(decoded[4, 4].astype(int) - [250, 10, 10]).max() < 8
+  assert decoded[-4, -4].max() < 8
+  with pytest.raises(decode.ImageError, match='^a: '):
+    decode.decode(data[: len(data) // 2], 'a')
+
+
+def test_heic_under_any_name_is_named_with_the_remedy(monkeypatch):
+  monkeypatch.setattr(formats, 'known', lambda: {'JPEG': ('jpg',)})
+  with pytest.raises(decode.ImageError, match=r'csdnet_jax\[heic\]'):
+    decode.decode(b'\0\0\0\x1cftypheic', 'IMG_1.jpg')
+  with pytest.raises(decode.ImageError, match='Pillow 11.3'):
+    decode.decode(b'\0\0\0\x1cftypavif', 'a.avif')
 
 
 # Pillow remarks on damaged TIFF tags that it can do without.
@@ -243,19 +401,10 @@ def test_a_mask_with_a_palette_gives_its_indices(kind):
 
 @pytest.mark.parametrize('bits', [1, 2, 4])
 def test_a_mask_of_few_bits_is_not_stretched(bits):
-  """Written by hand: Pillow itself writes no grey of 2 or 4 bits."""
   mask = ids(4, 8, 2**bits)
-
-  def chunk(kind, data):
-    crc = struct.pack('>I', zlib.crc32(kind + data))
-    return struct.pack('>I', len(data)) + kind + data + crc
-
   digits = ((mask[..., None] >> np.arange(bits)[::-1]) & 1).reshape(4, -1)
   rows = b''.join(b'\0' + row.tobytes() for row in np.packbits(digits, axis=1))
-  data = b'\x89PNG\r\n\x1a\n' + chunk(
-    b'IHDR', struct.pack('>IIBBBBB', 8, 4, bits, 0, 0, 0, 0)
-  )
-  data += chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
+  data = png(8, 4, bits, 0, rows)
   np.testing.assert_array_equal(decode.decode_mask(data, 'm'), mask)
 
 
