@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -255,12 +256,15 @@ def by_reason(unused: Iterable[Unused]) -> dict[str, list[str]]:
   >>> by_reason([Unused('a.heic', '.heic'), Unused('b.HEIC', '.HEIC')])
   {'.heic': ['a.heic', 'b.HEIC']}
   """
-  found: dict[str, list[str]] = collections.defaultdict(list)
-  spelling: dict[str, str] = {}
-  for path, reason in unused:
+  found: dict[str, list[Unused]] = collections.defaultdict(list)
+  for one in unused:
     # An extension is one kind in upper and in lower case.
-    found[spelling.setdefault(reason.casefold(), reason)].append(path)
-  return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+    found[one.reason.casefold()].append(one)
+  spelled = {
+    collections.Counter(u.reason for u in group).most_common(1)[0][0]: group
+    for group in sorted(found.values(), key=len, reverse=True)
+  }
+  return {reason: [u.path for u in group] for reason, group in spelled.items()}
 
 
 def said(unused: Iterable[Unused]) -> str:
@@ -288,7 +292,9 @@ def said(unused: Iterable[Unused]) -> str:
 def numbered(reason: str, n: int) -> str:
   """'2 links', '1 link'."""
   if n == 1:
-    reason = ' '.join(_SINGULAR.get(word, word) for word in reason.split(' '))
+    noun, *rest = re.split('(?= that | without | outside )', reason, maxsplit=1)
+    words = (_SINGULAR.get(word, word) for word in noun.split(' '))
+    reason = ''.join([' '.join(words), *rest])
   return f'{n} {reason}'
 
 
@@ -326,7 +332,7 @@ def name_notes(written: Iterable[str]) -> tuple[str, ...]:
   for name in written:
     spellings[class_name(name)].add(name)
   joined = [
-    f'{", ".join(sorted(map(ascii, names)))} as {printable(name)}'
+    f'{", ".join(map(ascii, sorted(names)))} as {printable(name)}'
     for name, names in sorted(spellings.items())
     if len(names) > 1
   ]

@@ -106,9 +106,114 @@ def test_too_few_classes_or_images(tmp_path):
 
 def test_half_a_layout(tmp_path):
   images.class_folders(tmp_path / 'x' / 'train', {'a': 3, 'b': 1})
-  refused(tmp_path / 'x', 'has train/ but no test/')
+  refused(tmp_path / 'x', r'has train/ but no test/; add .* give .*x/train$')
   images.class_folders(tmp_path / 'y' / 'images', {'a': 3, 'b': 1})
   refused(tmp_path / 'y', 'has images/ but no anno/')
+  for part in ('Test', 'valid'):
+    images.class_folders(tmp_path / 'z' / part, {'a': 3, 'b': 1})
+  refused(tmp_path / 'z', 'has Test/ and valid/ but no train/')
+
+
+# Split folders as people call them.
+
+
+@pytest.mark.parametrize(
+  'names',
+  [
+    ('Train', 'Test', 'Val'), ('TRAINING', 'TESTING', 'VALIDATION'),
+    ('training', 'Test', 'valid'), ('train', 'testing', 'dev'),
+  ],
+)  # fmt: skip
+def test_split_folders_have_their_usual_names(tmp_path, names):
+  for n, name in zip((3, 2, 1), names, strict=True):
+    images.class_folders(tmp_path / name, {'a': n, 'b': n})
+  images.class_folders(tmp_path / 'old', {'a': 1})
+  images.write(tmp_path / 'sheet.png', b'x')
+  dataset = load(tmp_path)
+  assert dataset.class_names == ('a', 'b') and dataset.notes == ()
+  assert [len(p.names) for p in (dataset.train, dataset.test, dataset.val)] == [
+    6, 4, 2
+  ]  # fmt: skip
+  assert dataset.test.names[0] == f'{names[1]}/a/0.png'
+  assert folders.said(dataset.unused) == (
+    'not used: 1 image outside of the split folders (sheet.png), folder old/'
+  )
+
+
+def test_a_val_folder_tests_where_there_is_no_test_folder(tmp_path):
+  images.class_folders(tmp_path / 'train', {'a': 3, 'b': 3})
+  images.class_folders(tmp_path / 'Valid', {'a': 1, 'b': 1})
+  dataset = load(tmp_path)
+  assert dataset.test.names == ('Valid/a/0.png', 'Valid/b/0.png')
+  assert dataset.val is None
+  assert dataset.notes == (
+    'there is no test part: the validation part is the test part',
+  )
+
+
+@pytest.mark.parametrize('two', [('val', 'valid'), ('train', 'Train')])
+def test_two_folders_of_one_part_are_refused(tmp_path, two):
+  for name in {'train', 'test', *two}:
+    images.class_folders(tmp_path / name, {'a': 1, 'b': 1})
+  refused(tmp_path, 'has both .*/ and .*/, each of which may be the')
+
+
+def test_a_class_may_be_called_train(tmp_path):
+  root = images.class_folders(tmp_path, {'Train': 3, 'bus': 3, 'tram': 3})
+  assert load(root).class_names == ('Train', 'bus', 'tram')
+
+
+@pytest.mark.parametrize('second', [{'x': 2, 'y': 2}, {'x': 1, 'y': 1, 'z': 1}])
+def test_folders_of_folders_of_equal_names_are_refused(tmp_path, second):
+  images.class_folders(tmp_path / 'A', {'x': 2, 'y': 2})
+  images.class_folders(tmp_path / 'B', second)
+  refused(tmp_path, r'\(A, B\) hold folders of equal names \(x, y.*Rename them')
+
+
+def test_nested_class_folders_are_named_as_what_they_are_taken_for(tmp_path):
+  for name in ('vine', 'plum'):
+    images.class_folders(tmp_path / name, {f'{name}1': 2, f'{name}2': 2})
+  images.class_folders(tmp_path, {'oak': 2})
+  dataset = load(tmp_path)
+  assert dataset.class_names == ('oak', 'plum', 'vine')
+  assert dataset.notes == (
+    '2 class folders hold folders (plum/plum1, vine/vine1): all images below '
+    'are taken as of the outer folder, such as of class plum',
+  )
+
+
+def test_class_names_are_compared_in_one_form(tmp_path):
+  images.class_folders(tmp_path / 'train', {'Caf\u00e9': 2, 'Cabernet ': 2})
+  images.class_folders(
+    tmp_path / 'test', {'Cafe\u0301': 1, 'Cabernet': 1, 'cabernet': 0}
+  )
+  dataset = load(tmp_path)
+  assert dataset.class_names == ('Cabernet', 'Caf\u00e9')
+  assert dataset.test.labels.tolist() == [0, 1]
+  assert dataset.test.names == ('test/Cabernet/0.png', 'test/Cafe\u0301/0.png')
+  (note,) = dataset.notes
+  assert note.endswith(
+    "joined: 'Cabernet', 'Cabernet ' as Cabernet; "
+    "'Cafe\\u0301', 'Caf\\xe9' as Caf\u00e9"
+  )
+
+
+def test_class_names_that_differ_by_case_stay_apart_and_are_said(tmp_path):
+  dataset = load(images.class_folders(tmp_path, {'Syrah': 2, 'syrah': 2}))
+  assert dataset.class_names == ('Syrah', 'syrah')
+  assert dataset.notes == (
+    'class names differ by case alone, and stay apart: Syrah, syrah',
+  )
+
+
+def test_what_no_list_names_is_counted(tmp_path):
+  root = images.ufg_layout(tmp_path, TRAIN, TEST)
+  for name in ('images/a/9.png', 'images/c/1.png', 'anno/val.txt', 'x/1.png'):
+    images.write(root / name, b'')
+  assert folders.said(load(root).unused) == (
+    'not used: 2 images that no list names (images/a/9.png, images/c/1.png), '
+    '1 of unknown kind (anno/val.txt), folder x/'
+  )
 
 
 def test_class_that_only_the_test_folder_has(tmp_path):
