@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from csdnet_jax.data import report
+from csdnet_jax.data import folders, report
 from csdnet_jax.data.images import fingerprints, splits
 from csdnet_jax.runtime.errors import UserError
+
+import streets
 
 
 def split_of(labels):
@@ -62,6 +64,30 @@ def test_counts_and_sizes():
   for words in ('3 images of 2 classes', 'fewest: Bo'):
     assert words in text
   assert 'WARNING' not in text and 'val' not in text
+
+
+def test_what_is_not_used_and_how_the_data_were_read_is_said():
+  unused = [folders.Unused(f'a/{i}.HEIC', '.HEIC') for i in range(5)]
+  unused += [folders.Unused('b/', folders.EMPTY)]
+  dataset = make(TRAIN, TEST)._replace(unused=unused, notes=('val is test',))
+  text, figures, _ = run(dataset)
+  assert figures['unused'] == {'.HEIC': 5, 'empty class folders': 1}
+  lines = text.splitlines()
+  assert lines[3].startswith('  not used: 5 .HEIC, 1 empty class folder (b/)')
+  assert lines[4] == 'note: val is test'
+  assert run(make(TRAIN, TEST)).figures['unused'] == {}
+
+
+def test_what_is_not_used_beside_pairs_is_said(tmp_path):
+  root = streets.pairs(tmp_path, {'train': 1, 'test': 1})
+  (root / 'sheet.png').write_bytes(b'')
+  dataset = streets.opened(root)
+  counts = {part: np.ones((1, 256), np.int64) for part in ('train', 'test')}
+  text, figures, _ = report.pairs_report(
+    dataset, streets.scans(dataset), counts
+  )
+  assert '\n  not used: 1 image without a role (sheet.png)' in text
+  assert figures['unused'] == {'images without a role': 1}
 
 
 def test_equal_files_within_a_part_are_noted():

@@ -57,6 +57,11 @@ def test_images_have_no_labels_and_bad_ones_are_left_out(
     assert z['path'].tolist() == [str(good)]
     assert z['label'].tolist() == [-1]
     np.testing.assert_array_equal(z['vector'], run.embed([good]))
+  images.write(tmp_path / 'more/notes.txt', b'x')
+  good.rename(tmp_path / 'more/a.png')
+  status, said = _command(f'--run={trained}', f'--out={out}', tmp_path / 'more')
+  assert status == 1 and 'Not used, 1 in all:' in said
+  assert '1 of unknown kind:' in said
 
 
 @pytest.mark.parametrize(

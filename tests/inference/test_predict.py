@@ -62,6 +62,32 @@ def test_unreadable_images_are_listed_and_the_rest_done(
   assert [n[-5:] for n in names] == [f'{i}.png' for i in (0, 1, 3, 4, 5)]
 
 
+def test_what_is_passed_by_is_listed_and_the_status_is_1(
+  trained, leaves, tmp_path
+):
+  out = tmp_path / 'pred.csv'
+  images.write(leaves / '.DS_Store', b'x')
+  status, said = _run(f'--run={trained}', f'--out={out}', leaves)
+  assert status == 0 and 'ot used' not in said
+  for name in ('a.CR2', 'b.cr2', 'notes.txt', '.hidden.png'):
+    images.write(leaves / name, b'x')
+  status, said = _run(f'--run={trained}', f'--out={out}', leaves)
+  assert status == 1 and f'6 images: {out}' in said
+  assert 'Not used, 4 in all:' in said
+  lines = [' '.join(line.split()) for line in said.splitlines()]
+  listed = ' '.join(lines[lines.index('Not used, 4 in all:') + 1 :])
+  assert listed == (
+    f'2 .CR2: {leaves}/a.CR2, {leaves}/b.cr2 1 hidden: {leaves}/.hidden.png '
+    f'1 of unknown kind: {leaves}/notes.txt'
+  )
+  # What is named is tried whatever its name.
+  picture = images.write(
+    tmp_path / 'picture.upload', images.encode(images.pixels(9, 40, 40))
+  )
+  status, said = _run(f'--run={trained}', f'--out={out}', picture)
+  assert status == 0 and '1 images' in said
+
+
 def test_when_nothing_can_be_read_nothing_is_written(trained, tmp_path):
   bad = images.write(tmp_path / 'bad.png', b'no image')
   out = tmp_path / 'pred.csv'

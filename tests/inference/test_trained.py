@@ -130,6 +130,8 @@ def test_one_image_and_many_are_two_programs(run):
     ('no/such', "'no/such' is no file and holds no pictures"),
     (pathlib.Path('leaf.png'), 'is no file'),
     ([np.zeros((4, 4), np.uint8)], r'uint8, not \(4, 4\)'),
+    ([np.zeros((0, 5, 3), np.uint8)], 'An image of 0 x 5 pixels'),
+    (np.zeros((2, 5, 0, 3), np.uint8), 'An image of 5 x 0 pixels'),
     ([np.zeros((4, 4, 4), np.uint8)], r'not \(4, 4, 4\)'),
     ([np.zeros((4, 4, 3))], 'of float64'),
     (['no/such.png'], r'no/such\.png: cannot be read'),

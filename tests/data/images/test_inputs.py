@@ -54,9 +54,77 @@ def test_what_names_nothing_is_said(given, leaves):
     inputs.find(['in', given])
 
 
-def test_a_circle_of_links_ends(leaves):
+def test_a_circle_of_links_ends_and_is_counted(leaves):
   (leaves / 'again').symlink_to(leaves)
-  assert list(inputs.find(['in']).split.names) == IN_FOLDER
+  found = inputs.find(['in'])
+  assert list(found.split.names) == IN_FOLDER
+  assert ('in/again', 'links') in found.unused
+
+
+@pytest.mark.parametrize(
+  ('given', 'unused'),
+  [
+    (['in'], {'in/.hidden.png', 'in/.git', 'in/notes.txt', 'in/w.CR2'}),
+    (['in', 'in/notes.txt'], {'in/.hidden.png', 'in/.git', 'in/w.CR2'}),
+    (['in', './in/w.CR2', 'in/.hidden.png'], {'in/.git', 'in/notes.txt'}),
+    (['in/*'], {'in/notes.txt', 'in/w.CR2'}),
+    (['in/*.png', 'in/n*'], None),
+    (['in/[bn]*'], {'in/notes.txt'}),
+    (['in/*.png'], set()),
+    (['in/deep'], set()),
+  ],
+)  # fmt: skip
+def test_what_is_passed_by_in_folders_and_globs_is_named(given, unused, leaves):
+  images.write(leaves / 'w.CR2', b'x')
+  images.write(leaves / 'deep/Thumbs.db', b'x')
+  if unused is None:
+    with pytest.raises(
+      UserError, match=r'not used: 1 of unknown kind \(in/not'
+    ):
+      inputs.find(given)
+  else:
+    assert {path for path, _ in inputs.find(given).unused} == unused
+
+
+def test_links_to_files_anywhere_are_pictures(leaves):
+  (leaves / 'link.png').symlink_to(
+    images.write(leaves.parent / 'out.png', images.encode(images.pixels(9)))
+  )
+  (leaves / 'gone.png').symlink_to('nowhere')
+  found = inputs.find(['in'])
+  assert 'in/link.png' in found.split.names
+  assert ('in/gone.png', 'links') in found.unused
+
+
+def test_a_pipe_is_refused_by_name_and_counted_in_a_folder(leaves):
+  os.mkfifo(leaves / 'pipe.png')
+  for given in ('in/pipe.png', '/dev/null'):
+    with pytest.raises(
+      UserError, match=f'^{given} is a pipe, a socket or a de'
+    ):
+      inputs.find([given])
+  for given in ('in', 'in/*'):
+    unused = inputs.find([given]).unused
+    assert ('in/pipe.png', 'pipes, sockets or devices') in unused
+  with pytest.raises(decode.ImageError, match='cannot be read .it is a pipe'):
+    inputs.decoded(inputs.of_paths(['in/pipe.png']), 0)
+
+
+def test_home_is_known_in_quoted_paths(leaves, monkeypatch):
+  monkeypatch.setenv('HOME', str(leaves.parent))
+  for given in ('~/in/b.png', '~/in/b*'):
+    assert inputs.find([given]).split.names == (str(leaves / 'b.png'),)
+  assert len(inputs.find(['~/in']).split.names) == len(IN_FOLDER)
+  assert inputs.decoded(inputs.of_paths(['~/in/b.png']), 0).shape[2] == 3
+
+
+def test_names_with_quotes_newlines_and_other_scripts(leaves):
+  odd = ['in/it\'s "1".png', 'in/two\nlines.png', 'in/лист 叶.png']
+  for i, name in enumerate(odd):
+    images.write(leaves.parent / name, images.encode(images.pixels(20 + i)))
+  split = inputs.find(['in']).split
+  assert set(split.names) == {*IN_FOLDER, *odd}
+  assert all(inputs.decoded(split, i).size for i in range(len(split.names)))
 
 
 def test_a_name_that_is_not_utf8_can_be_printed(leaves):

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from csdnet_jax.data import sources
+from csdnet_jax.data import folders, sources
 from csdnet_jax.data.masks import layouts
 from csdnet_jax.runtime.errors import UserError
 
@@ -176,6 +176,35 @@ def test_nothing_is_read_through_a_link_out_of_the_root(tmp_path):
   (folder / 'masks/test/0.png').symlink_to(tmp_path / 'secret.png')
   with pytest.raises(UserError, match=r'no partner in masks/test \(images'):
     load('pairs', folder)
+
+
+def test_what_has_no_role_is_counted(tmp_path):
+  streets.pairs(tmp_path, {'train': 2, 'test': 1})
+  assert load('pairs', tmp_path).unused == ()
+  touch(
+    tmp_path, 'images/train/notes.txt', 'images/old/0.png', 'photos/1.png',
+    'sheet.png', 'masks/train/.DS_Store', 'masks/test/1.xcf',
+  )  # fmt: skip
+  (tmp_path / 'again').symlink_to(tmp_path)
+  assert folders.said(load('pairs', tmp_path).unused) == (
+    'not used: folders images/old/, photos/, '
+    '1 image without a role (sheet.png), 1 link (again), '
+    '1 of unknown kind (images/train/notes.txt), 1 .xcf (masks/test/1.xcf)'
+  )
+
+
+def test_the_lists_of_a_set_are_used_and_those_that_are_not_are_counted(
+  tmp_path,
+):
+  root = context(tmp_path, '59_context_labels')
+  assert load('context60', root).unused == ()
+  context(root, '59_context_labels', 'SegmentationContext')
+  touch(root, 'JPEGImages/c.jpg', 'README')
+  assert folders.counts(load('context60', root).unused) == {
+    'of unknown kind': 1, 'folders': 1, 'images without a role': 1
+  }  # fmt: skip
+  listed(tmp_path / 'lists', train=A, test=B)
+  assert load('pairs', tmp_path / 'lists').unused == ()
 
 
 def test_missing_partners_are_named_on_either_side(tmp_path):
