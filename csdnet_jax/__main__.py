@@ -34,7 +34,8 @@ _TRAIN = """\
 Trains a network, or continues where a run stopped.
 
 FOLDER holds a folder of images for each class, or train/ and test/ with such
-folders. It stands for --config=folder --config.data.root=FOLDER.
+folders; or --config.data.table=FILE.csv names its images and their classes.
+It stands for --config=folder --config.data.root=FOLDER.
 NAME is a config file of yours, such as my.py, or one of those that come with
 csdnet: quickstart, folder, and one for each published setting, such as
 soy_ageing; what stands behind a colon goes to it (--config=soy_ageing:R3).
@@ -51,16 +52,18 @@ _PREDICT = """\
 Names the classes of new images, with probabilities, as a table.
 
 The table has a row for each image: its path, then the names and probabilities
-of the five likeliest classes. Images that cannot be read are listed at the
-end; the others are done and written, and the exit status is 1.
+of the five likeliest classes. Images that cannot be read, and what a folder
+holds beside images, are listed at the end; the others are done and written,
+and the exit status is 1.
 """
 
 _EMBED = """\
 Writes the embeddings of images, and a page of their nearest training leaves.
 
 The archive holds `path` [n], `label` [n] int32 (-1 where unknown), `vector`
-[n, C] float32 and `class_names`. Images that cannot be read are listed at the
-end; the others are done and written, and the exit status is 1.
+[n, C] float32 and `class_names`. Images that cannot be read, and what a folder
+holds beside images, are listed at the end; the others are done and written,
+and the exit status is 1.
 """
 
 _EXPORT = """\

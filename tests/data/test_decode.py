@@ -102,7 +102,7 @@ def test_exif_rotation_shows_the_picture_upright(orientation):
   )
 
 
-@pytest.mark.parametrize('kind', ['GIF', 'WEBP'])
+@pytest.mark.parametrize('kind', ['GIF', 'WEBP', 'TIFF'])
 def test_animation_gives_its_first_frame(kind):
   frames = [Image.new('RGB', (8, 8), c) for c in ('red', 'blue', 'lime')]
   data = images.encode(
@@ -238,6 +238,8 @@ def test_grey_of_16_bits_keeps_its_transparent_value():
     (tiff([[0, 1]], 'u8'), 'pixels that are not read'),
     (tiff([[[0, 1, 2]]], 'u4', photometric=2), 'pixels that are not read'),
     (tiff([[[0, 1, 2]]], 'u1', photometric=8), 'LAB pixels'),
+    (tiff([[0, 1]], 'u2', photometric=0, order='>'), 'that are not read'),
+    (images.encode(images.pixels(0, 1, 150)), '150 x 1 pixels is a line'),
     (tiff(np.zeros((0, 4)), 'u1'), ''),
     (b'GIF89a' + bytes(7) + b'\x2c' + bytes(9) + b'\x02\0\x3b', ''),
   ],

@@ -101,6 +101,12 @@ def test_a_folder_a_glob_and_a_path_agree_with_the_list(run, tmp_path):
     run.embed(tmp_path / 'leaves'), run.embed(paths), rtol=1e-5
   )
   np.testing.assert_array_equal(run.predict(paths[0]), run.predict(paths[:1]))
+  images.write(tmp_path / 'leaves' / '7.CR2', b'')
+  with terminal.console.capture() as captured:
+    np.testing.assert_allclose(
+      run.predict(tmp_path / 'leaves'), expected, atol=1e-6
+    )
+  assert 'not used: 1 .CR2' in ' '.join(captured.get().split())
   images.write(tmp_path / 'leaves' / '7.jpg', b'')
   with pytest.raises(UserError, match=r'1 images cannot .*7\.jpg'):
     run.predict(tmp_path / 'leaves')

@@ -112,7 +112,7 @@ def of_paths(paths: Sequence[str | os.PathLike]) -> splits.Split:
 
 
 def _read(path: str | os.PathLike) -> bytes:
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(os.path.expanduser(path))
   if path.exists() and not path.is_file() and not path.is_dir():
     # Opening a pipe would wait for whoever writes into it.
     raise OSError('it is a pipe, a socket or a device')
