@@ -1,7 +1,7 @@
 """Which kinds of pictures are read, and how their files are called."""
 
+import contextlib
 import functools
-import importlib.util
 from collections.abc import Mapping
 
 from PIL import features
@@ -44,7 +44,7 @@ def known() -> Mapping[str, tuple[str, ...]]:
   # Asked first, since an older Pillow warns of a feature it has not heard of.
   if 'avif' in features.modules and features.check('avif'):
     found['AVIF'] = _AVIF
-  if importlib.util.find_spec('pillow_heif'):
+  with contextlib.suppress(ImportError):
     import pillow_heif
 
     pillow_heif.register_heif_opener()

@@ -250,7 +250,7 @@ def test_pixels_without_a_known_range_are_refused(data, why):
 
 
 @pytest.mark.parametrize('kind', ['AVIF', 'HEIF'])
-def test_the_formats_of_phones(kind):
+def test_the_formats_of_phones(kind, monkeypatch):
   """Where they can be read: by Pillow, and by pillow_heif."""
   if kind not in formats.known():
     pytest.skip(f'no {kind} here')
@@ -263,6 +263,9 @@ def test_the_formats_of_phones(kind):
   assert decoded[-4, -4].max() < 8
   with pytest.raises(decode.ImageError, match='^a: '):
     decode.decode(data[: len(data) // 2], 'a')
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+  with pytest.raises(decode.ImageError, match='^a: too large.*3072 pixels'):
+    decode.decode(data, 'a')
 
 
 def test_heic_under_any_name_is_named_with_the_remedy(monkeypatch):

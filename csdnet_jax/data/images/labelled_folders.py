@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data import folders
+from csdnet_jax.data import folders, naming
 from csdnet_jax.data.images import splits
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview, printable
@@ -105,8 +105,8 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
   if not parts:
     _require_no_split(root, classes['train'])
   every = [c for found in classes.values() for c in found]
-  class_names = tuple(sorted({folders.class_name(c.written) for c in every}))
-  notes += [*folders.name_notes(c.written for c in every), *_nested(every)]
+  class_names = tuple(sorted({naming.class_name(c.written) for c in every}))
+  notes += [*naming.notes(c.written for c in every), *_nested(every)]
   found = {part: _split(root, c, class_names) for part, c in classes.items()}
   dataset = splits.Dataset(
     name or root.name, class_names, unused=tuple(unused), notes=tuple(notes),
@@ -182,7 +182,8 @@ def _classes(
     raise UserError(
       f'Images lie in {folder} itself '
       f'({preview(image.name for image in here.images)}); move each into the '
-      'folder of its class, or take them out'
+      'folder of its class, take them out, or name each and its class in a '
+      'table (config.data.table)'
     )
   found, unused = [], folders.relative(here.unused, root)
   for entry in here.folders:
@@ -235,7 +236,7 @@ def _split(
   return files(
     root,
     [image for c in classes for image in c.images],
-    [label[folders.class_name(c.written)] for c in classes for _ in c.images],
+    [label[naming.class_name(c.written)] for c in classes for _ in c.images],
   )
 
 
@@ -362,13 +363,13 @@ def _class_names(
           f"Line {number} of {path} is {line!r}; write '<label> <name>' with "
           'the labels 1, 2, 3 and so on'
         )
-      names.append(folders.class_name(words[1]))
+      names.append(naming.class_name(words[1]))
     return tuple(names)
   held_by = {}
   for name, label in lists['train'].items():
     held_by.setdefault(label, set()).add(posixpath.dirname(name))
   named = {
-    label: folders.class_name(min(found)) for label, found in held_by.items()
+    label: naming.class_name(min(found)) for label, found in held_by.items()
   }
   one_each = all(len(found) == 1 for found in held_by.values())
   distinct = len(set(named.values())) == len(named) > 1

@@ -20,10 +20,10 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from csdnet_jax.data import folders
+from csdnet_jax.data import folders, naming
 from csdnet_jax.data.images import labelled_folders, splits
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError, preview, printable
+from csdnet_jax.runtime.errors import UserError, preview
 
 _UNNAMED = 'images that the table does not name'
 _HEADER = "write a first line such as 'path,label'"
@@ -71,12 +71,12 @@ def open_table(
     )
   root = folders.root_of(os.fspath(root) or table.parent)
   rows = _rows(table, group.strip().casefold())
-  images, passed_by = folders.walk(root, root)
+  images, _ = folders.walk(root, root)
   names = _names(table, root, rows, images)
   written = [row.label for row in rows]
-  class_names = tuple(sorted(set(map(folders.class_name, written))))
+  class_names = tuple(sorted(set(map(naming.class_name, written))))
   label = {class_name: i for i, class_name in enumerate(class_names)}
-  notes = [*folders.name_notes(written)]
+  notes = [*naming.notes(written)]
   groups = {n: r.group for n, r in zip(names, rows, strict=True) if r.group}
   if groups and len(groups) < len(rows):
     notes.append(
@@ -87,19 +87,15 @@ def open_table(
   if 'test' not in parts and 'val' in parts:
     parts['test'] = parts.pop('val')
     notes.append(labelled_folders.VAL_TESTS)
-  used = {*map(printable, names), _under(table, root)}
+  used = [*names, _under(table, root)]
   dataset = splits.Dataset(
     name or root.name, class_names, groups=groups, notes=tuple(notes),
-    unused=(
-      *(folders.Unused(printable(n), _UNNAMED)
-        for n in images if printable(n) not in used),
-      *(u for u in passed_by if u.path not in used),
-    ),
+    unused=folders.rest(root, used, _UNNAMED, each_in=''),
     **{
       part: labelled_folders.files(
         root,
         [names[i] for i in members],
-        [label[folders.class_name(written[i])] for i in members],
+        [label[naming.class_name(written[i])] for i in members],
       )
       for part, members in parts.items()
     },
@@ -285,4 +281,4 @@ def _under(path: paths.Path, root: paths.Path) -> str:
   """The path as a root names it; '' if it lies elsewhere."""
   path = paths.resolve(path)
   inside = path.is_relative_to(root)
-  return printable(path.relative_to(root).as_posix()) if inside else ''
+  return path.relative_to(root).as_posix() if inside else ''
