@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from csdnet_jax import methods
-from csdnet_jax.data import sources
+from csdnet_jax.data.images import arrays
 from csdnet_jax.inference.trained import TrainedRun, load_run
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
@@ -66,7 +66,7 @@ def train(
     workdir: where everything of the run is kept; None is `runs/NAME`, NAME that
       of the folder or the config.
     images: n in place of those that `config.data` names, as for
-      `sources.of_arrays`; the parts are drawn as for a folder.
+      `arrays.of_arrays`; the parts are drawn as for a folder.
     labels: [n], integers from 0, or names of classes.
     class_names: of every class, by label.
 
@@ -93,7 +93,7 @@ def train(
         f'The method {config.method.name} is for images with masks, which '
         'cannot be given in memory; keep them in a folder.'
       )
-    dataset = sources.of_arrays(images, labels, class_names)
+    dataset = arrays.of_arrays(images, labels, class_names)
   summary = training.train(config, workdir, dataset=dataset)
   return Trained(summary, load_run(workdir) if summary else None)
 

@@ -52,7 +52,8 @@ def open_table(
     table: the file, UTF-8 with or without a mark.
     root: the folder that its paths start from; '' for the table's own.
     name: of the data set; '' for the folder's.
-    group: a column to take in place of `group`, where there is such a one.
+    group: a column to take in place of `group`; where it is none, the groups
+      are left for the caller to find.
 
   Returns:
     The data set, in the table's order. Without a column `part` every image is
@@ -171,7 +172,8 @@ def _checked(
   group: str,
 ) -> list[_Row]:
   known = ('path', 'label', 'part')
-  grouping = group if group in header and group not in known else 'group'
+  column = group if group in header and group not in known else ''
+  grouping = column if group else 'group'
   wanted = [*known, grouping]
   twice = [c for c in wanted if header.count(c) > 1]
   if twice:

@@ -84,7 +84,7 @@ def test_a_part_and_a_group_come_with_the_table(root):
   assert '1 rows of t.csv name no group' in dataset.notes[0]
   by_plot = opened(root, text, group='Plot').groups
   assert set(by_plot.values()) == {'N', 'S'}
-  assert opened(root, text, group='stem').groups == dataset.groups
+  assert opened(root, text, group='stem').groups == {}
 
 
 def test_a_val_part_tests_where_there_is_no_other(root):
