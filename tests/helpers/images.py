@@ -1,7 +1,9 @@
 """Small pictures and data sets for the tests, written where they are asked."""
 
+import atexit
 import io
 import pathlib
+import shutil
 import tempfile
 
 import ml_collections
@@ -11,7 +13,8 @@ from PIL import Image
 from csdnet_jax.data import sources
 
 # What the tests decode goes here, and away with them.
-_CACHE = tempfile.TemporaryDirectory()
+_CACHE = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, _CACHE)
 
 
 def pixels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
@@ -74,7 +77,7 @@ def data_config(**fields) -> ml_collections.ConfigDict:
     'group': '',
     'table': '',
     'unreadable': 'stop',
-    'cache': _CACHE.name,
+    'cache': _CACHE,
     'leaves': {},
   }
   return ml_collections.ConfigDict(data | fields)
