@@ -42,19 +42,23 @@ soy_ageing; what stands behind a colon goes to it (--config=soy_ageing:R3).
 """
 
 _EVALUATE = """\
-Measures a finished run again, on the test part of its images.
+Measures a finished run again, on the test part of its images, or on all of
+those in FOLDER.
 
-Only config.data and config.evaluation may be changed: other images of the same
-classes, or other scales of a segmentation.
+FOLDER is laid out as for csdnet train. Its classes are those of the run, or
+some of them, matched by name; images that the run was trained on are left out
+and counted. Of the config only config.data and config.evaluation may be
+changed, such as the scales of a segmentation.
 """
 
 _PREDICT = """\
 Names the classes of new images, with probabilities, as a table.
 
-The table has a row for each image: its path, then the names and probabilities
-of the five likeliest classes. Images that cannot be read, and what a folder
-holds beside images, are listed at the end; the others are done and written,
-and the exit status is 1.
+The table has a row for each image: its path, its class where that is known, the
+names and probabilities of the five likeliest classes, and the nearest training
+image with its distance. Images that cannot be read, and what a folder holds
+beside images, are listed at the end; the others are done and written, and the
+exit status is 1.
 """
 
 _EMBED = """\
@@ -145,7 +149,14 @@ def _train(prog: str) -> _Parser:
 
 def _evaluate(prog: str) -> _Parser:
   made = _of_run(prog, _EVALUATE)
-  _add_config(made, 'set a field, such as --config.data.root=FOLDER')
+  made.add_argument(
+    'folder', nargs='?', metavar='FOLDER',
+    help='all of whose images are evaluated, in place of the test part',
+  )  # fmt: skip
+  made.add_argument(
+    '--out', metavar='FILE.csv', help='a row for each image, as csdnet predict'
+  )
+  _add_config(made, 'set a field, such as --config.data.split_seed=1')
   _add_distributed(made)
   return made
 
@@ -199,6 +210,10 @@ def _of_run(prog: str, description: str) -> _Parser:
     default='last',
     help='the state to use: the last, which is the default, or the one that '
     'was best on the validation part',
+  )  # fmt: skip
+  made.add_argument(
+    '--data_root', metavar='DIR', default='',
+    help="where the run's own images are now, if they were moved",
   )  # fmt: skip
   return made
 

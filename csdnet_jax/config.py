@@ -25,10 +25,11 @@ from csdnet_jax.runtime.fields import (
   nearest,
 )
 
-# A run may be continued although these differ: they change no figure.
+# A run may be continued although these differ: they change no figure. Where the
+# images lie is no part of what they are, which the run knows by their digests.
 LOGGING_KEYS = (
   'name', 'notice', 'log_every', 'save_every', 'keep', 'wandb', 'data.cache',
-  'parallel',
+  'data.root', 'data.table', 'parallel',
 )  # fmt: skip
 
 RUN = {

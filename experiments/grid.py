@@ -262,8 +262,8 @@ def identity(config) -> dict[str, Any]:
 
   That is paths, logging, what other methods, networks and sources than the
   chosen ones have as fields of their own, and what the other task reads. Of a
-  teacher and of initial weights the name of the folder or file counts, as of a
-  data set.
+  table, a teacher and initial weights the name of the folder or file counts, as
+  of a data set.
   """
   fields = flat(config.to_dict())
   # Whose own fields, such as `method.csdnet.*`, are read.
@@ -271,7 +271,7 @@ def identity(config) -> dict[str, Any]:
     named.part: {plugins.section(named.of(config))} for named in NAMED.values()
   }
   chosen['model'].add(plugins.section(config.teacher.model))
-  unread = ['data.root', *LOGGING_KEYS]
+  unread = [key for key in LOGGING_KEYS if key != 'data.table']
   for task, keys in _ONLY.items():
     unread += keys if task != methods.task(config) else ()
 
@@ -282,7 +282,7 @@ def identity(config) -> dict[str, Any]:
     return not any(key == k or key.startswith(k + '.') for k in unread)
 
   fields = {key: value for key, value in fields.items() if is_read(key)}
-  for key in ('init_from', 'teacher.run', 'teacher.weights'):
+  for key in ('init_from', 'teacher.run', 'teacher.weights', 'data.table'):
     if key in fields:
       fields[key] = pathlib.PurePath(fields[key]).name
   return fields

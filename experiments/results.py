@@ -35,8 +35,8 @@ _KEYS = {
 }  # fmt: skip
 # Paths of the machine are nobody else's business.
 _PATHS = (
-  'workdir', 'config.data.root', 'config.data.cache', 'config.teacher.run',
-  'config.teacher.weights', 'config.init_from',
+  'workdir', 'config.data.root', 'config.data.table', 'config.data.cache',
+  'config.teacher.run', 'config.teacher.weights', 'config.init_from',
 )  # fmt: skip
 
 
@@ -70,12 +70,12 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
     'hash': point.hash,
     'config': fields,
     'code': code_of(workdir),
-    'split': of_data(split),
+    'split': _parts(split),
     'n_train': len(split['train']),
   }
   for part, name in classification.PREDICTIONS.items():
     if (workdir / name).exists():
-      row[part] = correctness(workdir / name)
+      row[part] = correctness(workdir / name, split['class_names'])
   for part, name in segmentation.COUNTS.items():
     if (workdir / name).exists():
       row[part] = pixels.pack(workdir / name)
@@ -161,6 +161,14 @@ def made_by(code: dict[str, str]) -> str:
   return 'code that no commit holds' if is_dirty(code) else ''
 
 
+def _parts(split: dict) -> str:
+  """The digest of what is in which part, by name.
+
+  Not of the bytes: another version of Pillow draws the same leaves in others.
+  """
+  return of_data({k: v for k, v in split.items() if k != 'digests'})
+
+
 def split_of(config) -> tuple[str, int]:
   """Returns the digest of a config's split, and its training images.
 
@@ -177,7 +185,7 @@ def _split_of(fields: str) -> tuple[str, int]:
   config = from_json(fields)
   task = tasks.of(config)
   split = task.split_of(task.load(config))
-  return of_data(split), len(split['train'])
+  return _parts(split), len(split['train'])
 
 
 def find(point: Point, rows: list[dict]) -> dict | None:
@@ -223,21 +231,26 @@ def _fitted(config, n_train: int) -> dict:
   return identity(fit(config, n_train)[0])
 
 
-def correctness(path: pathlib.Path) -> dict:
+def correctness(path: pathlib.Path, class_names: list[str]) -> dict:
   """Returns which images of a `predictions.csv` are right.
+
+  Args:
+    path: of the table.
+    class_names: of the run, by label.
 
   Returns:
     n: images.
-    images: a digest of their names and labels, sorted by name.
+    images: a digest of their names and labels, as numbers, sorted by name.
     correct: as hexadecimal digits, a bit for each image in that order, the
       first image the highest bit of the first byte.
   """
   with open(path, newline='', encoding='utf-8') as file:
-    rows = sorted(csv.DictReader(file), key=lambda row: row['image'])
-  right = np.array([row['label'] == row['prediction'] for row in rows])
+    rows = sorted(csv.DictReader(file), key=lambda row: row['path'])
+  right = np.array([row['label'] == row['class_1'] for row in rows])
+  number = {name: str(i) for i, name in enumerate(class_names)}
   return {
     'n': len(rows),
-    'images': of_data([[row['image'], row['label']] for row in rows]),
+    'images': of_data([[row['path'], number[row['label']]] for row in rows]),
     'correct': np.packbits(right).tobytes().hex(),
   }
 

@@ -57,6 +57,29 @@ def trained(tmp_path_factory):
   return workdir
 
 
+@pytest.fixture(scope='session')
+def folder_run(tmp_path_factory):
+  """(workdir, root) of a tiny finished run on a folder of pictures."""
+  import jax
+
+  from csdnet_jax.training import train
+
+  import images
+  import runs
+
+  folder = tmp_path_factory.mktemp('folder_run')
+  counts = {'ash': 8, 'oak': 8, 'yew': 8}
+  root = images.class_folders(folder / 'pictures', counts)
+  fields = {
+    'data.source': 'folder', 'data.val_fraction': 0.34, 'epochs': 2.0,
+    # As it is written where it is called.
+    'data.root': os.path.relpath(root) + '/',
+  }  # fmt: skip
+  config = runs.config(folder / 'cache', **fields)
+  train.train(config, folder / 'run', devices=jax.devices()[:1])
+  return folder / 'run', root
+
+
 def pytest_addoption(parser):
   parser.addoption(
     '--fail-on-skip',

@@ -288,6 +288,12 @@ def said(unused: Iterable[Unused]) -> str:
   return f'not used: {", ".join(parts)}{remedies(groups)}'
 
 
+def but(unused: Iterable[Unused]) -> str:
+  """What is not used, as the end of a sentence."""
+  text = said(unused)
+  return text and f' ({text})'
+
+
 def numbered(reason: str, n: int) -> str:
   """'2 links', '1 link'."""
   if n == 1:

@@ -73,8 +73,7 @@ def data_report(
       f'{dataset.name}: {" and ".join(stops)}; correct the data, or set '
       'config.data.strict=False to go on'
     )
-  lines = [*_table(figures), *_unused(dataset.unused)]
-  lines += [f'note: {note}' for note in dataset.notes]
+  lines = [*_table(figures), *beside(dataset)]
   if dataset.drawn:
     lines.append(_drawn(dataset, group, test_fraction))
   for f in sorted(found, key=lambda f: f.warns):
@@ -102,9 +101,11 @@ def _drawn(dataset: splits.Dataset, group: str, test_fraction: float) -> str:
   )
 
 
-def _unused(unused: Sequence[folders.Unused]) -> list[str]:
-  said = folders.said(unused)
-  return [f'  {said}'] if said else []
+def beside(dataset: splits.Dataset | layouts.SegmentationSet) -> list[str]:
+  """What lies beside the images, and what its source says, in lines."""
+  said = folders.said(dataset.unused)
+  notes = getattr(dataset, 'notes', ())
+  return [*([f'  {said}'] if said else []), *(f'note: {n}' for n in notes)]
 
 
 def _counts(dataset: splits.Dataset, split: splits.Split) -> dict[str, Any]:
@@ -251,7 +252,7 @@ def pairs_report(
       'data, or set config.data.strict=False to go on'
     )
   equal = _finding(within, 'images are twice in one part')
-  notes = _unused(dataset.unused)
+  notes = beside(dataset)
   notes += [f'note: {equal}'] if equal else []
   notes += [f'WARNING: {finding}' for finding in findings if finding]
   return Report(

@@ -28,7 +28,9 @@ from csdnet_jax.data.images import (
   fingerprints,
   groups,
   labelled_folders,
+  lists,
   pipeline,
+  saved,
   splits,
   tables,
 )
@@ -87,6 +89,28 @@ def load_images(
   return divide(dataset, data, split=split)
 
 
+def load_whole(root: str, data: Any) -> splits.Dataset:
+  """Opens all labelled images of a folder, to judge a run by.
+
+  Args:
+    root: the folder, in any layout of `labelled_folders`; it may have a single
+      class.
+    data: `cache`, and `unreadable` as for `divide`.
+
+  Returns:
+    The data set, all of it in `test`.
+
+  Raises:
+    UserError: for whatever in the folder or the lists is wrong; lists the
+      images that cannot be read.
+  """
+  dataset = labelled_folders.open_folder(root, trains=False)
+  dataset = dataset._replace(
+    train=splits.EMPTY, val=None, test=splits.whole(dataset)
+  )
+  return _read(*_with_digests(dataset), data)[0]
+
+
 def load_masks(data: Any) -> layouts.SegmentationSet:
   """Opens the images with masks that `config.data` describes.
 
@@ -134,11 +158,11 @@ def divide(
       `shots`, the training images to keep of every class, 0 for all;
       `split_seed`, which decides all three; `group`, what they keep whole;
       `unreadable`, what becomes of images that cannot be read.
-    split: what `split_to_json` gave in an earlier run. The parts are then those
-      and nothing is drawn, whatever the fractions and shots say.
+    split: what `saved.split_to_json` gave in an earlier run. The parts are then
+      those and nothing is drawn, whatever the fractions and shots say.
 
   Raises:
-    UserError: as `splits.apply_split` and `draw.draw_split` do; lists the
+    UserError: as `saved.apply_split` and `draw.draw_split` do; lists the
       images that cannot be read.
   """
   dataset = dataset._replace(drawn=not dataset.test.names)
@@ -151,21 +175,17 @@ def divide(
     lost = [p for name, p in problems.items() if name in named]
     if lost:
       raise cache.UnreadableError(lost)
-    return splits.apply_split(_without(dataset, problems), split)
-  images = splits.whole(_without(dataset, problems))
-  prints, undecoded = fingerprints_of(images, dataset.digests, data)
-  problems |= {images.names[i]: problem for i, problem in undecoded.items()}
-  if problems:
-    dataset = _readable(dataset, problems, data.unreadable)
+    return saved.apply_split(_without(dataset, problems), split)
+  dataset, prints = _read(dataset, problems, data)
+  splits.require_trained(dataset)
+  names = splits.whole(dataset).names
   return draw.draw_split(
     dataset,
     test_fraction=data.test_fraction,
     val_fraction=data.val_fraction,
     shots=data.shots,
     seed=data.split_seed,
-    equal=dict(
-      zip(images.names, fingerprints.equal(prints).tolist(), strict=True)
-    ),
+    equal=dict(zip(names, fingerprints.equal(prints).tolist(), strict=True)),
   )
 
 
@@ -207,20 +227,28 @@ def _without(dataset: splits.Dataset, names) -> splits.Dataset:
   return splits.without(dataset, dict.fromkeys(names, 'unreadable'))
 
 
-def _readable(
-  dataset: splits.Dataset, problems: dict[str, str], unreadable: str
-) -> splits.Dataset:
-  """The data set without what cannot be read, which is listed, or stops all."""
-  if unreadable == 'stop':
+def _read(
+  dataset: splits.Dataset, problems: dict[str, str], data: Any
+) -> tuple[splits.Dataset, np.ndarray]:
+  """Decodes every image; what cannot be read is listed, or stops all.
+
+  Returns:
+    The data set without it, and the `fingerprints.of` the rest.
+  """
+  images = splits.whole(_without(dataset, problems))
+  prints, undecoded = fingerprints_of(images, dataset.digests, data)
+  problems |= {images.names[i]: problem for i, problem in undecoded.items()}
+  if not problems:
+    return dataset, prints
+  if data.unreadable == 'stop':
     raise cache.UnreadableError(
       list(problems.values()), ', or set config.data.unreadable=skip'
     )
   say(f'Skipped, {len(problems)} images that cannot be read:', style='red')
   for problem in problems.values():
     say(f'  {problem}', style='red')
-  dataset = _without(dataset, problems)
-  splits.require_trained(dataset)
-  return dataset
+  readable = [i for i in range(len(images.names)) if i not in undecoded]
+  return _without(dataset, problems), prints[readable]
 
 
 # -------------------------------------------------------------------- sources
@@ -246,7 +274,7 @@ def _tfds(data: Any) -> splits.Dataset:
 
 
 def _leaves(data: Any) -> splits.Dataset:
-  return labelled_folders.open_ufg_layout(_drawn(data), 'leaves')
+  return lists.open_lists(_drawn(data), 'leaves')
 
 
 def _drawn(data: Any) -> pathlib.Path:

@@ -18,15 +18,12 @@ class Result(NamedTuple):
   Attributes:
     figures: 'top1', 'top5', 'mean_per_class' in percent, 'loss' in nats and
       'n' images.
-    confusion: int64 [classes, classes], rows the labels.
-    predictions: of each of the n images, in order, 'label' and 'prediction'
-      int32 [n] (-1 where a logit is NaN) and 'top5' bool [n], whether the label
-      is among the first five.
+    confusion: int64 [classes, classes], rows the labels; without images that
+      have a NaN for a logit.
   """
 
   figures: dict[str, float]
   confusion: np.ndarray
-  predictions: dict[str, np.ndarray]
 
 
 def evaluate(step, state, batches) -> Result:
@@ -42,50 +39,41 @@ def evaluate(step, state, batches) -> Result:
     # Summed on the host in 64 bits; one fetch a batch keeps memory flat.
     sums, outputs = step(state, batch)
     row = outputs['logits'], batch['label'], batch['mask']
-    rows.append(_predictions(*map(sharding.fetch_rows, row)))
+    rows.append(_decided(*map(sharding.fetch_rows, row)))
     sums = jax.device_get(sums)
     sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
     total = sums if total is None else jax.tree.map(np.add, total, sums)
-  predictions = {
-    name: np.concatenate([row[name] for row in rows]) for name in rows[0]
-  }
   # Here, since a matrix of thousands of classes is too much for each batch.
   confusion = np.zeros((len(total['images']),) * 2, np.int64)
-  label, predicted = predictions['label'], predictions['prediction']
-  decided = predicted >= 0
-  np.add.at(confusion, (label[decided], predicted[decided]), 1)
-  return Result(metrics.classification_figures(total), confusion, predictions)
+  np.add.at(confusion, tuple(np.concatenate(rows, axis=1)), 1)
+  return Result(metrics.classification_figures(total), confusion)
 
 
-def _predictions(logits, labels, mask) -> dict[str, np.ndarray]:
-  """What `evaluate` says of each image; ties rank as in `metrics`."""
-  logits, labels = logits[mask].astype(np.float32), labels[mask]
-  decided = ~np.isnan(logits).any(-1)
-  first = np.argsort(-logits, axis=-1, kind='stable')[:, :5]
-  hit = (first == labels[:, None]).any(-1)
-  return {
-    'label': labels.astype(np.int32),
-    'prediction': np.where(decided, first[:, 0], -1).astype(np.int32),
-    'top5': decided & hit,
-  }
+def _decided(logits, labels, mask) -> np.ndarray:
+  """Labels and predictions [2, n]; ties rank as in `metrics`."""
+  mask = mask & ~np.isnan(logits).any(-1)
+  return np.stack([labels[mask], logits[mask].argmax(-1)])
 
 
-def embed(step, state, batches) -> tuple[np.ndarray, np.ndarray]:
-  """Returns every row's embedding [n, C] and label [n], padding left out.
+def outputs(step, state, batches) -> dict[str, np.ndarray]:
+  """Returns what the network makes of every image, padding left out.
 
   Args:
     step: the compiled evaluation step.
     state: the train state.
     batches: of the whole part, padded rows masked.
+
+  Returns:
+    `logits` [n, classes], `embedding` [n, C] and `label` [n].
   """
   rows = []
   for batch in batches:
-    outputs = step(state, batch)[1]
-    row = outputs['embedding'], batch['label'], batch['mask']
-    x, y, mask = map(sharding.fetch_rows, row)
-    rows.append((x[mask], y[mask]))
-  x, y = zip(*rows, strict=True)
-  return np.concatenate(x), np.concatenate(y)
+    found = step(state, batch)[1]
+    row = {name: found[name] for name in ('logits', 'embedding')}
+    row = jax.tree.map(sharding.fetch_rows, row | {'label': batch['label']})
+    mask = sharding.fetch_rows(batch['mask'])
+    rows.append({name: x[mask] for name, x in row.items()})
+  return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def write_confusion(
@@ -104,22 +92,3 @@ def read_confusion(path: paths.Path) -> np.ndarray:
   """Returns the matrix that `write_confusion` wrote, int [classes, classes]."""
   _, *rows = csv.reader(io.StringIO(path.read_text(encoding='utf-8')))
   return np.array([[int(x) for x in row[1:]] for row in rows])
-
-
-def write_predictions(
-  path: paths.Path, names, predictions: dict[str, np.ndarray]
-) -> None:
-  """Writes a row for each image: its name, label, prediction, top-5 hit.
-
-  Args:
-    path: of the CSV file, with columns `image,label,prediction,top5`.
-    names: of the n images, in the order of the predictions.
-    predictions: of `evaluate`.
-  """
-  text = io.StringIO(newline='')
-  rows = csv.writer(text)
-  rows.writerow(['image', 'label', 'prediction', 'top5'])
-  columns = (predictions[name] for name in ('label', 'prediction', 'top5'))
-  for name, label, prediction, top5 in zip(names, *columns, strict=True):
-    rows.writerow([name, label, prediction, int(top5)])
-  writers.write_text(path, text.getvalue())

@@ -1,8 +1,35 @@
 """Probabilities that mean what they say: one temperature for all logits."""
 
+import json
+from typing import NamedTuple
+
 import numpy as np
 
+from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.errors import UserError
+
+FILE = 'calibration.json'
 _BOUNDS = 1e-2, 1e2
+
+
+class Calibration(NamedTuple):
+  """How the probabilities were made, as in a workdir's `calibration.json`.
+
+  Attributes:
+    temperature: T > 0, by which the logits are divided.
+    how: it was found, or why it is 1, in a sentence.
+    step: the optimiser steps of the weights.
+    n: validation images that it was fitted on.
+    nll_before: their mean negative log-likelihood at T = 1, in nats, or None.
+    nll: the same at T.
+  """
+
+  temperature: float
+  how: str
+  step: int
+  n: int = 0
+  nll_before: float | None = None
+  nll: float | None = None
 
 
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -59,6 +86,59 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
     options={'xatol': 1e-6},
   )
   return float(np.exp(found.x))
+
+
+def fit(logits: np.ndarray, labels: np.ndarray, step: int) -> Calibration:
+  """Returns the calibration of weights by their validation images.
+
+  Args:
+    logits: [n, classes].
+    labels: [n] integer.
+    step: the optimiser steps of the weights.
+  """
+  n, before = len(labels), nll(logits, labels, 1.0)
+  t = fit_temperature(logits, labels)
+  if t is None:
+    how = (
+      f'Not calibrated (T = 1): all {n} validation images are right, which '
+      'fits no temperature.'
+    )
+    return Calibration(1.0, how, step, n, before, before)
+  after = nll(logits, labels, t)
+  how = (
+    f'Temperature {t:.3f}, fitted on {n} validation images (negative '
+    f'log-likelihood {before:.3f} -> {after:.3f} nats).'
+  )
+  for bound in _BOUNDS:
+    if np.isclose(t, bound, rtol=1e-2):
+      how += (
+        f' It is at its bound, {bound:g}: the validation images are too few or '
+        'too poorly told apart to fit one, so do not rely on the probabilities.'
+      )
+  return Calibration(t, how, step, n, before, after)
+
+
+def read(workdir: paths.Path) -> Calibration | None:
+  """Returns what a workdir keeps, whatever its step; None if nothing.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
+  path = workdir / FILE
+  if not path.exists():
+    return None
+  try:
+    return Calibration(**json.loads(path.read_text(encoding='utf-8')))
+  except (TypeError, ValueError) as error:
+    raise UserError(
+      f'{path} cannot be read ({error}); remove it, and the temperature is '
+      'fitted again.'
+    ) from error
+
+
+def write(workdir: paths.Path, made: Calibration) -> None:
+  """Keeps it in a workdir."""
+  writers.write_json(workdir / FILE, made._asdict())
 
 
 def _log_softmax(logits, temperature):

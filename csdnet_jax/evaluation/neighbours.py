@@ -1,8 +1,32 @@
-"""Nearest neighbours by cosine."""
+"""Nearest neighbours by cosine, and what a run keeps to find them."""
+
+import io
+import zipfile
+from typing import NamedTuple
 
 import numpy as np
 
+from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.errors import UserError
+
+FILE = 'embeddings.npz'
 _ROWS = 1024  # Queries at a time: all cosines at once would be n x m.
+
+
+class Embeddings(NamedTuple):
+  """Of the n training images of a run, as in a workdir's `embeddings.npz`.
+
+  Attributes:
+    names: the path of each in its data set.
+    labels: int32 [n].
+    vectors: float32 [n, C], before the head.
+    step: the optimiser steps of the weights.
+  """
+
+  names: tuple[str, ...]
+  labels: np.ndarray
+  vectors: np.ndarray
+  step: int
 
 
 def nearest(
@@ -45,3 +69,53 @@ def nearest(
     found.append((rows, np.take_along_axis(cosine, rows, axis=1)))
   rows, cosines = zip(*found, strict=True)
   return np.concatenate(rows), np.concatenate(cosines)
+
+
+def distances(
+  vectors: np.ndarray, known: Embeddings
+) -> tuple[list[str], np.ndarray]:
+  """The nearest training image of each vector.
+
+  Args:
+    vectors: [m, C].
+    known: the training images.
+
+  Returns:
+    Its name, and 1 - cosine, in [0, 2], [m] float64.
+  """
+  # What is not finite is near to nothing.
+  finite = map(np.nan_to_num, (vectors, known.vectors))
+  rows, cosines = nearest(*finite, 1)
+  names = [known.names[row] for row in rows[:, 0]]
+  return names, np.clip(1 - cosines[:, 0], 0, 2)
+
+
+def read(workdir: paths.Path) -> Embeddings | None:
+  """Returns what a workdir keeps, whatever its step; None if nothing.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
+  path = workdir / FILE
+  if not path.exists():
+    return None
+  try:
+    with np.load(io.BytesIO(path.read_bytes())) as file:
+      return Embeddings(
+        tuple(file['names'].tolist()), file['labels'], file['vectors'],
+        int(file['step']),
+      )  # fmt: skip
+  except (
+    EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile
+  ) as e:  # fmt: skip
+    raise UserError(
+      f'{path} cannot be read ({e}); remove it, and the training images are '
+      'embedded again.'
+    ) from e
+
+
+def write(workdir: paths.Path, made: Embeddings) -> None:
+  """Keeps them in a workdir."""
+  archive = io.BytesIO()
+  np.savez(archive, **(made._asdict() | {'names': np.array(made.names)}))
+  writers.write_bytes(workdir / FILE, archive.getvalue())

@@ -16,8 +16,8 @@ import numpy as np
 
 from csdnet_jax.data import uploads
 from csdnet_jax.data.images import inputs
-from csdnet_jax.evaluation import neighbours
-from csdnet_jax.inference import command, embed, predict
+from csdnet_jax.evaluation import neighbours, predictions
+from csdnet_jax.inference import calibrated, command, embed
 from csdnet_jax.pictures import draw
 from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
@@ -55,7 +55,7 @@ def make_app(run, leaves=None, note=''):
       view = run.view(uploads.open_upload(data))[None]
       outputs = run.forward(view)
       p = run.probabilities(outputs['logits'])
-      best = predict.top(p, min(5, len(names)))
+      best = predictions.top(p, min(5, len(names)))
       batch = {'image': view, 'label': best[:, 0]}
       drawn = pictures(run.params, run.model_state, batch, jax.random.key(0))
     shown = [('What the network sees', inputs.thumbnail(view[0], _SIDE))]
@@ -97,17 +97,18 @@ def main(args: argparse.Namespace) -> None:
   except (OSError, OverflowError) as e:
     raise UserError(f'--port={args.port} is not free; 0 finds one.') from e
   run = command.open_run(args)
-  leaves, note, problems = None, run.calibration.how, []
+  say(run.calibration.how)
+  leaves, note, problems = None, calibrated.without_paths(run.calibration), []
   try:
-    train = run.part('train')
-    leaves = train, *embed.embed(run, train, problems, 'training leaves')
+    leaves = embed.training_leaves(run, problems)
   except UserError as error:
-    note += f' No nearest training leaves: {error}'
+    note += ' No nearest training leaves: their pictures are not there.'
+    say(f'No nearest training leaves: {error}')
   command.report(problems)
   app, (host, port) = make_app(run, leaves, note), listener.getsockname()
   server = serving.make_server(
     host, port, app, threaded=True, fd=listener.fileno()
   )
   with contextlib.suppress(KeyboardInterrupt):
-    say(f'{note}\nOpen http://{host}:{port} in a browser; Ctrl-C ends.')
+    say(f'Open http://{host}:{port} in a browser; Ctrl-C ends.')
     server.serve_forever()

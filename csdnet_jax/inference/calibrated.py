@@ -1,42 +1,22 @@
-"""The temperature of a run: kept in its workdir, else fitted and kept there."""
-
-import json
-from typing import NamedTuple
+"""What a finished run keeps beside its weights, else made from its images."""
 
 import numpy as np
 from absl import logging
 
 from csdnet_jax import methods
-from csdnet_jax.evaluation import calibration
-from csdnet_jax.runtime import writers
+from csdnet_jax.evaluation import calibration, neighbours
+from csdnet_jax.evaluation.calibration import Calibration
 from csdnet_jax.runtime.errors import UserError
-
-
-class Calibration(NamedTuple):
-  """How the probabilities were made, as in a workdir's `calibration.json`.
-
-  Attributes:
-    temperature: T > 0, by which the logits are divided.
-    how: it was found, or why it is 1, in a sentence.
-    step: the optimiser steps of the weights.
-    n: validation images that it was fitted on.
-    nll_before: their mean negative log-likelihood at T = 1, in nats, or None.
-    nll: the same at T.
-  """
-
-  temperature: float
-  how: str
-  step: int
-  n: int = 0
-  nll_before: float | None = None
-  nll: float | None = None
+from csdnet_jax.runtime.terminal import say
 
 
 def calibrate(run) -> Calibration:
   """Returns the temperature of a run, from its `calibration.json` or fitted.
 
-  It is fitted on the run's validation part and on nothing else; without one, or
-  where its pictures cannot be read, it is 1 and `how` says so.
+  It is fitted when training ends, on the run's validation part and on nothing
+  else. Of other weights than those of the end, and of a run that has not ended,
+  it is fitted here, where the pictures are there; else it is 1 and `how` says
+  so.
 
   Args:
     run: a `TrainedRun`.
@@ -44,17 +24,9 @@ def calibrate(run) -> Calibration:
   Raises:
     UserError: if the file cannot be read.
   """
-  path = run.workdir / 'calibration.json'
-  if path.exists():
-    try:
-      known = Calibration(**json.loads(path.read_text(encoding='utf-8')))
-    except (TypeError, ValueError) as error:
-      raise UserError(
-        f'{path} cannot be read ({error}); remove it, and the temperature is '
-        'fitted again.'
-      ) from error
-    if known.step == run.step:
-      return known
+  known = calibration.read(run.workdir)
+  if known and known.step == run.step:
+    return known
   if methods.task(run.config) == 'segmentation':
     return _none('segmentation is not.', run.step)
   if not run.has_part('val'):
@@ -70,30 +42,58 @@ def calibrate(run) -> Calibration:
   except UserError as error:
     how = f'Not calibrated (T = 1), for want of validation images: {error}'
     return Calibration(1.0, how, run.step)
-  made = _fit(np.concatenate(logits), val.labels, run.step)
-  try:
-    writers.write_json(path, made._asdict())
-  except OSError as error:
-    logging.warning('%s cannot be kept (%s).', path, error.strerror)
+  made = calibration.fit(np.concatenate(logits), val.labels, run.step)
+  # What was fitted at the end is not lost for an earlier state.
+  if known is None or known.step < run.step:
+    _keep(calibration, run, made)
   return made
+
+
+def without_paths(made: Calibration) -> str:
+  """Returns how it was found, for whom the paths of this machine are not."""
+  return made.how if made.n else 'Not calibrated (T = 1).'
+
+
+def training_embeddings(run) -> neighbours.Embeddings | None:
+  """Returns the embeddings of a run's training images, kept or made; says so.
+
+  None, and said, where they are not kept and the images are not there.
+
+  Args:
+    run: a `TrainedRun`.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
+  known = neighbours.read(run.workdir)
+  if known and known.step == run.step:
+    return known
+  why = f'The run keeps no embeddings of its training images at step {run.step}'
+  try:
+    train, problems = run.part('train'), []
+    say(f'{why}: they are made now.')
+    found = list(run.outputs(train, problems))
+  except UserError as error:
+    say(f'{why}, so no distances to them are given: {error}')
+    return None
+  rows = np.concatenate([rows for rows, _ in found])
+  made = neighbours.Embeddings(
+    tuple(train.names[i] for i in rows), train.labels[rows],
+    np.concatenate([x['embedding'] for _, x in found]), run.step,
+  )  # fmt: skip
+  if not problems and (known is None or known.step < run.step):
+    _keep(neighbours, run, made)
+  return made
+
+
+def _keep(file, run, made) -> None:
+  try:
+    file.write(run.workdir, made)
+  except OSError as error:
+    logging.warning(
+      '%s cannot be kept (%s).', run.workdir / file.FILE, error.strerror
+    )
 
 
 def _none(why: str, step: int) -> Calibration:
   return Calibration(1.0, f'Not calibrated (T = 1): {why}', step)
-
-
-def _fit(logits, labels, step) -> Calibration:
-  n, before = len(labels), calibration.nll(logits, labels, 1.0)
-  t = calibration.fit_temperature(logits, labels)
-  if t is None:
-    how = (
-      f'Not calibrated (T = 1): all {n} validation images are right, which '
-      'fits no temperature.'
-    )
-    return Calibration(1.0, how, step, n, before, before)
-  after = calibration.nll(logits, labels, t)
-  how = (
-    f'Temperature {t:.3f}, fitted on {n} validation images (negative '
-    f'log-likelihood {before:.3f} -> {after:.3f} nats).'
-  )
-  return Calibration(t, how, step, n, before, after)

@@ -16,7 +16,7 @@ def open_run(args: argparse.Namespace, *, segments: bool = False) -> TrainedRun:
   """Loads the run of a command and says what it is.
 
   Args:
-    args: its --run, the workdir, and its --checkpoint.
+    args: its --run, the workdir, its --checkpoint and --data_root.
     segments: whether the command can use a run of segmentation.
 
   Raises:
@@ -24,7 +24,7 @@ def open_run(args: argparse.Namespace, *, segments: bool = False) -> TrainedRun:
   """
   if idle := environment.idle_accelerator():
     say(idle, style='bold yellow')
-  run = load_run(args.run, args.checkpoint)
+  run = load_run(args.run, args.checkpoint, data_root=args.data_root)
   if methods.task(run.config) == 'segmentation' and not segments:
     raise UserError(
       f'{args.run} is a run of segmentation, which this command cannot use: it '

@@ -11,7 +11,7 @@ import numpy as np
 
 from csdnet_jax.data.batches import spread
 from csdnet_jax.data.images import inputs
-from csdnet_jax.evaluation.neighbours import nearest
+from csdnet_jax.evaluation import neighbours
 from csdnet_jax.inference import command
 from csdnet_jax.runtime import commands, paths, writers
 from csdnet_jax.runtime.errors import UserError
@@ -34,10 +34,10 @@ def main(args: argparse.Namespace) -> int:
   given, unused = inputs.find(args.images)
   run = command.open_run(args)
   split = run.part(args.part) if args.part else given
-  itself = args.part == 'train'
-  # Before anything is embedded: they may be gone.
-  leaves = run.part('train') if page_path and not itself else split
-  problems = []
+  itself, problems = args.part == 'train', []
+  # Before anything else is embedded: they may be gone.
+  if page_path and not itself:
+    train = training_leaves(run, problems)
   rows, vectors = embed(run, split, problems, 'images')
   archive = io.BytesIO()
   np.savez(
@@ -50,13 +50,27 @@ def main(args: argparse.Namespace) -> int:
   writers.write_bytes(out, archive.getvalue())
   say(f'{len(rows)} vectors of {vectors.shape[1]} figures: {out}')
   if page_path:
-    queries = train = split, rows, vectors
-    if not itself:
-      train = leaves, *embed(run, leaves, problems, 'training images')
-    text = page(run, queries, train, itself=itself)
+    queries = split, rows, vectors
+    text = page(run, queries, queries if itself else train, itself=itself)
     writers.write_text(page_path, text)
     say(f'Nearest training leaves: {page_path}')
   return command.report(problems, unused)
+
+
+def training_leaves(run, problems: list[str]):
+  """Returns (split, rows, vectors) of a run's training images, for `page`.
+
+  Args:
+    run: a `TrainedRun`, which may keep their vectors.
+    problems: gets a sentence for each that cannot be read.
+
+  Raises:
+    UserError: if they are not where the run found them.
+  """
+  train, known = run.part('train'), neighbours.read(run.workdir)
+  if known and known.step == run.step:
+    return train, list(range(len(train.names))), known.vectors
+  return train, *embed(run, train, problems, 'training images')
 
 
 def embed(run, split, problems: list[str], unit: str):
@@ -97,7 +111,7 @@ def page(run, queries, train, *, itself: bool) -> str:
   """
   split, rows, vectors = queries
   train_split, train_rows, keys = train
-  near, cosine = nearest(
+  near, cosine = neighbours.nearest(
     vectors, keys, min(_NEIGHBOURS, len(train_rows) - itself),
     leave_out=np.arange(len(rows)) if itself else None,
   )  # fmt: skip

@@ -26,7 +26,7 @@ from safetensors.numpy import save as save_safetensors
 
 import csdnet_jax
 from csdnet_jax import methods
-from csdnet_jax.inference import command
+from csdnet_jax.inference import calibrated, command
 from csdnet_jax.runtime import commands, writers
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
@@ -65,7 +65,7 @@ def describe(run) -> dict[str, Any]:
   config = json.loads(run.config.to_json())
   # Paths of the machine that trained it are nobody else's business.
   for section, key in (
-    ('data', 'root'), ('data', 'cache'), ('teacher', 'run'),
+    ('data', 'root'), ('data', 'table'), ('data', 'cache'), ('teacher', 'run'),
     ('teacher', 'weights'),
   ):  # fmt: skip
     del config[section][key]
@@ -79,10 +79,7 @@ def describe(run) -> dict[str, Any]:
     'class_names': list(run.class_names),
     **about,
     'temperature': run.calibration.temperature,
-    # Why it is not may name a path.
-    'calibration': run.calibration.how
-    if run.calibration.n
-    else 'Not calibrated (T = 1).',
+    'calibration': calibrated.without_paths(run.calibration),
     'steps': run.step,
     'config': config,
   }

@@ -16,6 +16,7 @@ from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import averaged
+from csdnet_jax.training import places
 from csdnet_jax.training.restore import read_run, restore_run
 
 Image = np.ndarray | str | os.PathLike
@@ -36,14 +37,17 @@ class TrainedRun:
     method: what was trained; its `predict` is the forward pass.
   """
 
-  def __init__(self, workdir, config, split, step, params, model_state, method):
+  def __init__(
+    self, workdir, config, split, step, params, model_state, method,
+    data_root='',
+  ):  # fmt: skip
     self.workdir = workdir
     self.config = config
     self.class_names = tuple(split['class_names'])
     self.step = step
     self.params, self.model_state = params, model_state
     self.method: methods.Method = method
-    self._split = split
+    self._split, self._data_root = split, data_root
     # A batch of training may have been spread over many devices.
     self._batch = min(config.batch_size, _MOST_VIEWS)
     self._forward = jax.jit(method.predict)
@@ -165,15 +169,16 @@ class TrainedRun:
     """Returns the pictures of the run's own 'train', 'val' or 'test' part.
 
     Raises:
-      UserError: if the run has no such part, or its pictures are not where it
-        found them.
+      UserError: if the run has no such part, or its pictures are neither where
+        it found them nor where `load_run` was told.
     """
     if not self.has_part(name):
       raise UserError(
         f'{self.workdir} has no {name} part; it was trained with '
         f'config.data.val_fraction={self.config.data.val_fraction:g}.'
       )
-    dataset = sources.load_images(self.config.data, split=self._split)
+    config = places.found(self.config, self.workdir, self._data_root)
+    dataset = sources.load_images(config.data, split=self._split)
     return splits.parts_of(dataset)[name]
 
   @functools.cached_property
@@ -206,13 +211,18 @@ class TrainedRun:
 
 
 def load_run(
-  workdir: str | os.PathLike, checkpoint: str = 'last'
+  workdir: str | os.PathLike,
+  checkpoint: str = 'last',
+  *,
+  data_root: str | os.PathLike = '',
 ) -> TrainedRun:
   """Loads a state of a workdir.
 
   Args:
     workdir: of a run.
     checkpoint: 'last', or 'best' on the validation part.
+    data_root: the folder where the run's own pictures are now; '' is where they
+      were. Only what shows or embeds them needs them.
 
   Raises:
     UserError: if it is no workdir, or holds no readable checkpoint.
@@ -230,5 +240,6 @@ def load_run(
   )  # fmt: skip
   params, model_state = averaged(state, run.method.extras)
   return TrainedRun(
-    workdir, config, split, int(state.step), params, model_state, run.method
-  )
+    workdir, config, split, int(state.step), params, model_state, run.method,
+    os.fspath(data_root),
+  )  # fmt: skip

@@ -69,6 +69,18 @@ class Task(Protocol):
     The class names, and for each part what it holds, by name.
     """
 
+  def load_whole(self, config, folder: str) -> Any:
+    """Returns a data set of a folder, all of it in its test part."""
+
+  def judges(self, dataset, class_names, trained_on) -> Any:
+    """Returns of the test part of another data set what can judge a run.
+
+    Without the images of which `trained_on(name, digest)` is true.
+    """
+
+  def prepare_test(self, config, dataset) -> Any:
+    """Returns as `prepare` does the test part alone."""
+
   def prepare(self, config, dataset) -> tuple[Any, dict]:
     """Returns the data made ready, and the figures of the report.
 
@@ -104,6 +116,9 @@ class Task(Protocol):
   ) -> dict:
     """Returns the summary of a run from its records."""
 
+  def shown(self, figures: dict[str, float]) -> dict[str, float]:
+    """Returns the figures of an evaluation under the names that people use."""
+
   def rows(self, summary: dict) -> dict[str, float]:
     """Returns {name: figure} of a summary, for people."""
 
@@ -115,4 +130,4 @@ class Task(Protocol):
   def write_end(
     self, experiment: Experiment, state: TrainState, workdir: paths.Path
   ) -> None:
-    """Writes the pictures of the end."""
+    """Writes what the run is used by without its data, and the pictures."""

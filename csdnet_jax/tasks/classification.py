@@ -4,20 +4,30 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from csdnet_jax import sharding
 from csdnet_jax.data import cache, report, sources
-from csdnet_jax.data.images import pipeline, splits
-from csdnet_jax.evaluation import accuracy, probes
+from csdnet_jax.data.folders import class_name
+from csdnet_jax.data.images import pipeline, saved, splits
+from csdnet_jax.evaluation import (
+  accuracy,
+  calibration,
+  neighbours,
+  predictions as predicted,
+  probes,
+)
 from csdnet_jax.pictures import of_run
-from csdnet_jax.runtime import paths
+from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.fields import nearest
 from csdnet_jax.runtime.terminal import progress_bar, say
 from csdnet_jax.step import make_eval_step
 from csdnet_jax.tasks.base import Experiment
 
 FIGURE, NAME = 'top1', 'top-1'
 
-# What is said of each image at the last evaluation of a part.
+# What is said of each image of a part at the end.
 PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
 
 
@@ -26,13 +36,13 @@ class Data(NamedTuple):
 
   Attributes:
     dataset: names, labels and classes of every part.
-    train: canvases for random views.
+    train: canvases for random views; None where nothing is trained.
     parts: {'train', 'val', 'test'}: the finished test views of each; of those
       that there are.
   """
 
   dataset: splits.Dataset
-  train: pipeline.Prepared
+  train: pipeline.Prepared | None
   parts: dict[str, pipeline.Prepared]
 
   @property
@@ -46,7 +56,70 @@ def load(config, split=None) -> splits.Dataset:
   return sources.load_images(config.data, split=split)
 
 
-split_of = splits.split_to_json
+split_of = saved.split_to_json
+
+
+def load_whole(config, folder: str) -> splits.Dataset:
+  """Finds all images of a labelled folder, whatever its layout."""
+  return sources.load_whole(folder, config.data)
+
+
+def judges(dataset: splits.Dataset, class_names, trained_on) -> splits.Dataset:
+  """Returns the images of another data set that can judge a run.
+
+  Args:
+    dataset: its test part judges.
+    class_names: of the run.
+    trained_on: `(name, digest) -> whether the run has learnt from it`.
+
+  Returns:
+    The test part alone, with the classes of the run, without what it has learnt
+    from.
+
+  Raises:
+    UserError: names the classes that the run does not have.
+  """
+  number = {class_name(name): i for i, name in enumerate(class_names)}
+  split, names = dataset.test, dataset.class_names
+  unknown = {
+    names[label]: nearest(names[label], number)
+    for label in np.unique(split.labels)
+    if class_name(names[label]) not in number
+  }
+  if unknown:
+    said = [f'{name}{hint}' for name, hint in unknown.items()]
+    raise UserError(
+      f'Classes of {dataset.name} are none of the run ({preview(said)}); '
+      'rename them as they were trained, or take them out.'
+    )
+  kept = [
+    (split, i)
+    for i, name in enumerate(split.names)
+    if not trained_on(name, dataset.digests[name])
+  ]
+  test = splits.gather(kept)
+  labels = [number[class_name(names[label])] for label in test.labels]
+  return dataset._replace(
+    class_names=tuple(class_names), train=splits.EMPTY, val=None,
+    test=test._replace(labels=np.array(labels, np.int32)),
+  )  # fmt: skip
+
+
+def prepare_test(config, dataset: splits.Dataset) -> Data:
+  """Decodes the test part alone, to be judged by.
+
+  Raises:
+    UserError: lists every unreadable image.
+  """
+  c, split = config.data, dataset.test
+  with progress_bar('images decoded') as progress:
+    test = pipeline.prepare_test(
+      split, [dataset.digests[name] for name in split.names],
+      size=config.model.size, resize=c.test_resize,
+      square=c.aspect == 'square', cache_dir=cache.cache_dir(c.cache),
+      progress=progress,
+    )  # fmt: skip
+  return Data(dataset, None, {'test': test})
 
 
 def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
@@ -114,20 +187,23 @@ def eval_batches(experiment: Experiment, part: str) -> Iterator:
     yield sharding.shard_batch(batch, program.mesh)
 
 
+def outputs(experiment: Experiment, state, part: str):
+  """Returns what the network makes of a part, see `accuracy.outputs`."""
+  return accuracy.outputs(
+    experiment.program.eval_step, state, eval_batches(experiment, part)
+  )
+
+
 def start(experiment: Experiment, state) -> dict[str, float]:
   """What the initial features are worth: the baselines to beat."""
   judge = experiment.data.judge
   if judge == 'train':
     return {}
   say('Measuring the baselines on the initial features ...')
-  x, y = {}, {}
-  for part in ('train', judge):
-    x[part], y[part] = accuracy.embed(
-      experiment.program.eval_step, state, eval_batches(experiment, part)
-    )
+  train, held = (outputs(experiment, state, p) for p in ('train', judge))
   if jax.process_index():
     return {}
-  args = x['train'], y['train'], x[judge], y[judge]
+  args = train['embedding'], train['label'], held['embedding'], held['label']
   return {
     'knn': probes.knn(*args),
     'prototypes': probes.prototypes(*args),
@@ -145,16 +221,51 @@ def evaluate(experiment: Experiment, state, part: str, last: bool):
 
 
 def write_details(workdir: paths.Path, part: str, data: Data, details) -> None:
-  """Writes what is said of each image, and the judge's confusion matrix."""
-  accuracy.write_predictions(
-    workdir / PREDICTIONS[part],
-    splits.parts_of(data.dataset)[part].names,
-    details.predictions,
-  )
+  """Writes the confusion matrix of the part that judges."""
   if part == data.judge:
     accuracy.write_confusion(
       workdir / 'confusion.csv', details.confusion, data.dataset.class_names
     )
+
+
+def predictions(experiment: Experiment, state, part: str, workdir) -> str:
+  """Returns the table of what the network makes of a part, as CSV.
+
+  Says how it was made.
+
+  Args:
+    experiment: with the part.
+    state: of the run.
+    part: its name.
+    workdir: of the run, for its temperature and its training embeddings.
+  """
+  fitted, leaves = _kept(workdir, int(state.step))
+  say(fitted.how)
+  if leaves is None:
+    say(
+      f'{workdir} keeps no training embeddings of step {int(state.step)}: the '
+      'table has no distances.'
+    )
+  found = outputs(experiment, state, part)
+  return _table(experiment.data, part, found, fitted, leaves)
+
+
+def _kept(workdir, step: int):
+  """The temperature and the training embeddings of a step, as far as kept."""
+  fitted, leaves = calibration.read(workdir), neighbours.read(workdir)
+  if fitted is None or fitted.step != step:
+    how = f'Not calibrated (T = 1): nothing was fitted at step {step}.'
+    fitted = calibration.Calibration(1.0, how, step)
+  return fitted, leaves if leaves and leaves.step == step else None
+
+
+def _table(data: Data, part: str, found, fitted, leaves) -> str:
+  split = splits.parts_of(data.dataset)[part]
+  rows = predicted.rows(
+    split.names, split.labels, found, data.dataset.class_names,
+    temperature=fitted.temperature, leaves=leaves,
+  )  # fmt: skip
+  return predicted.table(rows, data.dataset.class_names)
 
 
 def line(figures: dict[str, float]) -> str:
@@ -205,6 +316,17 @@ def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
   }
 
 
+def shown(figures: dict[str, float]) -> dict[str, float]:
+  """Returns the figures of an evaluation under the names that people use."""
+  return {
+    'top-1, percent': figures['top1'],
+    'mean per class, percent': figures['mean_per_class'],
+    'top-5, percent': figures['top5'],
+    'cross-entropy, nats': figures['loss'],
+    'images': figures['n'],
+  }
+
+
 def rows(summary: dict) -> dict[str, float]:
   """Returns {name: figure} of a summary; none where nothing was held out."""
   if 'best' not in summary:
@@ -233,7 +355,28 @@ def write_start(experiment: Experiment, state, workdir: paths.Path) -> None:
 
 
 def write_end(experiment: Experiment, state, workdir: paths.Path) -> None:
-  """Writes what the method draws, the curves, the memory and the mistakes."""
+  """Writes what is fitted to the images, the predictions, and the pictures.
+
+  So that a finished run predicts without them: the embeddings of its training
+  images and, from its validation part, the temperature.
+  """
+  data = experiment.data
+  found = {part: outputs(experiment, state, part) for part in data.parts}
+  if jax.process_index() == 0:
+    train, step = found.pop('train'), int(state.step)
+    names = data.dataset.train.names
+    neighbours.write(
+      workdir,
+      neighbours.Embeddings(names, train['label'], train['embedding'], step),
+    )
+    if val := found.get('val'):
+      calibration.write(
+        workdir, calibration.fit(val['logits'], val['label'], step)
+      )
+    kept = _kept(workdir, step)
+    for part, each in found.items():
+      text = _table(data, part, each, *kept)
+      writers.write_text(workdir / PREDICTIONS[part], text)
   method = experiment.program.method
   of_run.write_end(
     method, state, experiment.data, workdir,

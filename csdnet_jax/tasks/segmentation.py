@@ -11,10 +11,11 @@ from jax.sharding import NamedSharding
 
 from csdnet_jax import sharding
 from csdnet_jax.data import batches, cache, report, sources
-from csdnet_jax.data.masks import crops, layouts as sets, pairs
+from csdnet_jax.data.masks import crops, layouts as sets, pairs, saved
 from csdnet_jax.evaluation import metrics, windows
 from csdnet_jax.pictures import draw, overlays
 from csdnet_jax.runtime import paths, processes, writers
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import progress_bar, say
 from csdnet_jax.state import averaged
 from csdnet_jax.tasks.base import Experiment
@@ -34,24 +35,76 @@ class Data(NamedTuple):
 
   Attributes:
     dataset: names and classes of every part.
-    train: what the crops are cut from.
+    train: what the crops are cut from; None where nothing is trained.
     parts: {'val', 'test'}: the pairs that judge, at their own size.
   """
 
   dataset: sets.SegmentationSet
-  train: pairs.Prepared
+  train: pairs.Prepared | None
   parts: dict[str, pairs.Prepared]
 
 
 def load(config, split=None) -> sets.SegmentationSet:
-  """Finds the pairs; with a split they must be those that it names."""
-  dataset = sources.load_masks(config.data)
-  if split is not None:
-    sets.require_same(dataset, split)
-  return dataset
+  """Finds the pairs; with a split they are those that it names."""
+  dataset = pairs.scanned(sources.load_masks(config.data))
+  return dataset if split is None else saved.apply_split(dataset, split)
 
 
-split_of = sets.to_json
+split_of = saved.split_to_json
+
+
+def load_whole(config, folder: str) -> sets.SegmentationSet:
+  """Finds all pairs of a folder of the same layout."""
+  config = config.copy_and_resolve_references()
+  config.data.root = folder
+  dataset = load(config)
+  rows = [
+    (name, i)
+    for name, part in sets.parts_of(dataset).items()
+    for i in range(len(part.names))
+  ]
+  return saved.select(dataset, {'test': rows})
+
+
+def judges(dataset: sets.SegmentationSet, class_names, trained_on):
+  """Returns the pairs of another data set that can judge a run.
+
+  Args:
+    dataset: its test part judges.
+    class_names: of the run.
+    trained_on: `(name, digest) -> whether the run has learnt from it`.
+
+  Returns:
+    The test part alone, without what the run has learnt from.
+
+  Raises:
+    UserError: if the classes are not those of the run, in the same order.
+  """
+  if list(dataset.class_names) != list(class_names):
+    raise UserError(
+      f'The classes of {dataset.name} are not those of the run '
+      f'({len(dataset.class_names)} and {len(class_names)} of them); a mask '
+      'holds their numbers, so they must be the same, in the same order.'
+    )
+  names, digests = dataset.test.names, dataset.scans['test'].images
+  seen = [trained_on(*x) for x in zip(names, digests, strict=True)]
+  rows = [('test', int(i)) for i in np.flatnonzero(np.invert(seen))]
+  return saved.select(dataset, {'test': rows})
+
+
+def prepare_test(config, dataset: sets.SegmentationSet) -> Data:
+  """Decodes the test part alone, to be judged by.
+
+  Raises:
+    UserError: lists every unusable image and mask.
+  """
+  alone = dataset._replace(train=None, val=None)
+  with progress_bar('pairs decoded') as progress:
+    parts = pairs.prepare(
+      alone, resize=config.data.resize,
+      cache_dir=cache.cache_dir(config.data.cache), progress=progress,
+    )  # fmt: skip
+  return Data(dataset, None, {'test': parts.test})
 
 
 def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
@@ -65,18 +118,15 @@ def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
       for what the report finds.
   """
   c = config.data
-  scans = {
-    name: pairs.scan(part) for name, part in sets.parts_of(dataset).items()
-  }
   with progress_bar('pairs decoded') as progress:
     parts = pairs.prepare(
-      dataset, scans, resize=c.resize, cache_dir=cache.cache_dir(c.cache),
+      dataset, resize=c.resize, cache_dir=cache.cache_dir(c.cache),
       progress=progress,
     )  # fmt: skip
   prepared = {n: p for n, p in parts._asdict().items() if p is not None}
   checked = report.pairs_report(
-    dataset, scans, {name: part.counts for name, part in prepared.items()},
-    strict=c.strict,
+    dataset, dataset.scans,
+    {name: part.counts for name, part in prepared.items()}, strict=c.strict,
   )  # fmt: skip
   say(checked.text)
   say(checked.details, verbose=True)
@@ -219,6 +269,17 @@ def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
     'start': start,
     'n_test': last['test']['n'],
     'steps': steps,
+  }
+
+
+def shown(figures: dict[str, float]) -> dict[str, float]:
+  """Returns the figures of an evaluation under the names that people use."""
+  return {
+    'mIoU, percent': figures['miou'],
+    'mIoU of the classes that occur': figures['miou_present'],
+    'mean accuracy of a class': figures['macc'],
+    'pixel accuracy': figures['pixel_accuracy'],
+    'images': figures['n'],
   }
 
 

@@ -52,10 +52,15 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
   """Runs `csdnet evaluate`; the fields of `args` are its flags."""
   workdir = paths.of(args.run)
-  config = override(read_run(workdir)[0], args.config)
+  out = commands.out_path('--out', args.out, '.csv') if args.out else None
+  known = read_run(workdir)
+  config = override(known[0].copy_and_resolve_references(), args.config)
   _start(config, args.distributed)
   with commands.explained(config):
-    evaluate_run(config, workdir, checkpoint=args.checkpoint)
+    evaluate_run(
+      config, workdir, known=known, folder=args.folder or '',
+      data_root=args.data_root, out=out, checkpoint=args.checkpoint,
+    )  # fmt: skip
 
 
 def _start(config, distributed: bool) -> None:

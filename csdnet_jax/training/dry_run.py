@@ -55,8 +55,8 @@ def dry_run(
   config, program, data = experiment
   if verbose:
     say(to_json(config))
-  classes, n_train = len(dataset.class_names), len(dataset.train.names)
-  params, model_state, _ = initial_weights(config, program, classes)
+  class_names, n_train = dataset.class_names, len(dataset.train.names)
+  params, model_state, _ = initial_weights(config, program, class_names)
   state = sharding.replicate(program.init(params, model_state), program.mesh)
   if verbose:
     for name, leaf in optim.names(state.params).items():

@@ -1,5 +1,6 @@
 """The weights that a run starts from."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,9 +15,14 @@ from csdnet_jax.training.restore import read_run, restore_run
 
 
 def initial_weights(
-  config, program: Program, classes: int
+  config, program: Program, class_names: Sequence[str]
 ) -> tuple[Any, Any, dict]:
   """Returns (params, model_state, load report) as `config.init_from` says.
+
+  Args:
+    config: of the run.
+    program: of the run.
+    class_names: of its data set; the head of another run is taken by them.
 
   Raises:
     UserError: if the source is missing or is of another architecture.
@@ -41,10 +47,10 @@ def initial_weights(
     else:
       loaded = pretrained.load(
         source, config.model.name, params, model_state,
-        classes=classes, allow=config.init_allow,
+        classes=len(class_names), allow=config.init_allow,
       )  # fmt: skip
   params, model_state, described = loaded or _from_run(
-    paths.of(source), theirs, params, model_state
+    paths.of(source), theirs, (params, model_state), class_names
   )
   say(f'Weights: {described}')
   return params, model_state, described.full()
@@ -61,11 +67,16 @@ def _run_of_same_model(source: paths.Path, config):
   return theirs, split
 
 
-def _from_run(source: paths.Path, theirs, params, model_state):
-  """The weights of a run of ours; the head too if it has as many classes."""
-  program, state = restore_run(source, *theirs, devices=jax.local_devices()[:1])
+def _from_run(source: paths.Path, theirs, target, class_names):
+  """The weights of a run of ours, of the head those of the same classes."""
+  config, split = theirs
+  program, state = restore_run(
+    source, config, split, devices=jax.local_devices()[:1]
+  )
   return pretrained.transfer(
     averaged(jax.device_get(state), program.method.extras),
-    (params, model_state),
+    target,
+    theirs=split['class_names'],
+    ours=class_names,
     origin={'source': str(source)},
   )

@@ -27,6 +27,7 @@ from csdnet_jax.runtime.profile import tracer
 from csdnet_jax.runtime.terminal import progress_bar, say, show_summary, stopper
 from csdnet_jax.state import TrainState
 from csdnet_jax.tasks.base import Experiment
+from csdnet_jax.training import places
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.fit import step_of
 from csdnet_jax.training.initial import initial_weights
@@ -78,6 +79,7 @@ def train(
     UserError: for a user's mistake.
   """
   validate(config)
+  config = places.from_root(config)
   if profile and paths.is_remote(workdir):
     raise UserError('--profile needs a --workdir on a disk.')
   with lock(config, workdir):
@@ -127,8 +129,9 @@ def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
     abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
     state = checkpoints.restore(abstract, warn=say)
     if state is None:
-      classes = len(dataset.class_names)
-      params, model_state, loaded = initial_weights(config, program, classes)
+      params, model_state, loaded = initial_weights(
+        config, program, dataset.class_names
+      )
       record.update(weights=loaded['origin'])
       if first:
         writers.write_json(workdir / 'weights.json', loaded)

@@ -80,7 +80,7 @@ def _claim(config, workdir: paths.Path) -> None:
   if not require_same(config, workdir):
     for name in (
       'split.json', 'start.json', 'metrics.jsonl', 'teacher.json',
-      'environment.json', 'calibration.json',
+      'environment.json', 'calibration.json', 'embeddings.npz',
     ):  # fmt: skip
       (workdir / name).unlink(missing_ok=True)
 

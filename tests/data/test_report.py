@@ -81,11 +81,9 @@ def test_what_is_not_used_and_how_the_data_were_read_is_said():
 def test_what_is_not_used_beside_pairs_is_said(tmp_path):
   root = streets.pairs(tmp_path, {'train': 1, 'test': 1})
   (root / 'sheet.png').write_bytes(b'')
-  dataset = streets.opened(root)
+  dataset = streets.scanned(streets.opened(root))
   counts = {part: np.ones((1, 256), np.int64) for part in ('train', 'test')}
-  text, figures, _ = report.pairs_report(
-    dataset, streets.scans(dataset), counts
-  )
+  text, figures, _ = report.pairs_report(dataset, dataset.scans, counts)
   assert '\n  not used: 1 image without a role (sheet.png)' in text
   assert figures['unused'] == {'images without a role': 1}
 

@@ -7,6 +7,7 @@ import pytest
 
 from csdnet_jax.data import sources
 from csdnet_jax.data.images import splits
+from csdnet_jax.data.images.saved import split_to_json
 from csdnet_jax.runtime import fields
 from csdnet_jax.runtime.errors import UserError
 
@@ -151,7 +152,7 @@ def test_a_source_may_come_from_outside(outside, name):
   for split in splits.parts_of(dataset).values():
     assert split.labels.dtype == np.int32
     assert split.read(1).startswith(b'\x89PNG')
-  saved = splits.split_to_json(dataset)
+  saved = split_to_json(dataset)
   assert names_of(load('', split=saved, **asked)) == names_of(dataset)
 
 

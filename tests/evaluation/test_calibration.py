@@ -46,3 +46,23 @@ def test_large_logits_do_not_overflow():
   np.testing.assert_allclose(p, [[1, 0], [0.5, 0.5]])
   logits = np.array([[1e4, 0.0]])
   assert calibration.nll(logits, np.array([1]), 1.0) == pytest.approx(1e4)
+
+
+def test_a_bound_that_was_hit_is_said():
+  # The more certain, the more wrong; and right but for one, by a hair.
+  wrong = calibration.fit(5 * np.eye(3), np.array([1, 2, 0]), step=4)
+  assert wrong.temperature == pytest.approx(100, rel=1e-2)
+  assert 'It is at its bound, 100' in wrong.how and wrong.step == 4
+  near = np.array([[1e-4, 0.0]] * 50 + [[1e-5, 0.0]])
+  sure = calibration.fit(near, np.array([0] * 50 + [1]), step=4)
+  assert sure.temperature == pytest.approx(0.01, rel=1e-2)
+  assert 'It is at its bound, 0.01' in sure.how
+  fitted = calibration.fit(*_drawn(2.0), step=4)
+  assert 'bound' not in fitted.how and 'negative log-likelihood' in fitted.how
+
+
+def test_it_is_kept_and_read_again(tmp_path):
+  assert calibration.read(tmp_path) is None
+  made = calibration.fit(*_drawn(2.0), step=4)
+  calibration.write(tmp_path, made)
+  assert calibration.read(tmp_path) == made

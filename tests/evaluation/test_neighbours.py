@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax.evaluation import neighbours
+from csdnet_jax.runtime.errors import UserError
 
 
 @pytest.mark.parametrize('part', [1, 7, 1000])
@@ -44,3 +45,27 @@ def test_of_many_equal_keys_the_earlier_come_first():
     # Ten of its own direction, ten of that beside it, and half of the next.
     order = sorted(range(40), key=lambda j: -(keys[i] @ keys[j]))
     assert rows.tolist() == order[:25]
+
+
+def test_embeddings_are_kept_and_read_again(tmp_path):
+  assert neighbours.read(tmp_path) is None
+  made = neighbours.Embeddings(
+    ('a/é.png', 'b "x",\ny.png'), np.array([0, 1], np.int32),
+    np.array([[1.5, 2], [3, 4]], np.float32), 7,
+  )  # fmt: skip
+  neighbours.write(tmp_path, made)
+  again = neighbours.read(tmp_path)
+  assert (again.names, again.step) == (made.names, 7)
+  np.testing.assert_array_equal(again.labels, made.labels, strict=True)
+  np.testing.assert_array_equal(again.vectors, made.vectors, strict=True)
+
+
+@pytest.mark.parametrize(
+  'data',
+  [b'', b'no archive', b'PK\x05\x06' + bytes(18)],
+  ids=['nothing', 'text', 'an empty archive'],
+)
+def test_damaged_embeddings_are_said(data, tmp_path):
+  (tmp_path / 'embeddings.npz').write_bytes(data)
+  with pytest.raises(UserError, match='embeddings.npz cannot be read .*remove'):
+    neighbours.read(tmp_path)

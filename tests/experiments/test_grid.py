@@ -43,6 +43,9 @@ def test_the_hash_forgets_paths_and_logging_but_not_the_set():
   assert one == point('--config.data.root=/b/grape58')
   assert one == point('--config.data.root=/a/grape58', '--config.log_every=3')
   assert one != point('--config.data.root=/a/leaf99')
+  table = [f'--config.data.table=/{d}/key.csv' for d in 'ab']
+  assert point(table[0]) == point(table[1])
+  assert point(table[0]) != point('--config.data.table=/a/other.csv')
   assert one != point('--config.data.root=/a/grape58', '--config.optim.lr=0.1')
 
 

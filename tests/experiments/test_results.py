@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from csdnet_jax.runtime.code import of_data
 from csdnet_jax.runtime.errors import UserError
 from experiments import results
 
@@ -12,9 +13,11 @@ from lines import first, line
 
 def test_bits_survive(tmp_path):
   path = tmp_path / 'predictions.csv'
-  path.write_text('image,label,prediction,top5\nb,1,1,1\na,0,1,1\nc,2,2,1\n')
-  kept = results.correctness(path)
+  path.write_text('path,label,class_1\nb,oak,oak\na,ash,oak\nc,yew,yew\n')
+  kept = results.correctness(path, ['ash', 'oak', 'yew'])
   assert results.bits(kept).tolist() == [False, True, True]
+  # The digest of lines that were made when the table held numbers.
+  assert kept['images'] == of_data([['a', '0'], ['b', '1'], ['c', '2']])
 
 
 def test_a_line_that_is_no_result_is_named(tmp_path):

@@ -56,7 +56,9 @@ def _finish(point, workdir, top1=50.0):
   split = classification.split_of(classification.load(config))
   texts = {
     'environment.json': json.dumps({'starts': [start]}),
-    'predictions.csv': 'image,label,prediction,top5\na,0,0,1\nb,1,0,1\n',
+    'predictions.csv': 'path,label,class_1\na,{0},{0}\nb,{1},{0}\n'.format(
+      *split['class_names']
+    ),
     'split.json': json.dumps(split),
     'summary.json': json.dumps({'top1': top1}),
   }

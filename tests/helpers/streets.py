@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from csdnet_jax.data.masks import layouts
-from csdnet_jax.data.masks.pairs import prepare, scan
+from csdnet_jax.data.masks.pairs import prepare, scanned
 
 import images
 
@@ -62,11 +62,6 @@ def opened(root):
   return layouts.load(data)
 
 
-def scans(dataset):
-  parts = layouts.parts_of(dataset)
-  return {name: scan(part) for name, part in parts.items()}
-
-
 def prepared(root, folder, resize=0, **kw):
-  dataset = opened(root)
-  return prepare(dataset, scans(dataset), resize=resize, cache_dir=folder, **kw)
+  dataset = scanned(opened(root))
+  return prepare(dataset, resize=resize, cache_dir=folder, **kw)

@@ -3,7 +3,9 @@
 import base64
 import html.parser
 import io
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -183,3 +185,20 @@ def test_thumbnails_are_small_and_keep_their_aspect(tmp_path):
   data = inputs.thumbnail(image, 144).partition(',')[2]
   with Image.open(io.BytesIO(base64.b64decode(data))) as image:
     assert image.size == (14, 144)
+
+
+def test_the_own_parts_are_embedded_wherever_they_are(folder_run, tmp_path):
+  workdir = shutil.copytree(folder_run[0], tmp_path / 'run')
+  config = json.loads((workdir / 'config.json').read_text())
+  config['data']['root'] = '/gone/pictures'
+  (workdir / 'config.json').write_text(json.dumps(config))
+  out = tmp_path / 'e.npz'
+  args = (f'--run={workdir}', f'--out={out}', '--part=test')
+  with pytest.raises(UserError, match=r'/gone/pictures .*--data_root=DIR'):
+    _command(*args)
+  assert not out.exists()
+  assert _command(*args, f'--data_root={folder_run[1]}')[0] == 0
+  with np.load(out) as z:
+    split = json.loads((workdir / 'split.json').read_text())
+    assert z['path'].tolist() == list(split['test'])
+    assert z['label'].tolist() == list(split['test'].values())

@@ -1,5 +1,6 @@
 """Exported runs give what the run gives, far from this package."""
 
+import io
 import json
 import pathlib
 import subprocess
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from csdnet_jax import load_run
-from csdnet_jax.inference import calibrated, export
+from csdnet_jax.inference import calibrated, embed, export
 from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
+from experiments import grid as grids, results
 
 import command
 import images
@@ -64,6 +66,33 @@ def test_no_path_of_this_machine_is_told(run):
   )  # fmt: skip
   told = json.dumps(export.describe(other))
   assert '"w.npz"' in told and '/home' not in told
+
+
+def test_the_folder_of_the_images_is_in_nothing_that_leaves_a_run(
+  folder_run, tmp_path
+):
+  workdir, root = folder_run
+  run = load_run(workdir)
+  with zipfile.ZipFile(io.BytesIO(export.stablehlo(run))) as archive:
+    out = [archive.read(name) for name in archive.namelist()]
+  out += [export.safetensors(run), (workdir / 'predictions.csv').read_bytes()]
+  page, vectors = tmp_path / 'page.html', tmp_path / 'test.npz'
+  status, _ = command.here(
+    embed.main, 'embed', f'--run={workdir}', f'--out={vectors}', '--part=test',
+    f'--neighbours={page}',
+  )  # fmt: skip
+  assert status == 0
+  out += [page.read_bytes(), vectors.read_bytes()]
+  name, grid = grids.find('csdnet:saliency')
+  flags = [f'--config.data.root={root}', '--config=configs/folder.py']
+  point = grids.expand(name, grid, flags, seeds_of_each=1)[0]
+  line = results.record(point, workdir)
+  assert line['test']['n'] == 12
+  out.append(json.dumps(line).encode())
+  assert str(root) in (workdir / 'config.json').read_text()
+  for data in out:
+    assert str(root).encode() not in data
+    assert str(root.parent).encode() not in data
 
 
 def test_safetensors_come_back_bit_for_bit(run, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax import load_run
+from csdnet_jax.evaluation import neighbours
 from csdnet_jax.inference import predict
 from csdnet_jax.runtime.errors import UserError
 
@@ -38,8 +39,20 @@ def test_the_table_holds_names_and_probabilities(trained, leaves, tmp_path):
   assert paths == sorted(map(str, leaves.iterdir()))
   p = run.predict(paths)
   k = len(run.class_names)  # Four: there is no fifth.
-  assert len(rows[0]) == 1 + 2 * k
-  for row, expected in zip(rows, p, strict=True):
+  assert len(rows[0]) == 4 + 2 * k
+  leaves = neighbours.read(trained)
+  cosines = (
+    run.embed(paths)
+    @ leaves.vectors.T
+    / np.outer(
+      np.linalg.norm(run.embed(paths), axis=1),
+      np.linalg.norm(leaves.vectors, axis=1),
+    )
+  )
+  for row, expected, cosine in zip(rows, p, cosines, strict=True):
+    assert row['label'] == ''  # Nobody has said it.
+    assert row['nearest'] == leaves.names[cosine.argmax()]
+    assert float(row['distance']) == pytest.approx(1 - cosine.max(), abs=1e-5)
     for i, c in enumerate(np.argsort(-expected), 1):
       assert row[f'class_{i}'] == run.class_names[c]
       assert float(row[f'probability_{i}']) == pytest.approx(
@@ -109,17 +122,6 @@ def test_a_mistaken_out_is_said_before_anything_is_loaded(
 ):
   with pytest.raises(UserError, match=words):
     _run('--run=absent', f'--out={tmp_path / out}', leaves)
-
-
-def test_the_five_likeliest_come_first_and_names_are_quoted():
-  names = ['a', 'b, "c"', 'd\ne', 'f', 'g', 'h', 'i']
-  p = np.array([[0.0, 0.4, 0.3, 0.1, 0.1, 0.1, 0.0]])
-  text = predict.table(['x,y.png'], p, names)
-  header, row = csv.reader(text.splitlines(keepends=True))
-  assert header[-2:] == ['class_5', 'probability_5'] and len(header) == 11
-  assert row[0] == 'x,y.png'
-  assert row[1::2] == ['b, "c"', 'd\ne', 'f', 'g', 'h']
-  assert row[2::2] == ['0.400000', '0.300000'] + ['0.100000'] * 3
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 from csdnet_jax import load_run
 from csdnet_jax.data import decode
 from csdnet_jax.data.images import inputs
+from csdnet_jax.evaluation import calibration
 from csdnet_jax.inference import calibrated, trained as run_lib
 from csdnet_jax.runtime import terminal, writers
 from csdnet_jax.runtime.errors import UserError
@@ -25,6 +26,9 @@ CLASSES = 4
 def run(trained, tmp_path_factory):
   copy = tmp_path_factory.mktemp('run') / 'run'
   return load_run(shutil.copytree(trained, copy))
+
+
+KEPT = ('calibration.json', 'embeddings.npz')
 
 
 def _pictures(n):
@@ -277,12 +281,78 @@ def test_a_damaged_file_is_said(fresh):
 def test_a_workdir_that_cannot_be_written_is_used(fresh, monkeypatch):
   run = fresh()
 
-  def write(path, value):
-    raise PermissionError(13, 'Permission denied', str(path))
+  def write(workdir, made):
+    raise PermissionError(13, 'Permission denied', str(workdir))
 
-  monkeypatch.setattr(calibrated.writers, 'write_json', write)
+  monkeypatch.setattr(calibration, 'write', write)
   assert run.calibration.n == CLASSES
 
 
 def test_an_image_error_is_a_users_mistake():
   assert issubclass(decode.ImageError, UserError)
+
+
+# ------------------------------------------------------------------ on its own
+
+
+@pytest.fixture
+def alone(folder_run, tmp_path):
+  """A run that was moved, and whose pictures are gone."""
+  workdir = shutil.copytree(folder_run[0], tmp_path / 'run')
+  config = json.loads((workdir / 'config.json').read_text())
+  config['data']['root'] = '/gone/pictures'
+  (workdir / 'config.json').write_text(json.dumps(config))
+  return workdir
+
+
+def test_it_predicts_the_same_without_its_pictures(
+  alone, folder_run, monkeypatch, tmp_path
+):
+  there = load_run(folder_run[0])
+  given = _pictures(3)
+  monkeypatch.chdir(tmp_path)
+  with terminal.console.capture() as captured:
+    run = load_run('run')
+    np.testing.assert_array_equal(run.predict(given), there.predict(given))
+    leaves = calibrated.training_embeddings(run)
+  assert captured.get() == ''
+  split = json.loads((alone / 'split.json').read_text())
+  assert run.calibration.n == len(split['val'])
+  assert leaves.names == tuple(split['train'])
+  assert leaves.labels.tolist() == list(split['train'].values())
+  part = there.part('train')
+  vectors = [x['embedding'] for _, x in there.outputs(part, [])]
+  np.testing.assert_allclose(leaves.vectors, np.concatenate(vectors), atol=1e-5)
+
+
+def test_what_an_older_run_has_not_kept_is_made_or_missed(alone, folder_run):
+  known = load_run(folder_run[0])
+  for name in ('calibration.json', 'embeddings.npz'):
+    (alone / name).unlink()
+  run = load_run(alone)
+  assert 'for want of validation images' in run.calibration.how
+  with terminal.console.capture() as captured:
+    assert calibrated.training_embeddings(run) is None
+  assert 'no distances' in captured.get() and '--data_root' in captured.get()
+  run = load_run(alone, data_root=folder_run[1])
+  assert run.calibration.temperature == pytest.approx(
+    known.calibration.temperature, rel=1e-3
+  )
+  with terminal.console.capture() as captured:
+    made = calibrated.training_embeddings(run)
+  assert 'made now' in captured.get()
+  assert made.names == calibrated.training_embeddings(known).names
+  # Kept from then on.
+  assert calibrated.training_embeddings(load_run(alone)).names == made.names
+
+
+def test_earlier_weights_leave_what_the_end_has_kept(alone, folder_run):
+  run = load_run(alone, data_root=folder_run[1])
+  earlier = run_lib.TrainedRun(
+    alone, run.config, run._split, run.step - 1, run.params, run.model_state,
+    run.method, str(folder_run[1]),
+  )  # fmt: skip
+  before = {n: (alone / n).read_bytes() for n in KEPT}
+  assert earlier.calibration.step == run.step - 1
+  assert calibrated.training_embeddings(earlier).step == run.step - 1
+  assert before == {n: (alone / n).read_bytes() for n in KEPT}

@@ -24,6 +24,7 @@ from csdnet_jax.training.build import build
 from csdnet_jax.training.dry_run import dry_run
 from csdnet_jax.training.evaluate import evaluate_run
 
+import images
 import runs
 import streetruns
 import streets
@@ -148,6 +149,46 @@ def test_evaluation_of_a_workdir_repeats_its_figure(root, teacher, finished):
   assert figures['miou'] == _json(finished / 'summary.json')['miou']
 
 
+def test_a_run_is_evaluated_on_a_folder_without_what_it_learnt_from(
+  root, teacher, finished, tmp_path
+):
+  known = evaluate_run(config(root, teacher), finished, devices=DEVICE)
+  folder = shutil.copytree(root, tmp_path / 'copy')
+  with terminal.console.capture() as captured:
+    figures = evaluate_run(
+      config(root, teacher), finished, folder=str(folder), devices=DEVICE
+    )
+  n = streetruns.PARTS
+  said = ' '.join(captured.get().split())
+  assert f'{n["train"]} images of {sum(n.values())} were trained on' in said
+  assert figures['n'] == n['val'] + n['test'] and 'mIoU, percent' in said
+  # The same, where it is.
+  moved = evaluate_run(
+    config(root, teacher), finished, data_root=str(folder), devices=DEVICE
+  )
+  assert moved == known
+  images.write(
+    folder / 'classes.txt', '\n'.join(reversed(streets.NAMES)).encode()
+  )
+  with pytest.raises(UserError, match='in the same order'):
+    evaluate_run(
+      config(root, teacher), finished, folder=str(folder), devices=DEVICE
+    )
+  with pytest.raises(UserError, match='--out=x.csv gets a class'):
+    evaluate_run(config(root, teacher), finished, out='x.csv', devices=DEVICE)
+
+
+def test_a_replaced_mask_stops_a_run(root, teacher, finished, tmp_path):
+  folder = shutil.copytree(root, tmp_path / 'copy')
+  name = next(iter(_json(finished / 'split.json')['train'].values()))
+  images.write(folder / name, streets.png(streets.street(77)[1]))
+  workdir = shutil.copytree(finished, tmp_path / 'run')
+  (workdir / 'summary.json').unlink()
+  c = config(root, teacher, **{'data.root': str(folder)})
+  with pytest.raises(UserError, match='1 are other pairs now'):
+    train.train(c, workdir, devices=DEVICE)
+
+
 @pytest.mark.slow
 def test_a_run_is_evaluated_at_other_scales(root, teacher, finished):
   c = config(root, teacher, **{'evaluation.scales': (0.75, 1.0)})
@@ -176,7 +217,7 @@ def test_exports_hold_no_projector(finished):
 
 
 def test_commands_that_name_a_class_for_an_image_refuse(finished):
-  args = argparse.Namespace(run=str(finished), checkpoint='last')
+  args = argparse.Namespace(run=str(finished), checkpoint='last', data_root='')
   with pytest.raises(UserError, match='is a run of segmentation'):
     command.open_run(args)
   command.open_run(args, segments=True)

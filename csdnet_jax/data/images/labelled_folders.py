@@ -12,14 +12,11 @@ A folder is read in one of three layouts, told apart by what lies in it:
 """
 
 import os
-import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from csdnet_jax.data import folders, naming
-from csdnet_jax.data.images import splits
+from csdnet_jax.data.images import lists, splits
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview, printable
 
@@ -30,7 +27,6 @@ PARTS = {
   'test': ('test', 'testing'),
 }
 VAL_TESTS = 'there is no test part: the validation part is the test part'
-_UNLISTED = 'images that no list names'
 _LOOSE = 'images outside of the split folders'
 
 
@@ -59,12 +55,15 @@ def part_of(name: str) -> str:
   return next((p for p, n in PARTS.items() if name.casefold() in n), '')
 
 
-def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
+def open_folder(
+  root: str | os.PathLike, name: str = '', *, trains: bool = True
+) -> splits.Dataset:
   """Reads a folder in any of the module's three layouts.
 
   Args:
     root: the folder.
     name: of the data set; '' for the folder's.
+    trains: whether there must be two classes, with training images each.
 
   Returns:
     The data set. Where the folder comes without a split every image is in
@@ -72,7 +71,7 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
 
   Raises:
     UserError: the folder is absent, empty, ambiguous or has a single class; a
-      class has no training image; see `open_ufg_layout`.
+      class has no training image; see `lists.open_lists`.
   """
   root = folders.root_of(root)
   pair = ('anno', 'images')
@@ -84,7 +83,7 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
       'that holds one folder for each class'
     )
   if present:
-    return open_ufg_layout(root, name)
+    return lists.open_lists(root, name, trains=trains)
   here = folders.listing(root, root)
   parts = _parts(root, here)
   unused, notes = [], []
@@ -100,7 +99,7 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
   if not any(classes.values()):
     raise UserError(
       f'{root} holds no class folders with images; give a folder that holds '
-      f'one folder of images for each class{_but(unused)}'
+      f'one folder of images for each class{folders.but(unused)}'
     )
   if not parts:
     _require_no_split(root, classes['train'])
@@ -112,19 +111,14 @@ def open_folder(root: str | os.PathLike, name: str = '') -> splits.Dataset:
     name or root.name, class_names, unused=tuple(unused), notes=tuple(notes),
     **found,
   )  # fmt: skip
-  require_classes(dataset, root)
+  if trains:
+    splits.require_classes(dataset, root)
   for part, folder in parts.items():
     if not found[part].names:
       raise UserError(
         f'{folder} holds no images; add some or remove the folder'
       )
   return dataset
-
-
-def _but(unused: Iterable[folders.Unused]) -> str:
-  """What is not used, as the end of a sentence."""
-  said = folders.said(unused)
-  return said and f' ({said})'
 
 
 def _parts(root: paths.Path, here: folders.Listing) -> dict[str, paths.Path]:
@@ -233,165 +227,8 @@ def _split(
   root: paths.Path, classes: list[_Class], class_names: tuple[str, ...]
 ) -> splits.Split:
   label = {class_name: i for i, class_name in enumerate(class_names)}
-  return files(
+  return splits.of_files(
     root,
     [image for c in classes for image in c.images],
     [label[naming.class_name(c.written)] for c in classes for _ in c.images],
   )
-
-
-def files(
-  folder: paths.Path, names: Iterable[str], labels: Iterable[int]
-) -> splits.Split:
-  """The part of a data set that these files of a folder are."""
-  names = tuple(names)
-  return splits.Split(
-    names,
-    np.array(list(labels), np.int32),
-    lambda i: (folder / names[i]).read_bytes(),
-  )
-
-
-def open_ufg_layout(root: paths.Path, name: str = '') -> splits.Dataset:
-  """Reads a folder with `anno/` and `images/`; see the module's docstring.
-
-  `anno/val.txt` is not read: in the published release it seems to repeat the
-  test list.
-
-  Args:
-    root: the folder.
-    name: of the data set; '' for the folder's.
-
-  Returns:
-    The data set, in the lists' order, without a validation part.
-
-  Raises:
-    UserError: a list is absent, does not parse, names a file twice, on both
-      sides, outside the root or that is missing; labels with gaps.
-  """
-  root = paths.resolve(root)
-  images = root / 'images'
-  lists = {
-    part: _read_list(root / 'anno' / f'{part}.txt')
-    for part in ('train', 'test')
-  }
-  both = sorted(set(lists['train']) & set(lists['test']))
-  if both:
-    raise UserError(
-      f'Images are in both anno/train.txt and anno/test.txt of '
-      f'{root} ({preview(both)}); take each out of one of the lists'
-    )
-  named = [*lists['train'], *lists['test']]
-  outside = [n for n in named if not folders.is_inside(n, images, root)]
-  if outside:
-    raise UserError(
-      f'The lists in {root / "anno"} name images that lie outside {root} '
-      f'({preview(outside)}); copy them into images/'
-    )
-  missing = folders.missing_of(images, named)
-  if missing:
-    raise UserError(
-      f'Images that the lists in {root / "anno"} name are not '
-      f'in {images} ({preview(missing)}); add them or take them out of '
-      'the lists'
-    )
-  class_names = _class_names(root, lists)
-  beyond = [
-    f'{n} {label}'
-    for labels in lists.values()
-    for n, label in labels.items()
-    if label > len(class_names)
-  ]
-  if beyond:
-    raise UserError(
-      f'Labels in {root / "anno"} lie beyond the '
-      f'{len(class_names)} classes ({preview(beyond)}); correct them'
-    )
-  parts = {
-    part: files(images, labels, (label - 1 for label in labels.values()))
-    for part, labels in lists.items()
-  }
-  used = [f'images/{name}' for name in named]
-  used += [f'anno/{name}.txt' for name in (*lists, 'classes')]
-  dataset = splits.Dataset(
-    name or root.name, class_names, val=None, **parts,
-    unused=folders.rest(root, used, _UNLISTED, each_in='images'),
-  )  # fmt: skip
-  require_classes(dataset, root)
-  if not dataset.test.names:
-    raise UserError(f'{root / "anno/test.txt"} is empty; list the test images')
-  return dataset
-
-
-def _read_list(path: paths.Path) -> dict[str, int]:
-  """`<path> <label>` on each line, as path -> label."""
-  labels, repeated = {}, []
-  for number, line in enumerate(folders.lines_of(path), 1):
-    if not line.strip():
-      continue
-    words = line.rsplit(maxsplit=1)
-    if len(words) != 2 or not words[1].isdecimal() or int(words[1]) < 1:
-      raise UserError(
-        f"Line {number} of {path} is {line!r}; write '<path under images/> "
-        "<label>' with labels from 1"
-      )
-    name = posixpath.normpath(words[0].strip())
-    if name in labels:
-      repeated.append(name)
-    labels[name] = int(words[1])
-  if repeated:
-    raise UserError(
-      f'{path} lists images twice ({preview(repeated)}); leave '
-      'one line for each'
-    )
-  return labels
-
-
-def _class_names(
-  root: paths.Path, lists: Mapping[str, Mapping[str, int]]
-) -> tuple[str, ...]:
-  """From classes.txt, else the folder that holds each class, else numbers."""
-  path = root / 'anno' / 'classes.txt'
-  if path.is_file():
-    names = []
-    for number, line in enumerate(folders.lines_of(path), 1):
-      words = line.split(maxsplit=1)
-      if not words:
-        continue
-      if len(words) != 2 or words[0] != str(len(names) + 1):
-        raise UserError(
-          f"Line {number} of {path} is {line!r}; write '<label> <name>' with "
-          'the labels 1, 2, 3 and so on'
-        )
-      names.append(naming.class_name(words[1]))
-    return tuple(names)
-  held_by = {}
-  for name, label in lists['train'].items():
-    held_by.setdefault(label, set()).add(posixpath.dirname(name))
-  named = {
-    label: naming.class_name(min(found)) for label, found in held_by.items()
-  }
-  one_each = all(len(found) == 1 for found in held_by.values())
-  distinct = len(set(named.values())) == len(named) > 1
-  # A label of a billion is a slip: its gap is reported below, and the names of
-  # all the classes before it would fill the memory.
-  count = min(max(held_by, default=0), len(lists['train']) + 1)
-  if one_each and distinct and all(named.values()):
-    return tuple(named.get(i, str(i)) for i in range(1, count + 1))
-  return tuple(str(i) for i in range(1, count + 1))
-
-
-def require_classes(dataset: splits.Dataset, root: paths.Path) -> None:
-  """Refuses fewer than two classes, or one without a training image."""
-  if len(dataset.class_names) < 2:
-    raise UserError(
-      f'{root} has {len(dataset.class_names)} class '
-      f'({preview(dataset.class_names)}); classification takes at least two'
-      f'{_but(dataset.unused)}'
-    )
-  untrained = [c.rpartition(':')[0] for c in splits.classes_under(dataset, 1)]
-  if untrained:
-    raise UserError(
-      f'Classes of {root} have no training image '
-      f'({preview(untrained)}); add some or take the classes out'
-    )

@@ -109,6 +109,33 @@ def prepare(
   return Parts(prepared[0], **dict(zip(parts, prepared[1:], strict=True)))
 
 
+def prepare_test(
+  split: splits.Split,
+  digests: Sequence[str],
+  *,
+  size: int,
+  resize: int,
+  square: bool,
+  cache_dir: pathlib.Path,
+  progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+  """Prepares the test views of one part, of which nothing is trained.
+
+  Args:
+    split: the images.
+    digests: of their files.
+    size: and the others, as for `prepare`.
+
+  Raises:
+    UnreadableError: lists the images that cannot be used.
+    UserError: the cache folder cannot be written, or is too full.
+  """
+  view = _eval_view(size, resize, square)
+  file = _file(cache_dir, digests, view)
+  cache.require_space(cache_dir, [file])
+  return _prepare(split, view, file, progress)
+
+
 def _canvas_view(canvas: int, square: bool) -> _View:
   return _View(
     canvas,

@@ -1,13 +1,14 @@
 """The parts of a data set: written down once, and drawn no more."""
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data.folders import Unused
+from csdnet_jax.data.folders import Unused, but
+from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 
 
@@ -23,6 +24,18 @@ class Split(NamedTuple):
   names: tuple[str, ...]
   labels: np.ndarray
   read: Callable[[int], bytes]
+
+
+def of_files(
+  folder: paths.Path, names: Iterable[str], labels: Iterable[int]
+) -> Split:
+  """The part of a data set that these files of a folder are."""
+  names = tuple(names)
+  return Split(
+    names,
+    np.array(list(labels), np.int32),
+    lambda i: (folder / names[i]).read_bytes(),
+  )
 
 
 EMPTY = Split((), np.zeros(0, np.int32), lambda i: b'')
@@ -102,6 +115,17 @@ def require_trained(dataset: Dataset) -> None:
     )
 
 
+def require_classes(dataset: Dataset, root: paths.Path) -> None:
+  """Refuses fewer than two classes, or one without a training image."""
+  if len(dataset.class_names) < 2:
+    raise UserError(
+      f'{root} has {len(dataset.class_names)} class '
+      f'({preview(dataset.class_names)}); classification takes at least two'
+      f'{but(dataset.unused)}'
+    )
+  require_trained(dataset)
+
+
 def checked(dataset: Dataset) -> Dataset:
   """Checks what somebody else's program has put together.
 
@@ -146,68 +170,6 @@ def checked(dataset: Dataset) -> Dataset:
       for part, split in parts.items()
     }
   )
-
-
-def split_to_json(dataset: Dataset) -> dict[str, Any]:
-  """The split as plain data: class names, and name -> label for each part."""
-  parts = {
-    part: dict(zip(split.names, split.labels.tolist(), strict=True))
-    for part, split in parts_of(dataset).items()
-  }
-  return {'class_names': list(dataset.class_names), **parts}
-
-
-def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
-  """Regroups a data set's images as an earlier run did.
-
-  Args:
-    dataset: holds every image that `saved` names, in whichever part.
-    saved: what `split_to_json` gave.
-
-  Returns:
-    The data set with the parts, and the order within them, of `saved`;
-    images that it does not name are left out.
-
-  Raises:
-    UserError: classes differ, or an image is gone or has another label now.
-  """
-  if tuple(saved['class_names']) != dataset.class_names:
-    differ = sorted(set(saved['class_names']) ^ set(dataset.class_names))
-    raise UserError(
-      f'The classes of {dataset.name} are no longer those of the saved split '
-      f'({preview(differ) or "their order differs"}); restore the data set or '
-      'start a new workdir'
-    )
-  splits = list(parts_of(dataset).values())
-  where = {
-    name: (split, i) for split in splits for i, name in enumerate(split.names)
-  }
-  wanted = {p: saved[p] for p in ('train', 'val', 'test') if p in saved}
-  gone = [
-    name for part in wanted.values() for name in part if name not in where
-  ]
-  if gone:
-    raise UserError(
-      f'Images of the saved split are not in {dataset.name} any '
-      f'more ({preview(gone)}); restore them or start a new workdir'
-    )
-  moved = [
-    name
-    for part in wanted.values()
-    for name, label in part.items()
-    if where[name][0].labels[where[name][1]] != label
-  ]
-  if moved:
-    raise UserError(
-      f'Images of the saved split have another label in '
-      f'{dataset.name} now ({preview(moved)}); restore the lists or start a '
-      'new workdir'
-    )
-  regrouped = {
-    part: gather([where[name] for name in names])
-    for part, names in wanted.items()
-  }
-  return dataset._replace(**{'val': None, 'test': EMPTY, **regrouped})
 
 
 def gather(items: list[tuple[Split, int]]) -> Split:

@@ -93,7 +93,7 @@ def open_table(
     name or root.name, class_names, groups=groups, notes=tuple(notes),
     unused=folders.rest(root, used, _UNNAMED, each_in=''),
     **{
-      part: labelled_folders.files(
+      part: splits.of_files(
         root,
         [names[i] for i in members],
         [label[naming.class_name(written[i])] for i in members],
@@ -101,7 +101,7 @@ def open_table(
       for part, members in parts.items()
     },
   )  # fmt: skip
-  labelled_folders.require_classes(dataset, root)
+  splits.require_classes(dataset, root)
   return dataset
 
 

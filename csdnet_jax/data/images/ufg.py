@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from csdnet_jax import sharding
-from csdnet_jax.data.images import labelled_folders, splits, tfds as stored
+from csdnet_jax.data.images import lists, splits, tfds as stored
+from csdnet_jax.data.images.saved import split_to_json
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 
@@ -156,7 +157,7 @@ def _find(name: str, manual: pathlib.Path) -> pathlib.Path:
 def _open_release(name: str, manual: pathlib.Path) -> splits.Dataset:
   """Finds a set and holds it against the table."""
   root = _find(name, manual)
-  dataset = labelled_folders.open_ufg_layout(root, name)
+  dataset = lists.open_lists(root, name)
   expected = RELEASES[name]
   beyond = [
     file_name
@@ -225,7 +226,7 @@ class _Ufg(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _split_generators(self, dl_manager):
     dataset = _open_release(self._key, pathlib.Path(dl_manager.manual_dir))
-    self.info.metadata.update(splits.split_to_json(dataset))
+    self.info.metadata.update(split_to_json(dataset))
     return {
       part: self._generate_examples(split)
       for part, split in splits.parts_of(dataset).items()

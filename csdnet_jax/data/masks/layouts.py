@@ -21,6 +21,7 @@ a pixel that is left out of everything. Masks are PNG or BMP of one channel.
 import collections
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,18 +67,20 @@ class SegmentationSet(NamedTuple):
     class_names: of the C classes.
     ids: int16 [256], the class of each number in a mask's file: in [0, C),
       `IGNORE`, or `REFUSED`.
-    train: what a run learns from.
+    train: what a run learns from; None where it is only judged.
     val: what may choose the best epoch, or None.
     test: what a run is judged by.
+    scans: `pairs.Scan` of each part, by name; `pairs.scanned` fills them in.
     unused: what lies beside the pairs and is none of them.
   """
 
   name: str
   class_names: tuple[str, ...]
   ids: np.ndarray
-  train: Pairs
+  train: Pairs | None
   val: Pairs | None
   test: Pairs
+  scans: Mapping[str, Any] = MappingProxyType({})
   unused: tuple[folders.Unused, ...] = ()
 
 
@@ -129,33 +132,6 @@ def parts_of(dataset: SegmentationSet) -> dict[str, Pairs]:
   """The parts that the data set has, by name, in the order train, val, test."""
   parts = {'train': dataset.train, 'val': dataset.val, 'test': dataset.test}
   return {name: part for name, part in parts.items() if part is not None}
-
-
-def to_json(dataset: SegmentationSet) -> dict[str, Any]:
-  """The parts as plain data: class names, and image -> mask for each part."""
-  parts = {
-    name: dict(zip(part.names, part.masks, strict=True))
-    for name, part in parts_of(dataset).items()
-  }
-  return {'class_names': list(dataset.class_names), **parts}
-
-
-def require_same(dataset: SegmentationSet, saved: Mapping[str, Any]) -> None:
-  """Checks that the folder still holds what `to_json` gave in an earlier run.
-
-  Raises:
-    UserError: it does not, so that a continued run would see other images.
-  """
-  now = to_json(dataset)
-  for part in now.keys() | saved.keys():
-    old, new = saved.get(part, {}), now.get(part, {})
-    if old != new or list(old) != list(new):
-      changed = sorted(set(old) ^ set(new))
-      raise UserError(
-        f'The {part} of {dataset.name} is not what this run was started with '
-        f'({preview(changed) or "its order or masks differ"}); restore it '
-        'or start a new workdir'
-      )
 
 
 def _open(root: paths.Path, pairs: Sequence[tuple[str, str]]) -> Pairs:

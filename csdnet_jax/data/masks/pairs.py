@@ -4,7 +4,7 @@ A prepared part is one memory-mapped file in the cache; see `cache.File`.
 """
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ class Prepared(NamedTuple):
 class Parts(NamedTuple):
   """What a run reads: `train` resized, the parts that judge it as they are."""
 
-  train: Prepared
+  train: Prepared | None
   val: Prepared | None
   test: Prepared
 
@@ -93,9 +93,18 @@ def scan(part: layouts.Pairs) -> Scan:
   return Scan(images, masks, np.array(sizes, np.int32))
 
 
+def scanned(dataset: layouts.SegmentationSet) -> layouts.SegmentationSet:
+  """The data set with the `scan` of each part.
+
+  Raises:
+    UnreadableError: as `scan`.
+  """
+  parts = layouts.parts_of(dataset)
+  return dataset._replace(scans={name: scan(p) for name, p in parts.items()})
+
+
 def prepare(
   dataset: layouts.SegmentationSet,
-  scans: Mapping[str, Scan],
   *,
   resize: int,
   cache_dir: pathlib.Path,
@@ -104,8 +113,7 @@ def prepare(
   """Decodes every pair that a run reads, or names all that it cannot.
 
   Args:
-    dataset: the pairs.
-    scans: of each part that `segmentation.parts_of` names.
+    dataset: the pairs, scanned.
     resize: longest allowed shorter side of the training pairs, which larger
       ones are shrunk to; 0 keeps all as they are.
     cache_dir: where the files go.
@@ -116,7 +124,7 @@ def prepare(
       as those with ids outside the class list.
     UserError: the cache folder cannot be written, or is too full.
   """
-  parts = layouts.parts_of(dataset)
+  parts, scans = layouts.parts_of(dataset), dataset.scans
   jobs = {
     name: _job(cache_dir, dataset, scans[name], resize * (name == 'train'))
     for name in parts
@@ -138,7 +146,7 @@ def prepare(
   if problems:
     raise cache.UnreadableError(problems)
   prepared = {name: _opened(*jobs[name], scans[name].sizes) for name in parts}
-  return Parts(prepared['train'], prepared.get('val'), prepared['test'])
+  return Parts(prepared.get('train'), prepared.get('val'), prepared['test'])
 
 
 def shrunk(size: Sequence[int], resize: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax import models
+from csdnet_jax.data.folders import class_name
 from csdnet_jax.models import swin, vit
 from csdnet_jax.models.weights import formats, published
 from csdnet_jax.runtime import paths
@@ -48,6 +50,8 @@ class Report(NamedTuple):
       nothing of: initial values stay.
     classes: of the new head, which starts at zero.
     origin: `source`, and `path` and `sha256` of a file; fit for JSON.
+    known: the classes whose rows of the head were taken by name, the others
+      start at zero; None where the head was taken whole, or not at all.
   """
 
   loaded: list[str]
@@ -58,6 +62,7 @@ class Report(NamedTuple):
   new: list[str]
   classes: int
   origin: dict[str, str]
+  known: list[str] | None = None
 
   def __str__(self) -> str:
     parts = [f'{len(self.loaded)} arrays loaded']
@@ -67,11 +72,14 @@ class Report(NamedTuple):
       if names := getattr(self, what):
         parts.append(f'{len(names)} {what} ({preview(names, 3)})')
     origin = self.origin.get('path', self.origin['source']).rpartition('/')[2]
-    head = (
-      'head loaded'
-      if 'head/bias' in {name.split(' ')[0] for name in self.loaded}
-      else f'head of {self.classes} classes starts at zero'
-    )
+    fresh = self.classes - len(self.known or ())
+    if self.known:
+      head = f'head: {len(self.known)} of {self.classes} classes by name'
+      head += f', {fresh} fresh, at zero' if fresh else ''
+    elif 'head/bias' in {name.split(' ')[0] for name in self.loaded}:
+      head = 'head loaded'
+    else:
+      head = f'head of {self.classes} classes starts at zero'
     return f'{", ".join(parts)}; {head}; from {origin}'
 
   def full(self) -> dict[str, Any]:
@@ -160,15 +168,23 @@ def _read(path, weights, model_name, field):
 
 
 def transfer(
-  source: tuple[Any, Any], target: tuple[Any, Any], *, origin: dict[str, str]
+  source: tuple[Any, Any],
+  target: tuple[Any, Any],
+  *,
+  theirs: Sequence[str],
+  ours: Sequence[str],
+  origin: dict[str, str],
 ) -> tuple[Any, Any, Report]:
   """Puts the weights of another run of the same model into `target`.
 
-  The head is taken too where it has the same shape, and is zero otherwise.
+  Of the head the columns of those classes are taken that both have, by name;
+  the others are zero.
 
   Args:
     source: (params, model_state) of the run.
     target: (params, model_state) just made.
+    theirs: the classes of the run.
+    ours: the classes of the target.
     origin: where the source is from, with the key 'source'.
 
   Returns:
@@ -177,14 +193,21 @@ def transfer(
   Raises:
     UserError: an array is missing, unexpected, or of another shape.
   """
-  params, model_state = target
-  kernel = params['head']['kernel']
-  return _fill(
-    {name: np.asarray(x) for name, x in _names(source).items()},
-    params, model_state, f'{origin["source"]} does not fit the model',
-    classes=kernel.shape[1], allow='', origin=origin,
-    head=source[0]['head']['kernel'].shape == kernel.shape,
+  number = {class_name(name): i for i, name in enumerate(theirs)}
+  known = [i for i, name in enumerate(ours) if class_name(name) in number]
+  rows = [number[class_name(ours[i])] for i in known]
+  arrays = {name: np.asarray(x) for name, x in _names(source).items()}
+  for name, array in arrays.items():
+    if name.startswith(_HEADS):
+      head = np.zeros((*array.shape[:-1], len(ours)), array.dtype)
+      head[..., known] = array[..., rows]
+      arrays[name] = head
+  params, model_state, report = _fill(
+    arrays, *target, f'{origin["source"]} does not fit the model',
+    classes=len(ours), allow='', origin=origin, head=bool(known),
   )  # fmt: skip
+  report = report._replace(known=[ours[i] for i in known])
+  return params, model_state, report
 
 
 def _names(tree):

@@ -1,7 +1,5 @@
 """The split is drawn once, stratified, and kept."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -77,42 +75,6 @@ def test_shots_keep_that_many_of_each_class(tmp_path):
   assert per_class(dataset.train) == [2, 2]
   assert set(dataset.train.names) < set(full.train.names)
   assert dataset.test.names == full.test.names
-
-
-def test_a_saved_split_is_used_and_never_redrawn(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 8, 'b': 8})
-  first = load(root, val_fraction=0.2, shots=2)
-  saved = json.loads(json.dumps(splits.split_to_json(first)))
-  images.class_folders(root, {'a': 20})
-  again = load(root, split=saved, split_seed=5, test_fraction=0.9)
-  assert names_of(again) == names_of(first)
-  for part, split in splits.parts_of(again).items():
-    np.testing.assert_array_equal(
-      split.labels, getattr(first, part).labels, strict=True
-    )
-    assert split.read(0) == (root / split.names[0]).read_bytes()
-
-
-def test_a_saved_split_names_what_is_gone(tmp_path):
-  root = images.class_folders(tmp_path, {'a': 4, 'b': 4})
-  saved = splits.split_to_json(load(root))
-  (root / 'b' / '1.png').unlink()
-  with pytest.raises(UserError, match='b/1.png'):
-    load(root, split=saved)
-
-
-def test_a_saved_split_refuses_other_classes_and_labels(tmp_path):
-  root = images.class_folders(tmp_path / 'x', {'a': 4, 'b': 4})
-  saved = splits.split_to_json(load(root))
-  images.class_folders(root, {'new': 2})
-  with pytest.raises(UserError, match='new'):
-    load(root, split=saved)
-  classes = {1: 'p', 2: 'q'}
-  root = images.ufg_layout(tmp_path / 'y', TRAIN, TEST, classes)
-  saved = splits.split_to_json(load(root))
-  images.ufg_layout(root, {**TRAIN, 'b/1.png': 1}, TEST, classes)
-  with pytest.raises(UserError, match='another label.*b/1.png'):
-    load(root, split=saved)
 
 
 def test_fractions_and_shots_that_cannot_be(tmp_path):

@@ -246,13 +246,6 @@ def test_what_is_absent_is_a_sentence(tmp_path):
     load('context59', tmp_path)
 
 
-def test_a_continued_run_finds_the_same_pairs_or_a_sentence(tmp_path):
+def test_a_class_of_pairs_is_the_number_of_its_line(tmp_path):
   streets.pairs(tmp_path, {'train': 2, 'test': 1})
-  saved = layouts.to_json(load('pairs', tmp_path))
-  assert saved['train']['images/train/1.png'] == 'masks/train/1.png'
-  layouts.require_same(load('pairs', tmp_path), saved)
-  for kind in ('images', 'masks'):
-    (tmp_path / kind / 'train/1.png').unlink()
-  with pytest.raises(UserError, match=r'images/train/1\.png'):
-    layouts.require_same(load('pairs', tmp_path), saved)
   assert np.array_equal(load('pairs', tmp_path).ids[:5], np.arange(5))

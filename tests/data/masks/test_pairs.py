@@ -54,11 +54,9 @@ def test_files_are_written_once_and_anew_when_anything_changes(root, tmp_path):
   assert first == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
   streets.prepared(root, tmp_path, resize=40)
   assert len(list(tmp_path.iterdir())) == len(first) + 1  # The train part.
-  dataset = streets.opened(root)
+  dataset = pairs.scanned(streets.opened(root))
   mapped = dataset._replace(ids=np.where(dataset.ids == 4, 255, dataset.ids))
-  again = pairs.prepare(
-    mapped, streets.scans(dataset), resize=0, cache_dir=tmp_path
-  )
+  again = pairs.prepare(mapped, resize=0, cache_dir=tmp_path)
   assert len(list(tmp_path.iterdir())) == len(first) + 4
   assert again.test.counts[:, 4].sum() == 0
 
@@ -115,8 +113,8 @@ def test_a_mask_of_another_size_is_named_before_anything_is_decoded(tmp_path):
 
 
 def test_the_report_counts_pixels_pairs_and_equal_files(root, tmp_path):
-  dataset = streets.opened(root)
-  scanned = streets.scans(dataset)
+  dataset = pairs.scanned(streets.opened(root))
+  scanned = dataset.scans
   parts = streets.prepared(root, tmp_path)
   counts = {name: getattr(parts, name).counts for name in scanned}
   checked = report.pairs_report(dataset, scanned, counts)
@@ -142,10 +140,10 @@ def test_the_report_warns_and_when_strict_stops(tmp_path):
   )
   nothing = np.full((48, 64), 255, np.uint8)
   images.write(root / 'masks/test/0.png', streets.png(nothing))
-  dataset = streets.opened(root)
+  dataset = pairs.scanned(streets.opened(root))
   parts = streets.prepared(root, tmp_path / 'cache')
   args = (
-    dataset, streets.scans(dataset),
+    dataset, dataset.scans,
     {'train': parts.train.counts, 'test': parts.test.counts},
   )  # fmt: skip
   text = report.pairs_report(*args).text

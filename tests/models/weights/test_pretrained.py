@@ -607,21 +607,59 @@ def test_a_students_head_and_auxiliary_head_start_anew(tmp_path):
   assert not report.new + report.missing
 
 
-def test_transfer_keeps_a_fitting_head(lite):
+def transferred(source, target, theirs, ours):
+  return pretrained.transfer(
+    source, target, theirs=theirs, ours=ours, origin={'source': 'runs/a'}
+  )
+
+
+def test_transfer_keeps_the_head_of_the_same_classes(lite):
   source = make('efficientnet_tiny', seed=1)
   source[0]['head']['kernel'] = jnp.ones((32, CLASSES))
-  origin = {'source': 'runs/a'}
-  params, state, report = pretrained.transfer(source, lite, origin=origin)
+  names = 'abcdefghijk'[:CLASSES]
+  params, state, report = transferred(source, lite, names, names)
   jax.tree.map(np.testing.assert_array_equal, (params, state), source)
-  assert 'head loaded' in str(report) and report.origin == origin
+  assert f'head: {CLASSES} of {CLASSES} classes by name;' in str(report)
+  assert report.origin == {'source': 'runs/a'}
   full = json.loads(json.dumps(report.full()))
-  assert full['loaded'] == report.loaded and full['origin'] == origin
-  other = make('efficientnet_tiny', classes=9)
-  params, _, report = pretrained.transfer(source, other, origin=origin)
-  np.testing.assert_array_equal(params['head']['kernel'], np.zeros((32, 9)))
-  assert 'head of 9 classes starts at zero' in str(report)
+  assert full['loaded'] == report.loaded and full['known'] == list(names)
   with pytest.raises(UserError, match='runs/a does not fit'):
-    pretrained.transfer(make('vit_tiny'), lite, origin=origin)
+    transferred(make('vit_tiny'), lite, names, names)
+
+
+def test_transfer_takes_the_head_by_the_names_of_classes():
+  source = make('efficientnet_tiny', classes=3)
+  source[0]['head'] = {
+    'kernel': jnp.arange(96.0).reshape(32, 3), 'bias': jnp.arange(1.0, 4.0)
+  }  # fmt: skip
+  target = make('efficientnet_tiny', classes=4)
+  composed, apart = 'S\u00e9millon', 'Se\u0301millon '
+  params, _, report = transferred(
+    source, target, ['ash', 'oak', apart], [composed, 'yew', 'ash', 'fir']
+  )
+  np.testing.assert_array_equal(params['head']['bias'], [3, 0, 1, 0])
+  kernel = source[0]['head']['kernel']
+  np.testing.assert_array_equal(params['head']['kernel'][:, 0], kernel[:, 2])
+  np.testing.assert_array_equal(params['head']['kernel'][:, 2], kernel[:, 0])
+  assert not params['head']['kernel'][:, [1, 3]].any()
+  assert report.known == [composed, 'ash']
+  assert 'head: 2 of 4 classes by name, 2 fresh, at zero' in str(report)
+  # As many classes, and none of them the same.
+  params, _, report = transferred(
+    source, make('efficientnet_tiny', classes=3), 'abc', 'xyz'
+  )
+  assert not params['head']['kernel'].any() and not params['head']['bias'].any()
+  assert 'head of 3 classes starts at zero' in str(report)
+
+
+def test_transfer_takes_both_heads_of_a_segmentation_network():
+  source = make('psp_tiny', size=33, classes=3)
+  for name in ('head', 'aux_head'):
+    source[0][name]['bias'] = jnp.arange(1.0, 4.0)
+  target = make('psp_tiny', size=33, classes=2)
+  params, _, _ = transferred(source, target, 'abc', 'ca')
+  for name in ('head', 'aux_head'):
+    np.testing.assert_array_equal(params[name]['bias'], [3, 1])
 
 
 def test_the_stem_of_another_resnet_is_named(tmp_path):

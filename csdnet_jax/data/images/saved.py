@@ -1,0 +1,144 @@
+"""What a run keeps of its images: their parts, labels and digests.
+
+An image is known again by its content, wherever it lies and whatever it is
+called now; the name decides between equal ones, and where nothing was kept of
+the content.
+"""
+
+import collections
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from csdnet_jax.data.folders import Unused
+from csdnet_jax.data.images.splits import EMPTY, Dataset, gather, parts_of
+from csdnet_jax.data.naming import class_name
+from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.terminal import say
+
+ADDED = 'added since the run began'
+
+
+def split_to_json(dataset: Dataset) -> dict[str, Any]:
+  """The split as plain data.
+
+  Returns:
+    `class_names`; for each part name -> label; and `digests`, name -> SHA-256
+    as hex, of every image of the data set, also of those in no part.
+  """
+  parts = {
+    part: dict(zip(split.names, split.labels.tolist(), strict=True))
+    for part, split in parts_of(dataset).items()
+  }
+  digests = {'digests': dict(dataset.digests)} if dataset.digests else {}
+  return {'class_names': list(dataset.class_names), **parts, **digests}
+
+
+def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
+  """Regroups a data set's images as an earlier run did.
+
+  Says how many images have other names now.
+
+  Args:
+    dataset: holds every image of the parts of `saved`, in whichever part and
+      under whatever name; with its digests.
+    saved: what `split_to_json` gave; of older runs without digests.
+
+  Returns:
+    The data set with the classes, the parts and the order within them of
+    `saved`. Images that the run has never seen are `unused`.
+
+  Raises:
+    UserError: an image is gone, is another one now, or has another label.
+  """
+  wanted = {p: saved[p] for p in ('train', 'val', 'test') if p in saved}
+  labels = {name: y for part in wanted.values() for name, y in part.items()}
+  class_of = {
+    name: class_name(dataset.class_names[label])
+    for split in parts_of(dataset).values()
+    for name, label in zip(split.names, split.labels, strict=True)
+  }
+  classes = {n: class_name(saved['class_names'][y]) for n, y in labels.items()}
+  known = dict.fromkeys(labels) | dict(saved.get('digests', {}))
+  found = _found(known, classes, dataset.digests, class_of)
+  _require_all(dataset, classes, found, class_of)
+  renamed = [f'{n} is {found[n]}' for n in labels if found[n] != n]
+  if renamed:
+    say(
+      f'{len(renamed)} images of {dataset.name} have other names than when the '
+      f'run began, and the same content ({preview(renamed, 3)}).'
+    )
+  where = {
+    name: (split, i)
+    for split in parts_of(dataset).values()
+    for i, name in enumerate(split.names)
+  }
+  parts = {
+    part: gather([where[found[name]] for name in names])._replace(
+      labels=np.array(list(names.values()), np.int32)
+    )
+    for part, names in wanted.items()
+  }
+  ours = {found[name] for name in known if name in found}
+  # A run that kept no digests may have left out any of them.
+  added = [n for n in where if n not in ours] if 'digests' in saved else []
+  unused = tuple(Unused(name, ADDED) for name in added)
+  return dataset._replace(
+    **{'val': None, 'test': EMPTY, **parts},
+    class_names=tuple(saved['class_names']),
+    unused=(*dataset.unused, *unused),
+    digests={n: d for n, d in dataset.digests.items() if n not in set(added)},
+  )
+
+
+def _found(known, classes, digests, class_of) -> dict[str, str]:
+  """The file that holds each image that is known by name or digest.
+
+  Args:
+    known: {name: digest or None}, what is looked for.
+    classes: {name: class}, of those that have one.
+    digests: {file: digest}, what is there.
+    class_of: {file: class}.
+  """
+  found = {
+    name: name
+    for name, digest in known.items()
+    if name in class_of and digest in (None, digests.get(name))
+  }
+  spare = collections.defaultdict(list)
+  for name in class_of.keys() - found.keys():
+    spare[digests.get(name)].append(name)
+  for name, digest in known.items():
+    files = sorted(spare.get(digest, ())) if digest else []
+    if name in found or not files:
+      continue
+    alike = [f for f in files if class_of[f] == classes.get(name, class_of[f])]
+    found[name] = (alike or files)[0]
+    spare[digest].remove(found[name])
+  return found
+
+
+def _require_all(dataset, classes, found, class_of) -> None:
+  """Refuses a data set that lacks an image of the run, or shows another."""
+  lost = [name for name in classes if name not in found]
+  moved = [
+    f'{found[name]}: {class_of[found[name]]}, not {label}'
+    for name, label in classes.items()
+    if name in found and class_of[found[name]] != label
+  ]
+  faults = {
+    'are missing': [n for n in lost if n not in class_of],
+    'are other pictures now': [n for n in lost if n in class_of],
+    'have another label now': moved,
+  }
+  if any(faults.values()):
+    said = ', '.join(
+      f'{len(names)} {what} ({preview(names)})'
+      for what, names in faults.items()
+      if names
+    )
+    raise UserError(
+      f'{dataset.name} does not hold the images of this run any more: {said}; '
+      'restore them, or start a new run in another --workdir'
+    )

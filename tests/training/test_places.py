@@ -1,0 +1,81 @@
+"""Where images lie is no part of what a run is."""
+
+import json
+import shutil
+
+import pytest
+
+from csdnet_jax.config import default, from_json
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import places
+from csdnet_jax.training.workdir import require_same
+
+import images
+
+
+def config_of(**fields):
+  config = default()
+  config.data.update(fields)
+  return config
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  images.write(tmp_path / 'leaves' / 'key.csv', b'')
+  return tmp_path
+
+
+def test_paths_are_written_from_the_root(here, monkeypatch):
+  monkeypatch.setenv('HOME', str(here))
+  for root in ('leaves', 'leaves/', './leaves', '~/leaves', here / 'leaves'):
+    made = places.from_root(config_of(root=str(root), table='leaves/key.csv'))
+    assert made.data.root == str(here / 'leaves')
+    assert made.data.table == str(here / 'leaves' / 'key.csv')
+  # Of a store, of a source from outside, and of none.
+  for root in ('gs://bucket/leaves', 'the second year', ''):
+    assert places.from_root(config_of(root=root)).data.root == root
+
+
+def test_images_are_found_where_they_are_now(here):
+  run = here / 'run'
+  before = config_of(root='/gone/leaves', table='/gone/leaves/key.csv')
+  with pytest.raises(UserError, match=r'not at /gone/leaves .*--data_root=DIR'):
+    places.found(before, run)
+  now = places.found(before, run, 'leaves').data
+  assert (now.root, now.table) == ('leaves', 'leaves/key.csv')
+  # A table beside no root is in its own folder; another stays where it is.
+  now = places.found(config_of(table='/gone/key.csv'), run, 'leaves').data
+  assert (now.root, now.table) == ('leaves', 'leaves/key.csv')
+  there = str(here / 'leaves' / 'key.csv')
+  now = places.found(config_of(root='/gone', table=there), run, '.').data
+  assert (now.root, now.table) == ('.', there)
+
+
+def test_a_mistaken_place_is_said(here):
+  with pytest.raises(UserError, match='--data_root=absent is not a folder'):
+    places.found(config_of(root='/gone'), here / 'run', 'absent')
+  drawn = config_of(source='leaves')
+  with pytest.raises(UserError, match="reads no folder .*'leaves'"):
+    places.found(drawn, here / 'run', 'leaves')
+  assert places.found(drawn, here / 'run').data.root == ''
+
+
+def test_a_run_keeps_its_root_and_any_other_is_the_same_run(folder_run):
+  workdir, root = folder_run
+  kept = json.loads((workdir / 'config.json').read_text())
+  assert kept['data']['root'] == str(root)
+  config = from_json((workdir / 'config.json').read_text())
+  for other in ('elsewhere', f'{root}/', ''):
+    config.data.root = other
+    assert require_same(config, workdir)
+  config.data.split_seed = 9
+  with pytest.raises(UserError, match='split_seed'):
+    require_same(config, workdir)
+
+
+def test_a_run_needs_no_images_to_be_the_same(folder_run, tmp_path):
+  workdir = shutil.copytree(folder_run[0], tmp_path / 'run')
+  config = from_json((workdir / 'config.json').read_text())
+  config.data.root = str(tmp_path / 'nowhere')
+  assert require_same(config, workdir)
