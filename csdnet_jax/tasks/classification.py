@@ -8,8 +8,8 @@ import numpy as np
 
 from csdnet_jax import sharding
 from csdnet_jax.data import cache, report, sources
-from csdnet_jax.data.folders import class_name
 from csdnet_jax.data.images import pipeline, saved, splits
+from csdnet_jax.data.naming import class_name
 from csdnet_jax.evaluation import (
   accuracy,
   calibration,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax import models
-from csdnet_jax.data.folders import class_name
+from csdnet_jax.data.naming import class_name
 from csdnet_jax.models import swin, vit
 from csdnet_jax.models.weights import formats, published
 from csdnet_jax.runtime import paths
