@@ -77,6 +77,10 @@ def test_moved_images_are_found_where_one_says(folder_run, moved):
   for given in (str(root), f'{root}/'):
     assert evaluated(workdir, data_root=given)[0] == known
     assert evaluated(workdir, {'data.root': given})[0] == known
+  shutil.copy(root / 'oak' / '0.png', root / 'ash' / 'new.png')
+  figures, said = evaluated(workdir, data_root=str(root))
+  assert figures == known
+  assert 'not used: 1 added since the run began (ash/new.png)' in said
   (root / 'oak' / '3.png').unlink()
   with pytest.raises(UserError, match=r'1 are missing \(oak/3.png\)'):
     evaluated(workdir, data_root=str(root))
@@ -89,7 +93,10 @@ def test_added_images_change_nothing_and_replaced_ones_stop(folder_run, moved):
   config.data.root = str(root)
   shutil.copy(root / 'oak' / '0.png', root / 'ash' / 'new.png')
   images.class_folders(root, {'aspen': 2})
-  assert train(config, workdir, devices=DEVICE)['n_test'] == 12
+  with terminal.console.capture() as captured:
+    assert train(config, workdir, devices=DEVICE)['n_test'] == 12
+  words = 'not used: 3 added since the run began (ash/new.png, aspen/0.png'
+  assert words in ' '.join(captured.get().split())
   assert split_of(workdir) == split_of(folder_run[0])
   kept = json.loads((workdir / 'config.json').read_text())
   assert kept['data']['root'] == str(root)

@@ -344,19 +344,6 @@ def test_another_error_of_the_lock_keeps_its_words(
     pass
 
 
-@pytest.mark.slow
-def test_images_trained_on_are_refused_however_the_folder_is_written(tmp_path):
-  root = images.class_folders(tmp_path / 'set', {'a': 6, 'b': 6})
-  fields = {'data.source': 'folder', 'data.root': str(root), 'epochs': 0.3}
-  config = runs.config(tmp_path / 'cache', **fields)
-  train.train(config, tmp_path / 'run', devices=DEVICE)
-  for same in (root, f'{root}/', tmp_path / 'run' / '..' / 'set'):
-    other = config.copy_and_resolve_references()
-    other.data.update(root=str(same), split_seed=1)
-    with pytest.raises(UserError, match='of the new test part were trained on'):
-      evaluate_run(other, tmp_path / 'run', devices=DEVICE)
-
-
 def test_a_run_without_its_checkpoints_keeps_its_records(
   finished, cache, tmp_path
 ):
