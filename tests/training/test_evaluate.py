@@ -107,6 +107,19 @@ def test_added_images_change_nothing_and_replaced_ones_stop(folder_run, moved):
       start(config, workdir, devices=DEVICE)
 
 
+def test_a_run_without_a_test_part_is_evaluated_on_a_folder(
+  moved, folder_run, tmp_path
+):
+  workdir, root = moved
+  split = split_of(workdir)
+  del split['test']
+  (workdir / 'split.json').write_text(json.dumps(split))
+  with pytest.raises(UserError, match=r'no test part; .* FOLDER'):
+    evaluated(workdir, data_root=str(root))
+  folder = others(tmp_path / 'x', folder_run, 'test')
+  assert evaluated(workdir, folder=folder)[0] == evaluated(folder_run[0])[0]
+
+
 def test_all_of_a_folder_without_what_was_trained_on(folder_run, tmp_path):
   workdir, _ = folder_run
   n = {part: len(split_of(workdir)[part]) for part in ('train', 'test')}

@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from csdnet_jax.config import default, from_json
+from csdnet_jax.data import sources
+from csdnet_jax.data.images import saved
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import places
 from csdnet_jax.training.workdir import require_same
@@ -79,3 +81,21 @@ def test_a_run_needs_no_images_to_be_the_same(folder_run, tmp_path):
   config = from_json((workdir / 'config.json').read_text())
   config.data.root = str(tmp_path / 'nowhere')
   assert require_same(config, workdir)
+
+
+@pytest.mark.parametrize('rooted', [True, False])
+def test_a_table_moves_with_its_images(here, rooted):
+  root = images.class_folders(here / 'set', {'ash': 4, 'oak': 4})
+  rows = [f'{c}/{i}.png,{c.upper()}' for c in ('ash', 'oak') for i in range(4)]
+  images.write(root / 'key.csv', '\n'.join(['path,label', *rows]).encode())
+  config = places.from_root(
+    config_of(root='set' if rooted else '', table='set/key.csv')
+  )
+  split = saved.split_to_json(sources.load_images(config.data))
+  shutil.move(root, here / 'moved')
+  with pytest.raises(UserError, match='--data_root=DIR'):
+    places.found(config, here / 'run')
+  now = places.found(config, here / 'run', str(here / 'moved'))
+  again = sources.load_images(now.data, split=split)
+  assert again.class_names == ('ASH', 'OAK')
+  assert saved.split_to_json(again) == split
