@@ -1,0 +1,1 @@
+"""From photographs of several leaves to a folder of single ones."""

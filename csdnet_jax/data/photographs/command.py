@@ -1,0 +1,83 @@
+"""`csdnet cut`: from photographs of several leaves to a folder of classes."""
+
+import argparse
+import os
+import pathlib
+from collections.abc import Sequence
+
+from csdnet_jax.data.photographs import key
+from csdnet_jax.runtime import commands
+from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.terminal import progress_bar, say
+
+
+def main(args: argparse.Namespace) -> int:
+  """Runs the command; returns its exit status."""
+  commands.require('skimage', 'cut')
+  from csdnet_jax.data.photographs import folder
+
+  root, out = _path(args.photographs), _path(args.out)
+  sheets = (
+    _path(args.sheets) if args.sheets else out.with_name(f'{out.name}_sheets')
+  )
+  table = _path(args.table) if args.table else None
+  photographs, others = folder.list_photographs(root)
+  others = [o for o in others if table is None or not _same(root / o, table)]
+  if others:
+    say(f'Not used, being no pictures: {preview(others)}.')
+  unnamed = []
+  if table:
+    found, without = key.match(key.read(table, args.encoding), photographs)
+    unnamed = [p for p in photographs if p not in found]
+    if not found:
+      raise UserError(
+        f'{table} names none of the photographs in {root}: it has '
+        f'{preview(without, 3)}, and there are {preview(photographs, 3)}.'
+      )
+    if without:
+      say(f'Rows of {table} without a photograph: {preview(without, 50)}.')
+  else:
+    found = folder.by_folder(photographs)
+    say(
+      'Without --table the classes are the folders of the photographs'
+      + (
+        f'; those in none go to {folder.UNLABELLED}/.'
+        if folder.UNLABELLED in found.values()
+        else '.'
+      )
+    )
+  with progress_bar('photographs', logged='photograph') as progress:
+    report = folder.write(root, found, out, sheets, progress)
+  for note in report.notes:
+    say(f'Look at {note}.')
+  if report.left_out:
+    reasons = (f'{n} {reason}' for reason, n in report.left_out.items())
+    say(f'Left out, in blue on the sheets: regions {", ".join(reasons)}.')
+  say(
+    f'{report.leaves} leaves of {len(set(found.values()))} classes from '
+    f'{len(found)} photographs: {out}; check the outlines in {sheets}.'
+  )
+  problems = (
+    ('not in the table, so not cut', unnamed),
+    ('cannot be read', report.unreadable),
+    ('no leaf was found', report.empty),
+  )
+  return _list(problems)
+
+
+def _list(problems: Sequence[tuple[str, Sequence[str]]]) -> int:
+  """Lists the photographs that gave nothing; returns the exit status."""
+  for what, names in problems:
+    if names:
+      say(f'Photographs, {len(names)}: {what}:', style='red')
+    for name in names:
+      say(f'  {name}', style='red')
+  return int(any(names for _, names in problems))
+
+
+def _path(given: str) -> pathlib.Path:
+  return pathlib.Path(os.path.expanduser(given))
+
+
+def _same(a: pathlib.Path, b: pathlib.Path) -> bool:
+  return a.resolve() == b.resolve()
