@@ -8,6 +8,7 @@ Everything is found on a reduced copy.
 """
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ SIDE = 1024  # Longer side of the reduced copy, in pixels.
 
 # Colours are in CIELAB, whose unit is about what an eye can just tell.
 _START = 15.0  # From the ground's commonest colour: what its surface is fit to.
+_FAR = 50.0  # No ground; a leaf's brightest parts must not lift the threshold.
 _LEAST = 10.0  # A threshold below this would cut the ground's own grain.
 # Nine tenths of the ground are as close to its surface, in thresholds: on light
 # tables and paper within 0.2, on gravel, grass and fur 0.8 or more.
@@ -35,12 +37,14 @@ _ALONG_EDGE = 0.25
 _STRAIGHT = 0.88  # Of its narrowest rectangle; an ellipse fills 0.785.
 _LINE = 15.0  # Length in widths.
 _HOLE = 0.002  # Of the leaf: larger ones show the ground, smaller ones a vein.
+_VEIN = 2  # Pixels of the reduced copy: half its width, at most.
 
 # Of the half width of the narrower part; single grape leaves, which are deeply
 # lobed, begin at 0.64, and pairs that touch end at 0.32.
 _NECK = 0.4
+_PERHAPS_NECK = 0.6
 _PART = 0.32  # Of the region, so that no leaflet is taken for a leaf.
-_PERHAPS = 0.2
+_PERHAPS_PART = 0.2
 _NECK_SIDE = 256  # Longer side of the copy on which necks are looked for.
 
 
@@ -93,7 +97,9 @@ def find(photograph: np.ndarray) -> Found:
   """
   small, scale = _reduced(photograph)
   distance = ground_distance(small)
-  threshold = max(float(filters.threshold_otsu(distance)), _LEAST)
+  threshold = max(
+    float(filters.threshold_otsu(distance.clip(max=_FAR))), _LEAST
+  )
   ground = distance[distance <= threshold]
   labels, _ = ndimage.label(distance > threshold, np.ones((3, 3)))
   leaves, left_out = [], []
@@ -122,8 +128,11 @@ def find(photograph: np.ndarray) -> Found:
     if reason:
       left_out.append(LeftOut(box(labels == region.label), reason))
       continue
-    # Filled: leaflets whose tips meet are one leaf around a hole.
-    parts, perhaps = split(region.image_filled)
+    # A pale vein must not look like a cut, and leaflets whose tips meet are one
+    # leaf around a hole.
+    closed = ndimage.binary_closing(region.image_filled, iterations=_VEIN)
+    filled = ndimage.binary_fill_holes(closed | region.image_filled)
+    parts, perhaps = split(filled)
     whole = _without_small_holes(region.image)
     notes = [
       'touched another leaf and was parted from it' if len(parts) > 1 else '',
@@ -264,42 +273,41 @@ def split(mask: np.ndarray) -> tuple[list[np.ndarray], bool]:
     The masks of the parts, of the same shape, and whether the region, left
     whole, may still be two leaves.
   """
-  pieces, areas = _pieces(mask)
-  if pieces is None:
+  neck, pieces = _narrowest_neck(mask)
+  if neck > _PERHAPS_NECK:
     return [mask], False
-  if min(areas) < _PART:
+  share = (pieces == 2).sum() / mask.sum()
+  if neck > _NECK or min(share, 1 - share) < _PART:
     return [mask], True
   found = [split(mask & (pieces == i)) for i in (1, 2)]
   return [m for parts, _ in found for m in parts], any(p for _, p in found)
 
 
-def _pieces(mask: np.ndarray):
-  """The two pieces at a neck as labels 1 and 2, and their shares; or None."""
+def _narrowest_neck(mask: np.ndarray) -> tuple[float, np.ndarray]:
+  """The neck, see `split`, and the pieces beside it as labels 1 and 2.
+
+  The neck is infinite where the mask does not fall into large pieces.
+  """
   step = -(-max(mask.shape) // _NECK_SIDE)
   coarse = np.pad(mask[::step, ::step], 1)
   depth = ndimage.distance_transform_edt(coarse)
-  total = coarse.sum()
-  for level in np.arange(0.02, 0.5, 0.03) * depth.max():
+  for level in np.arange(0.02, _PERHAPS_NECK, 0.03) * depth.max():
     cores, n = ndimage.label(depth > level)
     if n < 2:
       continue
     parts = segmentation.watershed(-depth, cores, mask=coarse)
-    shares = np.bincount(parts.ravel(), minlength=n + 1)[1:] / total
-    large = np.flatnonzero(shares >= _PERHAPS) + 1
-    if len(large) < 2:
+    areas = np.bincount(parts.ravel(), minlength=n + 1)[1:]
+    first, second = areas.argsort()[::-1][:2] + 1
+    if areas[second - 1] < _PERHAPS_PART * coarse.sum():
       continue
-    first, second = sorted(large, key=lambda i: -shares[i - 1])[:2]
-    if level > _NECK * min(depth[parts == i].max() for i in (first, second)):
-      return None, ()
+    half = min(depth[parts == i].max() for i in (first, second))
     # Crumbs join the piece that they hang on.
-    seeds = np.where(cores == first, 1, np.where(cores == second, 2, 0))
-    fine = np.repeat(np.repeat(seeds[1:-1, 1:-1], step, 0), step, 1)
-    fine = fine[: mask.shape[0], : mask.shape[1]]
+    seeds = 1 * (cores == first) + 2 * (cores == second)
+    seeds = seeds[1:-1, 1:-1].repeat(step, 0).repeat(step, 1)
+    seeds = seeds[: mask.shape[0], : mask.shape[1]] * mask
     inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    pieces = segmentation.watershed(-inside, fine * mask, mask=mask)
-    areas = [(pieces == i).sum() / mask.sum() for i in (1, 2)]
-    return pieces, areas
-  return None, ()
+    return level / half, segmentation.watershed(-inside, seeds, mask=mask)
+  return math.inf, mask
 
 
 def _in_columns(leaves: list[Leaf], width: int) -> tuple[Leaf, ...]:
