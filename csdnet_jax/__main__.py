@@ -13,6 +13,7 @@ from typing import NamedTuple
 import csdnet_jax
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import flat, nearest
+from csdnet_jax.runtime.flags import Parser
 
 _HELP = """\
 usage: csdnet COMMAND [FLAGS]
@@ -94,10 +95,9 @@ _CUT = """\
 Cuts photographs of several leaves on a plain ground into one picture a leaf.
 
 PHOTOS is a folder of photographs, at any depth. FOLDER gets a folder for each
-class, leaves.csv (path,label,group: the group is the photograph, so that the
-leaves of one can stay on one side of a split) and, beside it, contact sheets
-with the outlines, to check by eye. Photographs that give nothing are listed at
-the end; the exit status is then 1.
+class and leaves.csv: path,label,group, the group being the photograph. Contact
+sheets beside it show the outlines, to check by eye. Photographs that give
+nothing are listed at the end; the exit status is then 1.
 """
 
 _DATA = """\
@@ -105,39 +105,14 @@ Fetches an open data set and prepares it, so that our tables can be made anew.
 
   grape58    258 leaves of 58 grapevine cultivars (MIT licence, 62 MB to fetch)
 
-What was fetched is kept in the user's cache folder; a second time needs no
-network.
+What was fetched stays in the user's cache folder: again, it needs no network.
 """
-
 
 _FIELD = '--config.KEY'  # Stands for all of them.
 
 
-class _Parser(argparse.ArgumentParser):
-  """An `ArgumentParser` that ends in a sentence, and knows its flags."""
-
-  def __init__(self, prog: str, description: str, usage: str | None = None):
-    self.flags = []
-    super().__init__(
-      prog,
-      usage,
-      description,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False,
-    )
-
-  def add_argument(self, *names, **kwargs):
-    """As argparse's."""
-    self.flags += [name for name in names if name.startswith('-')]
-    return super().add_argument(*names, **kwargs)
-
-  def error(self, message: str):
-    """Raises what argparse would print with the usage."""
-    raise UserError(f'{self.prog}: {message}; {self.prog} --help says more.')
-
-
-def _train(prog: str) -> _Parser:
-  made = _Parser(
+def _train(prog: str) -> Parser:
+  made = Parser(
     prog, _TRAIN,
     f'{prog} FOLDER [FLAGS]\n       {prog} --config=NAME [FLAGS]',
   )  # fmt: skip
@@ -166,7 +141,7 @@ def _train(prog: str) -> _Parser:
   return made
 
 
-def _evaluate(prog: str) -> _Parser:
+def _evaluate(prog: str) -> Parser:
   made = _of_run(prog, _EVALUATE)
   made.add_argument(
     'folder', nargs='?', metavar='FOLDER',
@@ -180,14 +155,14 @@ def _evaluate(prog: str) -> _Parser:
   return made
 
 
-def _predict(prog: str) -> _Parser:
+def _predict(prog: str) -> Parser:
   made = _of_run(prog, _PREDICT)
   made.add_argument('--out', required=True, metavar='FILE.csv')
   _add_images(made, '+')
   return made
 
 
-def _embed(prog: str) -> _Parser:
+def _embed(prog: str) -> Parser:
   made = _of_run(prog, _EMBED)
   made.add_argument('--out', required=True, metavar='FILE.npz')
   made.add_argument(
@@ -202,7 +177,7 @@ def _embed(prog: str) -> _Parser:
   return made
 
 
-def _export(prog: str) -> _Parser:
+def _export(prog: str) -> Parser:
   made = _of_run(prog, _EXPORT)
   made.add_argument('--out', required=True, metavar='FILE')
   made.add_argument(
@@ -212,14 +187,14 @@ def _export(prog: str) -> _Parser:
   return made
 
 
-def _app(prog: str) -> _Parser:
+def _app(prog: str) -> Parser:
   made = _of_run(prog, _APP)
   made.add_argument('--port', type=int, default=8000, help='8000; 0 is any')
   return made
 
 
-def _cut(prog: str) -> _Parser:
-  made = _Parser(prog, _CUT)
+def _cut(prog: str) -> Parser:
+  made = Parser(prog, _CUT)
   made.add_argument('photographs', metavar='PHOTOS', help='their folder')
   made.add_argument(
     '--out', required=True, metavar='FOLDER', help='to be made; absent or empty'
@@ -241,8 +216,8 @@ def _cut(prog: str) -> _Parser:
   return made
 
 
-def _data(prog: str) -> _Parser:
-  made = _Parser(prog, _DATA)
+def _data(prog: str) -> Parser:
+  made = Parser(prog, _DATA)
   made.add_argument(
     'name', metavar='NAME', choices=('grape58',), help='grape58'
   )
@@ -252,9 +227,9 @@ def _data(prog: str) -> _Parser:
   return made
 
 
-def _of_run(prog: str, description: str) -> _Parser:
+def _of_run(prog: str, description: str) -> Parser:
   """What all commands have in common that use a run."""
-  made = _Parser(prog, description)
+  made = Parser(prog, description)
   made.add_argument(
     '--run', required=True, metavar='DIR', help='the workdir of a trained run'
   )
@@ -271,21 +246,21 @@ def _of_run(prog: str, description: str) -> _Parser:
   return made
 
 
-def _add_images(parser: _Parser, number: str) -> None:
+def _add_images(parser: Parser, number: str) -> None:
   parser.add_argument(
     'images', nargs=number, metavar='IMAGES',
     help='files, folders (every picture in them, at any depth) or quoted globs',
   )  # fmt: skip
 
 
-def _add_config(parser: _Parser, fields: str) -> None:
+def _add_config(parser: Parser, fields: str) -> None:
   """Lists the flags that `parse` itself takes out of the arguments."""
   if parser.prog.endswith('train'):
     parser.add_argument('--config', metavar='NAME', help='what to train')
   parser.add_argument(_FIELD, metavar='VALUE', help=fields)
 
 
-def _add_distributed(parser: _Parser) -> None:
+def _add_distributed(parser: Parser) -> None:
   parser.add_argument(
     '--distributed', action='store_true',
     help='one of several processes: on a TPU pod, under SLURM, or with '
@@ -305,7 +280,7 @@ class Command(NamedTuple):
   """
 
   summary: str
-  parser: Callable[[str], _Parser]
+  parser: Callable[[str], Parser]
   module: str
   function: str = 'main'
 

@@ -35,6 +35,7 @@ _SPECK = 0.0005  # Of the photograph; smaller regions are not even counted.
 # may touch the edge of the photograph; a leaf cut in two lies along it.
 _ALONG_EDGE = 0.25
 _STRAIGHT = 0.88  # Of its narrowest rectangle; an ellipse fills 0.785.
+_CARD = 'straight, like a card or a ruler'
 _LINE = 15.0  # Length in widths.
 _HOLE = 0.002  # Of the leaf: larger ones show the ground, smaller ones a vein.
 _VEIN = 2  # Pixels of the reduced copy: half its width, at most.
@@ -118,6 +119,15 @@ def find(photograph: np.ndarray) -> Found:
     r for r in measure.regionprops(labels) if r.area >= _SPECK * labels.size
   ]
   reasons = [_why_none(r, labels.shape) for r in regions]
+  # What is printed on a card is a part of it, also within its frame.
+  cards = np.zeros(labels.shape, bool)
+  for region, reason in zip(regions, reasons, strict=True):
+    if reason == _CARD:
+      cards[region.slice] |= region.image_filled
+  reasons = [
+    reason or _CARD * bool(cards[tuple(region.coords[0])])
+    for region, reason in zip(regions, reasons, strict=True)
+  ]
   largest = max(
     (r.area for r, why in zip(regions, reasons, strict=True) if not why),
     default=0,
@@ -210,7 +220,7 @@ def _why_none(region, shape: tuple[int, int]) -> str:
     return 'a line'
   # Filled: what is printed on a label must not hide that it is one.
   if region.area_filled > _STRAIGHT * length * breadth:
-    return 'straight, like a card or a ruler'
+    return _CARD
   if region.area < _SMALLEST * shape[0] * shape[1]:
     return 'small'
   return ''
