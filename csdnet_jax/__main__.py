@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import csdnet_jax
+from csdnet_jax.runtime import flags
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import flat, nearest
-from csdnet_jax.runtime.flags import Parser
 
 _HELP = """\
 usage: csdnet COMMAND [FLAGS]
@@ -111,8 +111,8 @@ What was fetched stays in the user's cache folder: again, it needs no network.
 _FIELD = '--config.KEY'  # Stands for all of them.
 
 
-def _train(prog: str) -> Parser:
-  made = Parser(
+def _train(prog: str) -> flags.Parser:
+  made = flags.Parser(
     prog, _TRAIN,
     f'{prog} FOLDER [FLAGS]\n       {prog} --config=NAME [FLAGS]',
   )  # fmt: skip
@@ -137,12 +137,12 @@ def _train(prog: str) -> Parser:
     help='ask a GPU for operations that give the same bits each time, slower '
     'ones where need be; a CPU does so anyway',
   )  # fmt: skip
-  _add_distributed(made)
+  flags.add_distributed(made)
   return made
 
 
-def _evaluate(prog: str) -> Parser:
-  made = _of_run(prog, _EVALUATE)
+def _evaluate(prog: str) -> flags.Parser:
+  made = flags.of_run(prog, _EVALUATE)
   made.add_argument(
     'folder', nargs='?', metavar='FOLDER',
     help='all of whose images are evaluated, in place of the test part',
@@ -151,19 +151,19 @@ def _evaluate(prog: str) -> Parser:
     '--out', metavar='FILE.csv', help='a row for each image, as csdnet predict'
   )
   _add_config(made, 'set a field, such as --config.data.split_seed=1')
-  _add_distributed(made)
+  flags.add_distributed(made)
   return made
 
 
-def _predict(prog: str) -> Parser:
-  made = _of_run(prog, _PREDICT)
+def _predict(prog: str) -> flags.Parser:
+  made = flags.of_run(prog, _PREDICT)
   made.add_argument('--out', required=True, metavar='FILE.csv')
-  _add_images(made, '+')
+  flags.add_images(made, '+')
   return made
 
 
-def _embed(prog: str) -> Parser:
-  made = _of_run(prog, _EMBED)
+def _embed(prog: str) -> flags.Parser:
+  made = flags.of_run(prog, _EMBED)
   made.add_argument('--out', required=True, metavar='FILE.npz')
   made.add_argument(
     '--part', choices=('train', 'val', 'test'), metavar='train|val|test',
@@ -173,12 +173,12 @@ def _embed(prog: str) -> Parser:
     '--neighbours', metavar='FILE.html',
     help='a page that shows each image beside its nearest training leaves',
   )  # fmt: skip
-  _add_images(made, '*')
+  flags.add_images(made, '*')
   return made
 
 
-def _export(prog: str) -> Parser:
-  made = _of_run(prog, _EXPORT)
+def _export(prog: str) -> flags.Parser:
+  made = flags.of_run(prog, _EXPORT)
   made.add_argument('--out', required=True, metavar='FILE')
   made.add_argument(
     '--format', required=True, choices=('stablehlo', 'safetensors', 'onnx'),
@@ -187,14 +187,14 @@ def _export(prog: str) -> Parser:
   return made
 
 
-def _app(prog: str) -> Parser:
-  made = _of_run(prog, _APP)
+def _app(prog: str) -> flags.Parser:
+  made = flags.of_run(prog, _APP)
   made.add_argument('--port', type=int, default=8000, help='8000; 0 is any')
   return made
 
 
-def _cut(prog: str) -> Parser:
-  made = Parser(prog, _CUT)
+def _cut(prog: str) -> flags.Parser:
+  made = flags.Parser(prog, _CUT)
   made.add_argument('photographs', metavar='PHOTOS', help='their folder')
   made.add_argument(
     '--out', required=True, metavar='FOLDER', help='to be made; absent or empty'
@@ -216,8 +216,8 @@ def _cut(prog: str) -> Parser:
   return made
 
 
-def _data(prog: str) -> Parser:
-  made = Parser(prog, _DATA)
+def _data(prog: str) -> flags.Parser:
+  made = flags.Parser(prog, _DATA)
   made.add_argument(
     'name', metavar='NAME', choices=('grape58',), help='grape58'
   )
@@ -227,45 +227,11 @@ def _data(prog: str) -> Parser:
   return made
 
 
-def _of_run(prog: str, description: str) -> Parser:
-  """What all commands have in common that use a run."""
-  made = Parser(prog, description)
-  made.add_argument(
-    '--run', required=True, metavar='DIR', help='the workdir of a trained run'
-  )
-  made.add_argument(
-    '--checkpoint', choices=('last', 'best'), metavar='last|best',
-    default='last',
-    help='the state to use: the last, which is the default, or the one that '
-    'was best on the validation part',
-  )  # fmt: skip
-  made.add_argument(
-    '--data_root', metavar='DIR', default='',
-    help="where the run's own images are now, if they were moved",
-  )  # fmt: skip
-  return made
-
-
-def _add_images(parser: Parser, number: str) -> None:
-  parser.add_argument(
-    'images', nargs=number, metavar='IMAGES',
-    help='files, folders (every picture in them, at any depth) or quoted globs',
-  )  # fmt: skip
-
-
-def _add_config(parser: Parser, fields: str) -> None:
+def _add_config(parser: flags.Parser, fields: str) -> None:
   """Lists the flags that `parse` itself takes out of the arguments."""
   if parser.prog.endswith('train'):
     parser.add_argument('--config', metavar='NAME', help='what to train')
   parser.add_argument(_FIELD, metavar='VALUE', help=fields)
-
-
-def _add_distributed(parser: Parser) -> None:
-  parser.add_argument(
-    '--distributed', action='store_true',
-    help='one of several processes: on a TPU pod, under SLURM, or with '
-    'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set',
-  )  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -280,7 +246,7 @@ class Command(NamedTuple):
   """
 
   summary: str
-  parser: Callable[[str], Parser]
+  parser: Callable[[str], flags.Parser]
   module: str
   function: str = 'main'
 
@@ -361,16 +327,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   return args
 
 
-def _meant(flag: str, flags: list[str]) -> str:
+def _meant(flag: str, known: list[str]) -> str:
   """What may have been meant by a flag: a field of the config, or another."""
-  if _FIELD in flags:
+  if _FIELD in known:
     from csdnet_jax.config import RUN
 
     word = flag.lstrip('-')
     for key in flat(RUN):
       if word in (key, key.rpartition('.')[2]):
         return f' Did you mean "--config.{key}"?'
-  return nearest(flag, flags)
+  return nearest(flag, known)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

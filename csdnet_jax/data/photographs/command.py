@@ -17,12 +17,11 @@ def main(args: argparse.Namespace) -> int:
   from csdnet_jax.data.photographs import folder
 
   root, out = _path(args.photographs), _path(args.out)
-  sheets = (
-    _path(args.sheets) if args.sheets else out.with_name(f'{out.name}_sheets')
-  )
+  sheets = _path(args.sheets or f'{out}_sheets')
   table = _path(args.table) if args.table else None
   photographs, others = folder.list_photographs(root)
-  others = [o for o in others if table is None or not _same(root / o, table)]
+  if table:
+    others = [o for o in others if (root / o).resolve() != table.resolve()]
   if others:
     say(f'Not used, being no pictures: {preview(others)}.')
   unnamed = []
@@ -39,23 +38,19 @@ def main(args: argparse.Namespace) -> int:
   else:
     found = folder.by_folder(photographs)
     say(
-      'Without --table the classes are the folders of the photographs'
-      + (
-        f'; those in none go to {folder.UNLABELLED}/.'
-        if folder.UNLABELLED in found.values()
-        else '.'
-      )
+      'Without --table the class is the folder of the photograph; those in '
+      f'none go to {folder.UNLABELLED}/.'
     )
   with progress_bar('photographs', logged='photograph') as progress:
     report = folder.write(root, found, out, sheets, progress)
   for note in report.notes:
     say(f'Look at {note}.')
   if report.left_out:
-    reasons = (f'{n} {reason}' for reason, n in report.left_out.items())
-    say(f'Left out, in blue on the sheets: regions {", ".join(reasons)}.')
+    reasons = (f'{reason}, {n}' for reason, n in report.left_out.items())
+    say(f'Left out, in blue on the sheets: {"; ".join(reasons)}.')
   say(
-    f'{report.leaves} leaves of {len(set(found.values()))} classes from '
-    f'{len(found)} photographs: {out}; check the outlines in {sheets}.'
+    f'Leaves: {report.leaves}, of photographs: {len(found)}, of classes: '
+    f'{len(set(found.values()))}; in {out}. Check the outlines in {sheets}.'
   )
   problems = (
     ('not in the table, so not cut', unnamed),
@@ -77,7 +72,3 @@ def _list(problems: Sequence[tuple[str, Sequence[str]]]) -> int:
 
 def _path(given: str) -> pathlib.Path:
   return pathlib.Path(os.path.expanduser(given))
-
-
-def _same(a: pathlib.Path, b: pathlib.Path) -> bool:
-  return a.resolve() == b.resolve()

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from csdnet_jax.data import cache, decode, folders
-from csdnet_jax.data.photographs import cut, find, sheet
+from csdnet_jax.data.photographs import cut, find, key, sheet
 from csdnet_jax.runtime.errors import UserError, preview
 
 UNLABELLED = 'unlabelled'
@@ -86,19 +86,24 @@ def list_photographs(root: pathlib.Path) -> tuple[list[str], list[str]]:
     raise UserError(
       f'{root} holds no photographs ({", ".join(folders.EXTENSIONS)}).'
     )
+  files = {p.relative_to(root) for p in root.rglob('*') if p.is_file()}
   others = {
-    p.relative_to(root).as_posix()
-    for p in root.rglob('*')
-    if p.is_file() and not p.name.startswith('.')
+    p.as_posix()
+    for p in files
+    if not any(part.startswith('.') for part in p.parts)
   }
   return photographs, sorted(others - set(photographs))
 
 
 def by_folder(photographs: Sequence[str]) -> dict[str, str]:
-  """{photograph: its topmost folder, `UNLABELLED` where it lies in none}."""
-  return {
-    p: p.partition('/')[0] if '/' in p else UNLABELLED for p in photographs
-  }
+  """{photograph: its topmost folder, `UNLABELLED` where it lies in none}.
+
+  Raises:
+    UserError: as `key.class_name`.
+  """
+  tops = {p: p.partition('/')[0] for p in photographs if '/' in p}
+  names = {top: key.class_name(top, f'{top}/') for top in set(tops.values())}
+  return {p: names[tops[p]] if p in tops else UNLABELLED for p in photographs}
 
 
 def look(root: pathlib.Path, name: str) -> Photograph:

@@ -76,7 +76,7 @@ def test_photographs_and_their_key_become_a_folder_to_train_on(photographs):
   for words in (
     'Not used, being no pictures: notes.txt',
     'without a photograph: P9',
-    '6 leaves of 2 classes from 3 photographs',
+    'Leaves: 6, of photographs: 3, of classes: 2',
     'out_sheets',
   ):
     assert words in text
@@ -135,7 +135,7 @@ def test_what_gives_no_leaf_is_listed_and_the_rest_is_cut(photographs):
   )
   status, text = _cut(photographs, f'--table={table}')
   assert status == 1
-  assert '6 leaves of 2 classes' in text
+  assert 'Leaves: 6, of' in text
   for words in (
     '1: not in the table, so not cut:\n  P6.png',
     '1: cannot be read:\n  P5.png: damaged',
@@ -203,6 +203,12 @@ def test_a_folder_without_photographs_is_a_sentence(tmp_path):
   assert 'not a folder' in _refused(tmp_path / 'none')
   images.write(tmp_path / 'photos/a.txt', b'')
   assert 'no photographs' in _refused(tmp_path / 'photos')
+
+
+def test_a_folder_that_cannot_name_a_class_is_a_sentence(tmp_path):
+  name = 'photos/train/ash/a.png'
+  images.write(tmp_path / name, images.encode(_photograph(1)))
+  assert "train/ has the label 'train'" in _refused(tmp_path / 'photos')
 
 
 def test_a_table_of_other_photographs_is_a_sentence(photographs):
