@@ -31,6 +31,7 @@ def photograph(
   size: tuple[int, int] = (600, 800),
   ground: tuple[int, int, int] = GROUND,
   dimmed: float = 0.25,
+  shadow: float = 0.0,
   ruler: bool = True,
 ) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
   """Lays leaves on a ground.
@@ -41,6 +42,7 @@ def photograph(
     size: height and width.
     ground: its colour where it is brightest.
     dimmed: share of the light that is lost from left to right.
+    shadow: share of the light that is lost below and right of each leaf.
     ruler: whether a ruler, a label and a dark frame lie there too.
 
   Returns:

@@ -2,9 +2,9 @@
 
 The ground's colour is measured in the photograph, as a smooth surface over it,
 so that neither a tint nor uneven light matters. What differs from it by more
-than Otsu's threshold is looked at region by region; what is too small, cut off
-by the edge, or straight as only a card, a label or a ruler is, is left out.
-Everything is found on a reduced copy.
+than Otsu's threshold is looked at region by region: what is too small, lies
+along the edge, or is straight as only a card, a label or a ruler is, is left
+out. Everything is found on a reduced copy.
 """
 
 import itertools
@@ -22,8 +22,8 @@ SIDE = 1024  # Longer side of the reduced copy, in pixels.
 _START = 15.0  # From the ground's commonest colour: what its surface is fit to.
 _FAR = 50.0  # No ground; a leaf's brightest parts must not lift the threshold.
 _LEAST = 10.0  # A threshold below this would cut the ground's own grain.
-# Nine tenths of the ground are as close to its surface, in thresholds: on light
-# tables and paper within 0.2, on gravel, grass and fur 0.8 or more.
+# Nine tenths of the ground are as close to its surface, in thresholds: on a
+# light table within 0.2, on gravel, grass and fur only within 0.8 or more.
 _PLAIN = 0.5
 _BAND = 0.25  # Of the half width: where the ground's colour is looked for.
 _BIN = 6.0

@@ -19,7 +19,7 @@ from PIL import Image
 from csdnet_jax.data import cache, decode
 from csdnet_jax.data.photographs import key
 from csdnet_jax.runtime import commands
-from csdnet_jax.runtime.errors import UserError, first_line
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import progress_bar, say
 
 REPOSITORY = 'https://github.com/DanChitwood/grapevine_ampelometry'
@@ -176,9 +176,11 @@ def fetch(
     try:
       files[name] = pathlib.Path(source.fetch(name, downloader=download))
     except requests.RequestException as error:
+      answer = error.response
+      why = type(error).__name__ if answer is None else answer.status_code
       raise UserError(
-        f'Cannot fetch {base}{name} ({first_line(error)}); check the network '
-        f'and run the same command again: what was fetched stays in {kept}.'
+        f'Cannot fetch {base}{name} ({why}); check the network and run the '
+        f'same command again: what was fetched stays in {kept}.'
       ) from error
     except OSError as error:
       raise cache.cache_error(kept, error) from error

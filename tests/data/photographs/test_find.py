@@ -25,6 +25,11 @@ def test_every_leaf_is_found_in_uneven_light(ground):
   assert not any(leaf.note for leaf in found.leaves)
 
 
+def test_a_shadow_belongs_to_the_ground():
+  image, boxes = scenes.photograph(FOUR, shadow=0.2)
+  np.testing.assert_allclose(_boxes(find.find(image)), boxes, atol=1)
+
+
 def test_a_ruler_a_label_and_a_frame_are_no_leaves():
   image, boxes = scenes.photograph(FOUR[:1])
   found = find.find(image)
