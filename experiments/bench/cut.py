@@ -7,7 +7,8 @@ BOXES has a row `photograph,left,top,right,bottom` for every true leaf, in
 pixels. Those of `grape_boxes.csv`, of the photographs that `csdnet data
 grape58` fetches, come from another rule than the cutter's (blue or brightest
 channel below 110, at full resolution); the leaves were counted, and the
-outlines checked, by eye on contact sheets. Prints the photographs with a mistake, then one JSON line.
+outlines checked, by eye on contact sheets. Prints the photographs with a
+mistake, then one JSON line.
 """
 
 import collections

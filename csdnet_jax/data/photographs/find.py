@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 from skimage import color, filters, measure, segmentation
 
 SIDE = 1024  # Longer side of the reduced copy, in pixels.
@@ -103,7 +104,9 @@ def find(photograph: np.ndarray) -> Found:
   )
   ground = distance[distance <= threshold]
   labels, _ = ndimage.label(distance > threshold, np.ones((3, 3)))
-  leaves, left_out = [], []
+  regions = [
+    r for r in measure.regionprops(labels) if r.area >= _SPECK * labels.size
+  ]
   height, width = photograph.shape[:2]
 
   def box(mask):
@@ -115,53 +118,23 @@ def find(photograph: np.ndarray) -> Found:
       min(int(np.ceil(rows.stop * scale)), height),
     )
 
-  regions = [
-    r for r in measure.regionprops(labels) if r.area >= _SPECK * labels.size
-  ]
-  reasons = [_why_none(r, labels.shape) for r in regions]
-  # What is printed on a card is a part of it, also within its frame.
-  cards = np.zeros(labels.shape, bool)
-  for region, reason in zip(regions, reasons, strict=True):
-    if reason == _CARD:
-      cards[region.slice] |= region.image_filled
-  reasons = [
-    reason or _CARD * bool(cards[tuple(region.coords[0])])
-    for region, reason in zip(regions, reasons, strict=True)
-  ]
-  largest = max(
-    (r.area for r, why in zip(regions, reasons, strict=True) if not why),
-    default=0,
-  )
-  for region, reason in zip(regions, reasons, strict=True):
-    if not reason and region.area < _SMALLEST_OF_LARGEST * largest:
-      reason = 'small'
+  leaves, left_out = [], []
+  for region, reason in zip(regions, _reasons(regions, labels), strict=True):
     if reason:
       left_out.append(LeftOut(box(labels == region.label), reason))
       continue
-    # A pale vein must not look like a cut, and leaflets whose tips meet are one
-    # leaf around a hole.
-    closed = ndimage.binary_closing(region.image_filled, iterations=_VEIN)
-    filled = ndimage.binary_fill_holes(closed | region.image_filled)
-    parts, perhaps = split(filled)
-    whole = _without_small_holes(region.image)
-    notes = [
-      'touched another leaf and was parted from it' if len(parts) > 1 else '',
-      'may be two leaves that touch' if perhaps else '',
-      'touches the edge of the photograph'
-      if _along_edge(region, labels.shape)
-      else '',
-    ]
+    parts, note = _leaves_of(region, labels.shape)
     for part in parts:
       mask = np.zeros(labels.shape, bool)
-      mask[region.slice] = part & whole
-      leaves.append(Leaf(box(mask), mask, '; '.join(filter(None, notes))))
+      mask[region.slice] = part
+      leaves.append(Leaf(box(mask), mask, note))
   return Found(
     _in_columns(leaves, width),
     tuple(left_out),
     small,
     scale,
     threshold,
-    plain=np.quantile(ground, 0.9) <= _PLAIN * threshold,
+    plain=bool(np.quantile(ground, 0.9) <= _PLAIN * threshold),
   )
 
 
@@ -211,6 +184,27 @@ def ground_distance(image: np.ndarray) -> np.ndarray:
   return np.linalg.norm(lab - terms @ fit, axis=-1)
 
 
+def _reasons(regions, labels: np.ndarray) -> list[str]:
+  """Why each region is no whole leaf, '' if it may be one."""
+  reasons = [_why_none(r, labels.shape) for r in regions]
+  # What is printed on a card is a part of it, also within its frame.
+  cards = np.zeros(labels.shape, bool)
+  for region, reason in zip(regions, reasons, strict=True):
+    if reason == _CARD:
+      cards[region.slice] |= region.image_filled
+  reasons = [
+    reason or _CARD * bool(cards[tuple(region.coords[0])])
+    for region, reason in zip(regions, reasons, strict=True)
+  ]
+  areas = np.array([region.area for region in regions])
+  possible = areas[[not reason for reason in reasons]]
+  least = _SMALLEST_OF_LARGEST * possible.max(initial=0)
+  return [
+    reason or 'small' * bool(area < least)
+    for area, reason in zip(areas, reasons, strict=True)
+  ]
+
+
 def _why_none(region, shape: tuple[int, int]) -> str:
   """Why a region is no whole leaf, '' if it may be one."""
   if _along_edge(region, shape) > _ALONG_EDGE * region.area**0.5:
@@ -224,6 +218,25 @@ def _why_none(region, shape: tuple[int, int]) -> str:
   if region.area < _SMALLEST * shape[0] * shape[1]:
     return 'small'
   return ''
+
+
+def _leaves_of(region, shape: tuple[int, int]) -> tuple[list, str]:
+  """The masks of a region's leaves, as of its image, and the note on them."""
+  # A pale vein must not look like a cut, and leaflets whose tips meet are one
+  # leaf around a hole.
+  closed = ndimage.binary_closing(region.image_filled, iterations=_VEIN)
+  parts, perhaps = split(
+    ndimage.binary_fill_holes(closed | region.image_filled)
+  )
+  whole = _without_small_holes(region.image)
+  notes = []
+  if len(parts) > 1:
+    notes.append('touched another leaf and was parted from it')
+  if perhaps:
+    notes.append('may be two leaves that touch')
+  if _along_edge(region, shape):
+    notes.append('touches the edge of the photograph')
+  return [part & whole for part in parts], '; '.join(notes)
 
 
 def _along_edge(region, shape: tuple[int, int]) -> int:
@@ -240,23 +253,16 @@ def _narrowest_rectangle(coords: np.ndarray) -> tuple[float, float]:
   """
   corners = (coords[:, None] + [[0, 0], [0, 1], [1, 0], [1, 1]]).reshape(-1, 2)
   # Only the first and the last of each row can be on the hull.
-  order = np.lexsort((corners[:, 1], corners[:, 0]))
-  rows = corners[order]
+  rows = corners[np.lexsort((corners[:, 1], corners[:, 0]))]
   new = np.flatnonzero(np.diff(rows[:, 0]))
   ends = rows[np.unique(np.r_[0, new, new + 1, len(rows) - 1])]
-  hull = _hull(ends)
+  hull = ends[ConvexHull(ends).vertices].astype(np.float64)
   sides = np.roll(hull, -1, axis=0) - hull
   sides = sides / np.linalg.norm(sides, axis=1, keepdims=True)
   across = np.stack([-sides[:, 1], sides[:, 0]], axis=1)
   a, b = np.ptp(hull @ sides.T, axis=0), np.ptp(hull @ across.T, axis=0)
   best = (a * b).argmin()
   return float(max(a[best], b[best])), float(min(a[best], b[best]))
-
-
-def _hull(points: np.ndarray) -> np.ndarray:
-  from scipy.spatial import ConvexHull
-
-  return points[ConvexHull(points).vertices].astype(np.float64)
 
 
 def _without_small_holes(mask: np.ndarray) -> np.ndarray:
