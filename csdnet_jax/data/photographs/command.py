@@ -5,9 +5,10 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from csdnet_jax.data import folders
 from csdnet_jax.data.photographs import key
 from csdnet_jax.runtime import commands
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, preview, printable
 from csdnet_jax.runtime.terminal import progress_bar, say
 
 
@@ -19,15 +20,15 @@ def main(args: argparse.Namespace) -> int:
   root, out = _path(args.photographs), _path(args.out)
   sheets = _path(args.sheets or f'{out}_sheets')
   table = _path(args.table) if args.table else None
-  photographs, others = folder.list_photographs(root)
+  photographs, unused = folder.list_photographs(root)
   if table:
-    others = [o for o in others if (root / o).resolve() != table.resolve()]
-  if others:
-    say(f'Not used, being no pictures: {preview(others)}.')
+    unused = [u for u in unused if (root / u.path).resolve() != table.resolve()]
+  if said := folders.said(unused):
+    say(f'Beside the photographs, {said}.')
   unnamed = []
   if table:
     found, without = key.match(key.read(table, args.encoding), photographs)
-    unnamed = [p for p in photographs if p not in found]
+    unnamed = [printable(p) for p in photographs if p not in found]
     if not found:
       raise UserError(
         f'{table} names none of the photographs in {root}: it has '

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from csdnet_jax.data import cache, decode, folders
+from csdnet_jax.data import cache, decode, folders, formats
 from csdnet_jax.data.photographs import cut, find, key, sheet
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, preview, printable
 
 UNLABELLED = 'unlabelled'
 # Photographs are JPEGs themselves: losslessly kept, their leaves would take ten
@@ -71,28 +71,24 @@ class Report(NamedTuple):
   empty: tuple[str, ...]
 
 
-def list_photographs(root: pathlib.Path) -> tuple[list[str], list[str]]:
-  """The pictures under a folder, at any depth, and the other files; sorted.
+def list_photographs(
+  root: pathlib.Path,
+) -> tuple[list[str], list[folders.Unused]]:
+  """The pictures under a folder, at any depth, sorted; and what else is there.
 
   Raises:
-    UserError: there is no such folder, or no picture in it; as
-      `folders.entries_of`.
+    UserError: there is no such folder, or no picture in it; as `folders.walk`.
   """
   if not root.is_dir():
     raise UserError(f'{root} is not a folder; give one of photographs.')
   root = root.resolve()
-  photographs = list(folders.walk(root, root))
+  photographs, unused = folders.walk(root, root)
   if not photographs:
     raise UserError(
-      f'{root} holds no photographs ({", ".join(folders.EXTENSIONS)}).'
+      f'{root} holds no photographs ({", ".join(formats.extensions())}); '
+      f'{folders.said(unused) or "it is empty"}.'
     )
-  files = {p.relative_to(root) for p in root.rglob('*') if p.is_file()}
-  others = {
-    p.as_posix()
-    for p in files
-    if not any(part.startswith('.') for part in p.parts)
-  }
-  return photographs, sorted(others - set(photographs))
+  return photographs, unused
 
 
 def by_folder(photographs: Sequence[str]) -> dict[str, str]:
@@ -128,7 +124,7 @@ def look(root: pathlib.Path, name: str) -> Photograph:
   return Photograph(
     tuple(leaves),
     tuple(region.reason for region in found.left_out),
-    sheet.panel(found, f'{name}: {len(leaves)}'),
+    sheet.panel(found, f'{printable(name)}: {len(leaves)}'),
     found.plain,
   )
 
@@ -174,8 +170,13 @@ def write(
     )
   left_out, notes, unreadable, empty = collections.Counter(), [], [], []
   rows, panels, pages = [], [], 0
-  with made(out) as new, made(sheets) as new_sheets:
-    looked = cache.in_order(lambda i: look(root, names[i]), len(names))
+  with (
+    made(out) as new,
+    made(sheets) as new_sheets,
+    contextlib.closing(
+      cache.in_order(lambda i: look(root, names[i]), len(names))
+    ) as looked,
+  ):
     for i, (name, seen) in enumerate(zip(names, looked, strict=True), 1):
       progress(i, len(names))
       if isinstance(seen, decode.ImageError):
@@ -183,17 +184,17 @@ def write(
         continue
       left_out.update(seen.left_out)
       if not seen.plain:
-        notes.append(f'{name}: its ground is not plain')
+        notes.append(f'{printable(name)}: its ground is not plain')
       if seen.leaves:
         (new / labels[name]).mkdir(exist_ok=True)
       else:
-        empty.append(name)
+        empty.append(printable(name))
       for k, leaf in enumerate(seen.leaves):
         path = f'{labels[name]}/{_stem(name)}_{k}.jpg'
         (new / path).write_bytes(leaf.jpeg)
         rows.append([path, labels[name], name, *leaf.box, leaf.note])
         if leaf.note:
-          notes.append(f'{name}, leaf {k}: {leaf.note}')
+          notes.append(f'{printable(name)}, leaf {k}: {leaf.note}')
       panels.append(seen.panel)
       if len(panels) == sheet.COLUMNS * sheet.ROWS:
         pages = _write_sheet(new_sheets, panels, pages)

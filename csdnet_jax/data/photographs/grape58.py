@@ -6,6 +6,7 @@
 
 import argparse
 import collections
+import contextlib
 import importlib.resources
 import io
 import os
@@ -96,26 +97,24 @@ def build(
   digests = published()
   with progress_bar('files to fetch', logged='file') as progress:
     files = fetch(digests, base, kept, progress)
-  photographs = {
-    pathlib.PurePosixPath(name).stem: path
-    for name, path in sorted(files.items())
-    if name not in (_KEY, _LICENSE)
-  }
+  paths = [
+    path for name, path in sorted(files.items()) if name not in (_KEY, _LICENSE)
+  ]
   labels, _ = key.match(
-    key.read(files[_KEY], 'mac_roman'), [p.name for p in photographs.values()]
+    key.read(files[_KEY], 'mac_roman'), [path.name for path in paths]
   )
   varieties = collections.defaultdict(list)
-  with progress_bar('photographs', logged='photograph') as progress:
-    cut = cache.in_order(
-      lambda i: _leaves(list(photographs.values())[i]), len(photographs)
-    )
-    for done, (path, leaves) in enumerate(
-      zip(photographs.values(), cut, strict=True), 1
-    ):
+  with (
+    progress_bar('photographs', logged='photograph') as progress,
+    contextlib.closing(
+      cache.in_order(lambda i: _leaves(paths[i]), len(paths))
+    ) as cut,
+  ):
+    for done, (path, leaves) in enumerate(zip(paths, cut, strict=True), 1):
       if isinstance(leaves, decode.ImageError):
         raise leaves
       varieties[_ascii(labels[path.name])] += leaves
-      progress(done, len(photographs))
+      progress(done, len(paths))
   classes, parts = divide(varieties)
   counts = {part: sum(map(len, c.values())) for part, c in parts.items()}
   if (len(classes), *counts.values()) != (_CLASSES, _LEAVES, _LEAVES):

@@ -2,16 +2,18 @@
 
 import csv
 import io
+import itertools
 import pathlib
 import unicodedata
 from collections.abc import Sequence
 
+from csdnet_jax.data.images.labelled_folders import PARTS
 from csdnet_jax.runtime.errors import UserError, first_line, preview
 
 _PHOTOGRAPH = ('photograph', 'image')
 _LABEL = ('label', 'variety')
 # Folders of these names mean something else to who reads a folder of classes.
-_TAKEN = ('train', 'val', 'test', 'anno', 'images')
+_TAKEN = ('anno', 'images', *itertools.chain(*PARTS.values()))
 
 
 def read(path: pathlib.Path, encoding: str = 'utf-8') -> dict[str, str]:

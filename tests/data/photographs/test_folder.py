@@ -74,7 +74,7 @@ def test_photographs_and_their_key_become_a_folder_to_train_on(photographs):
   assert dataset.class_names == ('Béclan', 'ash')
   assert len(dataset.train.names) == 6
   for words in (
-    'Not used, being no pictures: notes.txt',
+    'Beside the photographs, not used: 1 of unknown kind (notes.txt)',
     'without a photograph: P9',
     'Leaves: 6, of photographs: 3, of classes: 2',
     'out_sheets',

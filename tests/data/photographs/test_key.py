@@ -63,6 +63,7 @@ def test_an_encoding_that_is_none_is_a_sentence(encoding, tmp_path):
     ('photograph,label\na,../ash\n', ['Line 2', "'../ash'", 'slashes']),
     ('photograph,label\na,.ash\n', ["'.ash'"]),
     ('photograph,label\na,Train\n', ["'Train'"]),
+    ('photograph,label\na,valid\n', ["'valid'"]),
     ('photograph,label\na,"a\nsh"\n', ["'a\\nsh'"]),
     (f'photograph,label\na,{"x" * 300}\n', ['cannot name a folder']),
     (f'photograph,label\na,{"x" * 200_000}\n', ['is no table']),
