@@ -40,6 +40,10 @@ def of_run(prog: str, description: str) -> Parser:
     help='the state to use: the last, which is the default, or the one that '
     'was best on the validation part',
   )  # fmt: skip
+  made.add_argument(
+    '--data_root', metavar='DIR', default='',
+    help="where the run's own images are now, if they were moved",
+  )  # fmt: skip
   return made
 
 
