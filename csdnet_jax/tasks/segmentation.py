@@ -46,7 +46,10 @@ class Data(NamedTuple):
 
 def load(config, split=None) -> sets.SegmentationSet:
   """Finds the pairs; with a split they are those that it names."""
-  dataset = pairs.scanned(sources.load_masks(config.data))
+  dataset = sources.load_masks(config.data)
+  if config.data.unreadable == 'skip':
+    dataset = pairs.usable(dataset)
+  dataset = pairs.scanned(dataset)
   return dataset if split is None else saved.apply_split(dataset, split)
 
 

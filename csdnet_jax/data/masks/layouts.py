@@ -128,6 +128,15 @@ def _used(root: paths.Path, parts) -> list[str]:
   ]
 
 
+def take(rows: Sequence[tuple[Pairs, int]]) -> Pairs:
+  """The part that holds pair i of each (part, i), in that order."""
+  return Pairs(
+    tuple(part.names[i] for part, i in rows),
+    tuple(part.masks[i] for part, i in rows),
+    lambda j: rows[j][0].read(rows[j][1]),
+  )
+
+
 def parts_of(dataset: SegmentationSet) -> dict[str, Pairs]:
   """The parts that the data set has, by name, in the order train, val, test."""
   parts = {'train': dataset.train, 'val': dataset.val, 'test': dataset.test}

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from csdnet_jax.data import cache, decode
+from csdnet_jax.data.folders import Unused
 from csdnet_jax.data.masks import layouts
-from csdnet_jax.runtime.errors import preview
+from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.terminal import say
 
 _COUNTS = np.dtype('<i8')
 
@@ -81,12 +83,7 @@ def scan(part: layouts.Pairs) -> Scan:
     image, mask = _read(part, i)
     size = decode.size_of(image, name)
     mask_size = decode.size_of(mask, mask_name, mask=True)
-    if size != mask_size:
-      (h, w), (mh, mw) = size, mask_size
-      raise decode.ImageError(
-        f'{mask_name}: a mask of {mh} x {mw} pixels for an image of {h} x {w} '
-        f'({name}); make it the same'
-      )
+    _require_one_size(part, i, size, mask_size)
     return cache.sha256(image), cache.sha256(mask), size
 
   images, masks, sizes = zip(*cache.all_of(look, len(part.names)), strict=True)
@@ -101,6 +98,40 @@ def scanned(dataset: layouts.SegmentationSet) -> layouts.SegmentationSet:
   """
   parts = layouts.parts_of(dataset)
   return dataset._replace(scans={name: scan(p) for name, p in parts.items()})
+
+
+def usable(dataset: layouts.SegmentationSet) -> layouts.SegmentationSet:
+  """The data set without the pairs that cannot be used, which are listed.
+
+  Every pair is decoded for it, each time.
+
+  Raises:
+    UserError: a part has no other.
+  """
+  made, problems = {}, {}
+  for name, part in layouts.parts_of(dataset).items():
+
+    def try_to(i, part=part):
+      _decoded(dataset, part, i)
+
+    rows = []
+    for i, error in enumerate(cache.in_order(try_to, len(part.names))):
+      if error:
+        problems[part.names[i]] = str(error)
+      else:
+        rows.append(i)
+    if not rows:
+      raise UserError(
+        f'No pair of the {name} part of {dataset.name} can be used '
+        f'({preview(problems.values())}); replace them'
+      )
+    made[name] = layouts.take([(part, i) for i in rows])
+  if problems:
+    say(f'Skipped, {len(problems)} pairs that cannot be used:', style='red')
+  for problem in problems.values():
+    say(f'  {problem}', style='red')
+  skipped = (Unused(name, 'unreadable') for name in problems)
+  return dataset._replace(**made, unused=(*dataset.unused, *skipped))
 
 
 def prepare(
@@ -182,16 +213,7 @@ def _lengths(extents: np.ndarray) -> np.ndarray:
 
 def _records(dataset, part: layouts.Pairs, extents: np.ndarray):
   def render(i):
-    image, mask = _read(part, i)
-    image = decode.decode(image, part.names[i])
-    mask = decode.decode_mask(mask, part.masks[i])
-    if image.shape[:2] != mask.shape:
-      raise decode.ImageError(
-        f'{part.names[i]}: has changed since it was first read; start again'
-      )
-    label = dataset.ids[mask]
-    _require_classes(label, mask, dataset, part.masks[i])
-    label = label.astype(np.uint8)
+    image, label = _decoded(dataset, part, i)
     counts = np.bincount(label.ravel(), minlength=256).astype(_COUNTS)
     h, w = extents[i].tolist()
     if (h, w) != label.shape:
@@ -204,6 +226,26 @@ def _records(dataset, part: layouts.Pairs, extents: np.ndarray):
     return image.astype(np.uint8).tobytes() + label.tobytes() + counts.tobytes()
 
   return cache.in_order(render, len(part.names))
+
+
+def _decoded(dataset, part: layouts.Pairs, i: int):
+  """The pixels uint8 [h, w, 3] and the classes uint8 [h, w] of a pair."""
+  image, mask = _read(part, i)
+  image = decode.decode(image, part.names[i])
+  mask = decode.decode_mask(mask, part.masks[i])
+  _require_one_size(part, i, image.shape[:2], mask.shape)
+  label = dataset.ids[mask]
+  _require_classes(label, mask, dataset, part.masks[i])
+  return image, label.astype(np.uint8)
+
+
+def _require_one_size(part: layouts.Pairs, i: int, size, mask_size) -> None:
+  if size != mask_size:
+    (h, w), (mh, mw) = size, mask_size
+    raise decode.ImageError(
+      f'{part.masks[i]}: a mask of {mh} x {mw} pixels for an image of {h} x {w} '
+      f'({part.names[i]}); make it the same'
+    )
 
 
 def _require_classes(label, mask, dataset, name: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from csdnet_jax.data.folders import Unused
 from csdnet_jax.data.images.saved import ADDED
-from csdnet_jax.data.masks.layouts import Pairs, SegmentationSet, parts_of
+from csdnet_jax.data.masks.layouts import SegmentationSet, parts_of, take
 from csdnet_jax.data.masks.pairs import Scan
 from csdnet_jax.runtime.errors import UserError, preview
 
@@ -114,17 +114,9 @@ def select(
   before = parts_of(dataset)
   made, scans = dict.fromkeys(('train', 'val')), {}
   for name, rows in parts.items():
-    made[name] = _pairs([(before[p], i) for p, i in rows])
+    made[name] = take([(before[p], i) for p, i in rows])
     scans[name] = _scan([(dataset.scans[p], i) for p, i in rows])
   return dataset._replace(**made, scans=scans)
-
-
-def _pairs(rows: Sequence[tuple[Pairs, int]]) -> Pairs:
-  return Pairs(
-    tuple(part.names[i] for part, i in rows),
-    tuple(part.masks[i] for part, i in rows),
-    lambda j: rows[j][0].read(rows[j][1]),
-  )
 
 
 def _scan(rows: Sequence[tuple[Scan, int]]) -> Scan:

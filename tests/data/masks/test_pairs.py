@@ -100,6 +100,35 @@ def test_unusable_pairs_are_all_named_with_what_is_wrong(root, tmp_path):
   )
 
 
+def test_unusable_pairs_are_left_out_and_listed(root, tmp_path, capsys):
+  streets.pairs(tmp_path, {'train': 6, 'test': 2})
+  mask = np.zeros((48, 64), np.uint8)
+  mask[3, 4] = 77
+  images.write(tmp_path / 'masks/train/1.png', streets.png(mask))
+  images.write(tmp_path / 'masks/train/2.png', streets.png(mask[:20]))
+  (tmp_path / 'images/test/0.png').write_bytes(b'no image')
+  dataset = pairs.usable(streets.opened(tmp_path))
+  assert dataset.train.names == tuple(
+    f'images/train/{i}.png' for i in (0, 3, 4, 5)
+  )
+  assert dataset.test.masks == ('masks/test/1.png',)
+  assert [u.path for u in dataset.unused] == [
+    'images/train/1.png', 'images/train/2.png', 'images/test/0.png'
+  ]  # fmt: skip
+  said = capsys.readouterr().out
+  assert 'Skipped, 3 pairs' in said and 'a mask of 20 x 64 pixels' in said
+  # The rest is as it was.
+  parts = pairs.prepare(
+    pairs.scanned(dataset), resize=0, cache_dir=tmp_path / 'cache'
+  )
+  np.testing.assert_array_equal(
+    parts.train.mask(1), np.asarray(Image.open(tmp_path / 'masks/train/3.png'))
+  )
+  (tmp_path / 'images/test/1.png').write_bytes(b'')
+  with pytest.raises(UserError, match='No pair of the test part'):
+    pairs.usable(streets.opened(tmp_path))
+
+
 def test_a_mask_of_another_size_is_named_before_anything_is_decoded(tmp_path):
   streets.pairs(tmp_path, {'train': 2, 'test': 1})
   image, mask = streets.street(0, 20, 30)
