@@ -241,10 +241,10 @@ def _decoded(dataset, part: layouts.Pairs, i: int):
 
 def _require_one_size(part: layouts.Pairs, i: int, size, mask_size) -> None:
   if size != mask_size:
-    (h, w), (mh, mw) = size, mask_size
+    (h, w), (mask_h, mask_w) = size, mask_size
     raise decode.ImageError(
-      f'{part.masks[i]}: a mask of {mh} x {mw} pixels for an image of {h} x {w} '
-      f'({part.names[i]}); make it the same'
+      f'{part.masks[i]}: a mask of {mask_h} x {mask_w} pixels for an image of '
+      f'{h} x {w} ({part.names[i]}); make it the same'
     )
 
 
