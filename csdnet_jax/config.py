@@ -68,6 +68,9 @@ RUN = {
     'val_fraction': Field(0.0, low=0, high=0.99),
     'shots': Field(0),  # Keep that many training images a class; 0: all.
     'split_seed': Field(0),
+    # Where the data come with train and test: in classes of equally many on
+    # both sides these change places, by the toss of split_seed's coin.
+    'resplit': Field(False),
     # What shows one thing, such as one plant, stays on one side of the split:
     # a regex on the path, whose first group (or all of its match) says what;
     # 'stem', what the names of its pictures begin with; or a column of the

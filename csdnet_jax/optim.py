@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import optax
 
+from csdnet_jax.runtime.fields import is_zero
+
 
 def names(params) -> dict[str, jax.Array]:
   """Returns {'blocks_0/conv/kernel': leaf} in tree order."""
@@ -30,7 +32,10 @@ def grouped(params, groups) -> tuple:
   table = []
   for name in names(params):
     rows = [row[1:] for row in groups if re.search(row[0], name)]
-    lr = math.prod((lr for lr, _ in rows), start=1.0)
+    factors = [lr for lr, _ in rows]
+    # A traced number times zero would not be known to be zero.
+    frozen = any(map(is_zero, factors))
+    lr = 0.0 if frozen else math.prod(factors, start=1.0)
     table.append((lr, all(decayed for _, decayed in rows)))
   structure = jax.tree.structure(params)
   lrs, decayed = zip(*table, strict=True)
@@ -76,7 +81,10 @@ def trained(config, params, partitions: Iterable[str] = ()) -> Any:
   """
   lrs, _ = grouped(params, config.groups)
   return {
-    name: jax.tree.map(lambda lr: bool(lr) and name not in partitions, tree)  # noqa: B023
+    name: jax.tree.map(
+      lambda lr: not is_zero(lr) and name not in partitions,  # noqa: B023
+      tree,
+    )
     for name, tree in lrs.items()
   }
 
@@ -96,7 +104,7 @@ def make(
   multiplier of 0, hold no state and no part of the clipping norm.
 
   Args:
-    config: `config.optim`.
+    config: `config.optim`; JAX may trace numbers of it that are not zero.
     params: the parameters or their shapes.
     steps: of the whole run.
     warmup_steps: of them.
@@ -116,7 +124,9 @@ def make(
 
   decay = optax.add_decayed_weights(config.weight_decay, masked(decayed))
   clip = (
-    optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
+    optax.identity()
+    if is_zero(config.clip)
+    else optax.clip_by_global_norm(config.clip)
   )
   if config.name == 'adamw':
     rule = [optax.scale_by_adam(), decay]

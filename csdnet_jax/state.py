@@ -46,7 +46,7 @@ class Streams(NamedTuple):
   loop: jax.Array
 
 
-def streams(seed: int) -> Streams:
+def streams(seed: int | jax.Array) -> Streams:
   """Returns the streams of a run; no key serves twice."""
   return Streams(*jax.random.split(jax.random.key(seed), 3))
 

@@ -10,6 +10,7 @@ import optax
 from csdnet_jax import sharding
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.methods.base import Aux, Context, Method
+from csdnet_jax.runtime.fields import is_zero
 from csdnet_jax.state import TrainState, averaged, network, streams
 
 
@@ -17,8 +18,8 @@ def make_train_step(
   method: Method,
   tx: optax.GradientTransformation,
   *,
-  seed: int,
-  ema: float = 0.0,
+  seed: int | jax.Array,
+  ema: float | jax.Array = 0.0,
   accumulate: int = 1,
   axis: str | None = None,
   trained: Any = None,
@@ -28,7 +29,8 @@ def make_train_step(
   Args:
     method: what is trained.
     tx: the optimiser.
-    seed: of the run; the step's key is `fold_in(streams(seed).loop, step)`.
+    seed: of the run, [] int32; the step's key is `fold_in(streams(seed).loop,
+      step)`.
     ema: decay of the averaged weights, 0 for none.
     accumulate: n micro-batches, one after the other, whose mean gradient makes
       one update. Each sees the memory of the step's start and its own rows as
@@ -91,7 +93,7 @@ def make_train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.ema
-    if ema:
+    if not is_zero(ema):
       average = optax.incremental_update(
         (network(params, method.extras), aux.model_state), state.ema, 1.0 - ema
       )

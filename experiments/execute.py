@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from experiments.grid import Point
 
@@ -41,6 +41,24 @@ def execute(
   folder = workdir / point.name
   folder.mkdir(parents=True, exist_ok=True)
   command = point.command(workdir, sys.executable)
+  status, told = watch(command, folder, stop)
+  if (folder / 'summary.json').exists():
+    return DONE
+  # A terminal's Ctrl-C reaches the point before this process tells it.
+  stopped = told or stop() or status == 0
+  return STOPPED if stopped else FAILED
+
+
+def watch(
+  command: Sequence[str], folder: pathlib.Path, stop: Callable[[], bool]
+) -> tuple[int, bool]:
+  """Runs a process to its end; returns its status, and if it was told to end.
+
+  Args:
+    command: what it prints goes to `log.txt` of the folder.
+    folder: that is there.
+    stop: whether the process is to be told now.
+  """
   with open(folder / 'log.txt', 'a', encoding='utf-8') as log:
     log.write(f'\n{_START}{shlex.join(command)}\n')
     log.flush()
@@ -56,11 +74,14 @@ def execute(
       if process.poll() is None:
         process.terminate()
         process.wait()
-  if (folder / 'summary.json').exists():
-    return DONE
-  # A terminal's Ctrl-C reaches the point before this process tells it.
-  stopped = told or stop() or process.returncode == 0
-  return STOPPED if stopped else FAILED
+  return process.returncode, told
+
+
+def note(folder: pathlib.Path, command: Sequence[str], why: str) -> None:
+  """Writes for `last_words` why a point failed in the process of others."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / 'log.txt', 'a', encoding='utf-8') as log:
+    log.write(f'\n{_START}{shlex.join(command)}\nerror: {why}\n')
 
 
 def last_words(folder: pathlib.Path) -> str:

@@ -14,6 +14,7 @@ import pathlib
 import shlex
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from csdnet_jax.config import from_flat, from_json, outside
 from csdnet_jax.runtime.code import is_dirty, of_code, of_data
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
-from csdnet_jax.tasks import classification, segmentation
+from csdnet_jax.tasks import classification, kept, segmentation
 from csdnet_jax.training.fit import fit
 from experiments import pixels
 from experiments.grid import Point, identity, resolve, set_of
@@ -56,6 +57,10 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
   # As given: in the workdir's own some fields are fitted to the train set.
   config = resolve(point.arguments)
   starts = environment['starts']
+  command = starts[0]['command']
+  if 'together' in starts[0]:
+    # What runs the point alone, which says more than the process of many.
+    command = shlex.join(point.command(workdir.parent))
   fields = identity(config)
   fields.pop('seed')
   split = load(workdir / 'split.json')
@@ -73,7 +78,7 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
     'split': _parts(split),
     'n_train': len(split['train']),
   }
-  for part, name in classification.PREDICTIONS.items():
+  for part, name in kept.PREDICTIONS.items():
     if (workdir / name).exists():
       row[part] = correctness(workdir / name, split['class_names'])
   for part, name in segmentation.COUNTS.items():
@@ -81,10 +86,12 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
       row[part] = pixels.pack(workdir / name)
   if (workdir / 'teacher.json').exists():
     row['teacher'] = load(workdir / 'teacher.json')['sha256']
+  if 'together' in starts[0]:
+    row['together'] = starts[0]['together']
   row |= {
     'summary': summary,
     'seconds': round(sum(start['seconds'] for start in starts), 1),
-    'command': _without_paths(starts[0]['command'].partition(' -m ')[2]),
+    'command': _without_paths(command.partition(' -m ')[2]),
     'devices': starts[0]['devices'],
     'packages': starts[0]['packages'],
   }
@@ -169,23 +176,53 @@ def _parts(split: dict) -> str:
   return of_data({k: v for k, v in split.items() if k != 'digests'})
 
 
+class Sizes(NamedTuple):
+  """How large a split is: what runs of one program have in common.
+
+  Attributes:
+    classes: their names.
+    parts: (part, images of it).
+  """
+
+  classes: tuple[str, ...]
+  parts: tuple[tuple[str, int], ...]
+
+
 def split_of(config) -> tuple[str, int]:
   """Returns the digest of a config's split, and its training images.
 
   Raises:
     UserError: if the data cannot be read.
   """
+  digest, sizes = _split_of(_read_of(config))
+  return digest, dict(sizes.parts)['train']
+
+
+def sizes_of(config) -> Sizes:
+  """Returns how large a config's split is.
+
+  Raises:
+    UserError: if the data cannot be read.
+  """
+  return _split_of(_read_of(config))[1]
+
+
+def _read_of(config) -> str:
   fields = {'method': {'name': config.method.name}}
-  return _split_of(json.dumps(fields | {'data': config.data.to_dict()}))
+  return json.dumps(fields | {'data': config.data.to_dict()})
 
 
 # Hundreds of points share a set, which is slow to list on some disks.
 @functools.lru_cache
-def _split_of(fields: str) -> tuple[str, int]:
+def _split_of(fields: str) -> tuple[str, Sizes]:
   config = from_json(fields)
   task = tasks.of(config)
   split = task.split_of(task.load(config))
-  return _parts(split), len(split['train'])
+  parts = tuple(
+    (part, len(split[part])) for part in ('train', 'val', 'test')
+    if part in split
+  )  # fmt: skip
+  return _parts(split), Sizes(tuple(split['class_names']), parts)
 
 
 def find(point: Point, rows: list[dict]) -> dict | None:

@@ -9,6 +9,10 @@ a failure is recorded and the rest is done. Each finished point appends one line
 to experiments/results/GRID.jsonl; a point that another grid has run already
 takes its line from there. --dry_run prints one command for each point,
 for a scheduler's array or a colleague, and needs no data.
+
+--together=N trains up to N points in one program and one process, where their
+configs differ in numbers alone; with --dry_run it says which, and reads the
+data for it.
 """
 
 import argparse
@@ -29,7 +33,7 @@ from csdnet_jax.runtime.code import is_dirty, of_code
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import console, say
 from csdnet_jax.training.workdir import holds_run
-from experiments import launch_ray, results
+from experiments import launch_ray, results, together
 from experiments.execute import DONE, FAILED, RUNNING, last_words, local
 from experiments.grid import Point, expand, find, resolve
 
@@ -86,7 +90,7 @@ def run(
     points: of the grid.
     workdir: holds a folder for each, and `failures.json`.
     path: of the results, to which finished points are appended.
-    launch: `local`, or `launch_ray.launch`.
+    launch: `local`, `launch_ray.launch`, or `together.launch` with its `most`.
     budget_minutes: after which no point is started.
     stop: whether to end now.
 
@@ -221,6 +225,11 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--dry_run', action='store_true')
   parser.add_argument('--budget_minutes', type=float, metavar='N')
   parser.add_argument('--launcher', choices=('local', 'ray'), default='local')
+  parser.add_argument(
+    '--together', type=int, metavar='N',
+    help='runs at most that share a program; 1 is a process for each. Without '
+    'it 1 on a CPU, and on a GPU what its memory holds',
+  )  # fmt: skip
   return parser
 
 
@@ -237,10 +246,9 @@ def main(argv: Sequence[str]) -> int:
   minutes = args.budget_minutes
   if minutes is not None and not minutes >= 0:
     raise UserError(f'--budget_minutes={minutes:g}: say 0 or more.')
+  most = _together(args)
   if args.dry_run:
-    for point in points:
-      print(shlex.join(point.command(workdir)))
-    return 0
+    return _dry_run(points, workdir, most)
   # Once, not for each point.
   results.split_of(resolve(points[0].arguments))
   try:
@@ -256,7 +264,14 @@ def main(argv: Sequence[str]) -> int:
     )
   path = args.results or results.RESULTS / f'{name}.jsonl'
   launch = launch_ray.launch if args.launcher == 'ray' else local
+  clock = time.monotonic()
+
+  def late() -> bool:
+    return minutes is not None and time.monotonic() - clock > 60 * minutes
+
   with signals() as stop:
+    if most > 1:
+      launch = _together_until(late, most)
     became = run(
       points, workdir, path, launch=launch,
       budget_minutes=minutes, stop=stop,
@@ -271,6 +286,43 @@ def main(argv: Sequence[str]) -> int:
   if states.count(DONE) < len(points):
     say('The same command continues.')
   return 1 if states.count(FAILED) else 0
+
+
+def _together(args) -> int:
+  """How many runs share a program."""
+  if args.together is not None and args.together < 1:
+    raise UserError(f'--together={args.together}: say 1 or more.')
+  if args.launcher == 'ray':
+    if (args.together or 1) > 1:
+      raise UserError(
+        f'--together={args.together} is for --launcher=local; Ray runs a '
+        'process for each point.'
+      )
+    return 1
+  if args.together is None:
+    # A dry run is for whatever computer.
+    return 1 if args.dry_run else together.default()
+  return args.together
+
+
+def _together_until(late: Callable[[], bool], most: int) -> Callable:
+  """The launcher of runs that share programs, which save when time is up."""
+
+  def launch(points, workdir, stop):
+    return together.launch(points, workdir, lambda: stop() or late(), most=most)
+
+  return launch
+
+
+def _dry_run(points: list[Point], workdir: pathlib.Path, most: int) -> int:
+  """Prints what would be run: commands, or programs and their runs."""
+  if most == 1:
+    for point in points:
+      print(shlex.join(point.command(workdir)))
+    return 0
+  for line in together.describe(together.plan(points, workdir, most)):
+    print(line)
+  return 0
 
 
 if __name__ == '__main__':

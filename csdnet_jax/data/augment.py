@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import is_zero
 
 # Of ImageNet's colours in [0, 1]: what networks that normalise take for zero.
 MEAN = (0.485, 0.456, 0.406)
@@ -63,10 +64,10 @@ def _jitter(view, draws, brightness, contrast, saturation):
     return _between(draw, 1.0 - strength, 1.0 + strength)
 
   view = factor(draws[0], brightness) * view
-  if contrast:
+  if not is_zero(contrast):
     mean = jnp.mean(_grey(view))
     view = mean + factor(draws[1], contrast) * (view - mean)
-  if saturation:
+  if not is_zero(saturation):
     grey = _grey(view)
     view = grey + factor(draws[2], saturation) * (view - grey)
   return jnp.clip(view, 0.0, 1.0)
@@ -286,7 +287,9 @@ def carry(
 
   def one(values, pose, other):
     # Two products of full precision: TF32 would be off by a tenth of a pixel.
-    inverse = jnp.linalg.inv(pose[:, :2])
+    (a, b), (c, d) = pose[:, :2]
+    # Written out: a GPU calls a solver for each matrix of a batch.
+    inverse = jnp.array([[d, -b], [-c, a]]) / (a * d - b * c)
     matrix = jnp.matmul(inverse, other[:, :2], precision='highest')
     shift = jnp.matmul(inverse, other[:, 2] - pose[:, 2], precision='highest')
     at = jnp.matmul(grid, matrix.T, precision='highest') + shift

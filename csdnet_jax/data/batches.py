@@ -55,21 +55,31 @@ def shuffled(
   def of_step(i, ids):
     return take((start + i) * batch + rows, np.asarray(ids)[rows])
 
-  steps = (
+  steps = _batches(n, batch, seed).slice(slice(start, stop))
+  steps = steps.map_with_index(of_step)
+  # Threads, not processes: nearly all that is left to do is copying memory.
+  return iter(
+    steps.to_iter_dataset(
+      grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    )
+  )
+
+
+def order(n: int, *, batch: int, seed: int, steps: int) -> np.ndarray:
+  """Returns which of the n rows `shuffled` reads: int32 [steps, B]."""
+  rows = _batches(n, batch, seed)
+  return np.array([rows[i] for i in range(steps)], np.int32)
+
+
+def _batches(n: int, batch: int, seed: int) -> grain.MapDataset:
+  """Rows for endless steps: epochs joined end to end, cut into batches."""
+  return (
     grain.MapDataset.range(n)
     .seed(seed % 2**32)
     .shuffle()
     .repeat()
     # Of an endless order none remains, but Grain counts it and overflows at 1.
     .batch(batch, drop_remainder=True)
-    .slice(slice(start, stop))
-    .map_with_index(of_step)
-  )
-  # Threads, not processes: nearly all that is left to do is copying memory.
-  return iter(
-    steps.to_iter_dataset(
-      grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    )
   )
 
 

@@ -156,7 +156,8 @@ def divide(
     data: `test_fraction` of every class for a data set that has no split of
       its own; `val_fraction` of every class to carve from train, 0 for none;
       `shots`, the training images to keep of every class, 0 for all;
-      `split_seed`, which decides all three; `group`, what they keep whole;
+      `split_seed`, which decides all three; `resplit`, whether train and test
+      change places class by class before; `group`, what is kept whole;
       `unreadable`, what becomes of images that cannot be read.
     split: what `saved.split_to_json` gave in an earlier run. The parts are then
       those and nothing is drawn, whatever the fractions and shots say.
@@ -179,6 +180,8 @@ def divide(
   dataset, prints = _read(dataset, problems, data)
   splits.require_trained(dataset)
   names = splits.whole(dataset).names
+  if data.resplit and dataset.test.names:
+    dataset = draw.swap_sides(dataset, data.split_seed)
   return draw.draw_split(
     dataset,
     test_fraction=data.test_fraction,

@@ -34,13 +34,28 @@ def evaluate(step, state, batches) -> Result:
     state: the train state.
     batches: of the whole part, padded rows masked.
   """
+
+  def found():
+    for batch in batches:
+      # One fetch a batch keeps memory flat.
+      sums, outputs = step(state, batch)
+      row = outputs['logits'], batch['label'], batch['mask']
+      yield jax.device_get(sums), *map(sharding.fetch_rows, row)
+
+  return collect(found())
+
+
+def collect(batches) -> Result:
+  """Adds up what was found of each batch of a whole part.
+
+  Args:
+    batches: of `(sums, logits, label, mask)` on the host, as of
+      `metrics.classification_sums`.
+  """
   total, rows = None, []
-  for batch in batches:
-    # Summed on the host in 64 bits; one fetch a batch keeps memory flat.
-    sums, outputs = step(state, batch)
-    row = outputs['logits'], batch['label'], batch['mask']
-    rows.append(_decided(*map(sharding.fetch_rows, row)))
-    sums = jax.device_get(sums)
+  for sums, *row in batches:
+    rows.append(_decided(*row))
+    # In 64 bits.
     sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
     total = sums if total is None else jax.tree.map(np.add, total, sums)
   # Here, since a matrix of thousands of classes is too much for each batch.

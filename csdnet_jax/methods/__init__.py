@@ -6,6 +6,7 @@ from csdnet_jax.methods.base import Method, MethodSpec
 from csdnet_jax.methods.csdnet import method as csdnet
 from csdnet_jax.models import Model
 from csdnet_jax.runtime import plugins
+from csdnet_jax.runtime.fields import Values
 
 METHODS = {
   'supervised': supervised.SPEC,
@@ -25,7 +26,14 @@ def find(name: str) -> MethodSpec:
 
 
 def make(config, model: Model) -> Method:
-  """Returns the method that `config.method.name` names, for this model."""
+  """Returns the method that `config.method.name` names, for this model.
+
+  Args:
+    config: of the run, or `Values` of it, numbers of which JAX may trace.
+    model: the network.
+  """
+  if not isinstance(config, Values):
+    config = Values(config.to_dict())
   return find(config.method.name).make(config, model)
 
 

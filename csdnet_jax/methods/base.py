@@ -19,7 +19,9 @@ class MethodSpec(NamedTuple):
   """What the file of a method gives to the rest, as its `SPEC`.
 
   Attributes:
-    make: `(config, model) -> Method`.
+    make: `(config, model) -> Method`. The config is `Values` of the run's: read
+      as ever, but nothing is set in it, and a number that is not zero may be
+      one that JAX traces: `fields.is_zero` asks, where `if` could not.
     fields: its own, which lie at `config.method.<name>`.
     task: 'classification' or 'segmentation'.
     fit: `(config, n_train) -> notes`: fits a copy of the config to the size of

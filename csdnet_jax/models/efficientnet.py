@@ -5,7 +5,8 @@ ReLU6 (github.com/tensorflow/tpu, models/official/efficientnet/lite).
 
 XLA's CPU backend is slow at every convolution of this network, so a 1x1 is
 written as a matrix product everywhere, and on a CPU the stem is a product of
-patches and the depthwise convolution a sum of k * k shifted images.
+patches and the depthwise convolution a sum of k * k shifted images; so they are
+elsewhere where many networks are one program.
 """
 
 import functools
@@ -73,6 +74,8 @@ class Depthwise(nn.Module):
     )
     if _on_cpu():
       return kernels.shifted_depthwise(x, kernel, self.stride, self.dilation)
+    if kernels.many_networks():
+      return kernels.tapped_depthwise(x, kernel, self.stride, self.dilation)
     return _convolution(
       x, kernel[:, :, None, :], self.stride, channels, self.dilation
     )
@@ -90,7 +93,7 @@ class Stem(nn.Module):
       initialise.normal(math.sqrt(2 / (9 * self.channels))),
       (3, 3, x.shape[-1], self.channels),
     )
-    if not _on_cpu():
+    if not (_on_cpu() or kernels.many_networks()):
       return _convolution(x, kernel, 2, 1)
     padded, size = kernels.pad(x, 3, 2), kernels.output_size(x, 2)
     patches = jnp.concatenate(

@@ -2,14 +2,37 @@
 
 That backend is slow at every convolution of the network, so a 1x1 is written
 as a matrix product and the depthwise convolution as a sum of k * k shifted
-images.
+images. On other devices such a sum serves where many networks are one program.
 """
 
+import contextlib
+import contextvars
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+_many = contextvars.ContextVar('many', default=False)
+
+
+@contextlib.contextmanager
+def of_many_networks():
+  """What is traced within is mapped over networks with weights of their own.
+
+  A convolution by many kernels would be one of as many groups, which cuDNN is
+  slow at; sums and matrix products get but another axis.
+  """
+  token = _many.set(True)
+  try:
+    yield
+  finally:
+    _many.reset(token)
+
+
+def many_networks() -> bool:
+  """Returns whether `of_many_networks` is around."""
+  return _many.get()
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -61,6 +84,24 @@ def shifted_depthwise(
     [B, ceil(H / s), ceil(W / s), C] of x's dtype, summed in float32.
   """
   return _depthwise_forward(x, kernel, stride, dilation)[0]
+
+
+def tapped_depthwise(
+  x: jax.Array, kernel: jax.Array, stride: int, dilation: int = 1
+) -> jax.Array:
+  """`shifted_depthwise` with the gradients that JAX derives.
+
+  Those written by hand sum all taps in one pass, which suits a CPU alone.
+  """
+  k = kernel.shape[0]
+  size = output_size(x, stride)
+  padded = pad(x, extent(k, dilation), stride)
+  y = sum(
+    window(padded, dilation * i, dilation * j, size, stride) * kernel[i, j]
+    for i in range(k)
+    for j in range(k)
+  )
+  return y.astype(x.dtype)
 
 
 def _depthwise_forward(x, kernel, stride, dilation):

@@ -2,7 +2,7 @@
 
 import difflib
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from csdnet_jax.runtime.errors import UserError
@@ -26,6 +26,53 @@ class Field(NamedTuple):
 
 
 Fields = Mapping[str, 'Field | Fields']
+
+
+class Values(Mapping):
+  """Nested values, read as attributes or as items, that nobody changes.
+
+  A config as plain data: it takes any value, also one that JAX traces.
+
+  >>> values = Values({'optim': {'lr': 0.1}})
+  >>> values.optim.lr, values['optim']['lr']
+  (0.1, 0.1)
+  """
+
+  __slots__ = ('_values',)
+
+  def __init__(self, nested: Mapping[str, Any]):
+    values = {
+      key: Values(value) if isinstance(value, Mapping) else value
+      for key, value in nested.items()
+    }
+    object.__setattr__(self, '_values', values)
+
+  def __getitem__(self, key: str) -> Any:
+    return self._values[key]
+
+  def __getattr__(self, key: str) -> Any:
+    # A copy is made before there are values, and asks for its own methods.
+    if key == '_values' or key not in self._values:
+      raise AttributeError(f'The config has no field {key!r}.')
+    return self._values[key]
+
+  def __setattr__(self, key: str, value: Any) -> None:
+    raise AttributeError(f'{key} is read here, not set: change the config.')
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._values)
+
+  def __len__(self) -> int:
+    return len(self._values)
+
+
+def is_zero(value: Any) -> bool:
+  """Returns whether a number is zero; one that JAX traces never is.
+
+  For what a zero leaves out of a program: runs that share one program agree in
+  what is zero, and only other numbers of theirs are traced.
+  """
+  return isinstance(value, numbers.Real) and value == 0
 
 
 def defaults(fields: Fields) -> dict[str, Any]:

@@ -12,23 +12,18 @@ from csdnet_jax.data.images import pipeline, saved, splits
 from csdnet_jax.data.naming import class_name
 from csdnet_jax.evaluation import (
   accuracy,
-  calibration,
-  neighbours,
-  predictions as predicted,
   probes,
 )
 from csdnet_jax.pictures import of_run
-from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.fields import nearest
 from csdnet_jax.runtime.terminal import progress_bar, say
 from csdnet_jax.step import make_eval_step
+from csdnet_jax.tasks import kept
 from csdnet_jax.tasks.base import Experiment
 
 FIGURE, NAME = 'top1', 'top-1'
-
-# What is said of each image of a part at the end.
-PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
 
 
 class Data(NamedTuple):
@@ -48,7 +43,12 @@ class Data(NamedTuple):
   @property
   def judge(self) -> str:
     """The part that the run is judged by; 'train' where nothing is held out."""
-    return next(p for p in ('test', 'val', 'train') if p in self.parts)
+    return judge_of(self.parts)
+
+
+def judge_of(parts) -> str:
+  """Which of these parts judges a run; 'train' where nothing is held out."""
+  return next(part for part in ('test', 'val', 'train') if part in parts)
 
 
 def load(config, split=None) -> splits.Dataset:
@@ -122,6 +122,23 @@ def prepare_test(config, dataset: splits.Dataset) -> Data:
   return Data(dataset, None, {'test': test})
 
 
+def reported(config, dataset: splits.Dataset) -> report.Report:
+  """Reports on a data set.
+
+  Raises:
+    UserError: as `prepare`.
+  """
+  c = config.data
+  images = splits.whole(dataset)
+  prints, problems = sources.fingerprints_of(images, dataset.digests, c)
+  if problems:
+    raise cache.UnreadableError(list(problems.values()))
+  return report.data_report(
+    dataset, prints, size=config.model.size, group=c.group,
+    test_fraction=c.test_fraction, strict=c.strict,
+  )  # fmt: skip
+
+
 def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
   """Decodes a data set once into the cache, and reports on it.
 
@@ -132,18 +149,11 @@ def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
     UserError: lists every unreadable image; with `config.data.strict`, for
       what the report finds.
   """
-  c = config.data
   # Before the decoding, which takes longer.
-  images = splits.whole(dataset)
-  prints, problems = sources.fingerprints_of(images, dataset.digests, c)
-  if problems:
-    raise cache.UnreadableError(list(problems.values()))
-  checked = report.data_report(
-    dataset, prints, size=config.model.size, group=c.group,
-    test_fraction=c.test_fraction, strict=c.strict,
-  )  # fmt: skip
+  checked = reported(config, dataset)
   say(checked.text)
   say(checked.details, verbose=True)
+  c = config.data
   digests = {
     name: [dataset.digests[image] for image in part.names]
     for name, part in splits.parts_of(dataset).items()
@@ -203,7 +213,21 @@ def start(experiment: Experiment, state) -> dict[str, float]:
   train, held = (outputs(experiment, state, p) for p in ('train', judge))
   if jax.process_index():
     return {}
-  args = train['embedding'], train['label'], held['embedding'], held['label']
+  return baselines(
+    train['embedding'], train['label'], held['embedding'], held['label']
+  )
+
+
+def baselines(x, y, x_test, y_test) -> dict[str, float]:
+  """Returns what features are worth, in percent of the test part.
+
+  Args:
+    x: of the train part, float32 [n, D].
+    y: their labels, int32 [n].
+    x_test: of the test part.
+    y_test: their labels.
+  """
+  args = x, y, x_test, y_test
   return {
     'knn': probes.knn(*args),
     'prototypes': probes.prototypes(*args),
@@ -239,7 +263,7 @@ def predictions(experiment: Experiment, state, part: str, workdir) -> str:
     part: its name.
     workdir: of the run, for its temperature and its training embeddings.
   """
-  fitted, leaves = _kept(workdir, int(state.step))
+  fitted, leaves = kept.read(workdir, int(state.step))
   say(fitted.how)
   if leaves is None:
     say(
@@ -247,25 +271,7 @@ def predictions(experiment: Experiment, state, part: str, workdir) -> str:
       'table has no distances.'
     )
   found = outputs(experiment, state, part)
-  return _table(experiment.data, part, found, fitted, leaves)
-
-
-def _kept(workdir, step: int):
-  """The temperature and the training embeddings of a step, as far as kept."""
-  fitted, leaves = calibration.read(workdir), neighbours.read(workdir)
-  if fitted is None or fitted.step != step:
-    how = f'Not calibrated (T = 1): nothing was fitted at step {step}.'
-    fitted = calibration.Calibration(1.0, how, step)
-  return fitted, leaves if leaves and leaves.step == step else None
-
-
-def _table(data: Data, part: str, found, fitted, leaves) -> str:
-  split = splits.parts_of(data.dataset)[part]
-  rows = predicted.rows(
-    split.names, split.labels, found, data.dataset.class_names,
-    temperature=fitted.temperature, leaves=leaves,
-  )  # fmt: skip
-  return predicted.table(rows, data.dataset.class_names)
+  return kept.table(experiment.data.dataset, part, found, fitted, leaves)
 
 
 def line(figures: dict[str, float]) -> str:
@@ -289,8 +295,8 @@ def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
     The figures on the test part; without one, on the validation part, with
     `n_test` 0 and `n_val`; and without either, none.
   """
-  judge = next((part for part in ('test', 'val') if part in parts), None)
-  if judge is None:
+  judge = judge_of(parts)
+  if judge == 'train':
     return {'start': start, 'n_test': 0, 'steps': steps}
   tests = {r['step']: r for r in records if r['kind'] == judge}
   selected_on = 'val' if 'val' in parts else 'test'
@@ -363,20 +369,7 @@ def write_end(experiment: Experiment, state, workdir: paths.Path) -> None:
   data = experiment.data
   found = {part: outputs(experiment, state, part) for part in data.parts}
   if jax.process_index() == 0:
-    train, step = found.pop('train'), int(state.step)
-    names = data.dataset.train.names
-    neighbours.write(
-      workdir,
-      neighbours.Embeddings(names, train['label'], train['embedding'], step),
-    )
-    if val := found.get('val'):
-      calibration.write(
-        workdir, calibration.fit(val['logits'], val['label'], step)
-      )
-    kept = _kept(workdir, step)
-    for part, each in found.items():
-      text = _table(data, part, each, *kept)
-      writers.write_text(workdir / PREDICTIONS[part], text)
+    kept.write(workdir, data.dataset, found, int(state.step))
   method = experiment.program.method
   of_run.write_end(
     method, state, experiment.data, workdir,

@@ -1,17 +1,35 @@
 """What a config and its data make: model, method, optimiser, compiled steps."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from csdnet_jax import methods, models, optim, sharding, tasks
+from csdnet_jax.methods import Method
+from csdnet_jax.models import Model
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.fields import is_zero
 from csdnet_jax.state import TrainState, streams
 from csdnet_jax.step import make_train_step
 from csdnet_jax.tasks.base import Program
 from csdnet_jax.training.fit import step_of
+
+
+class Parts(NamedTuple):
+  """What a config makes before anything is compiled: pure functions.
+
+  Attributes:
+    method: what is trained.
+    init: `(params, model_state) -> TrainState`.
+    train_step: see `step.make_train_step`.
+  """
+
+  method: Method
+  init: Callable[[Any, Any], TrainState]
+  train_step: Callable
 
 
 def build(config, *, classes: int, n_train: int, devices=None) -> Program:
@@ -26,10 +44,50 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
   Raises:
     UserError: if the config does not fit the data or the devices.
   """
-  steps = step_of(config, config.epochs, n_train)
   mesh = sharding.make_mesh(devices)
+  model = network(config, classes)
+  made = parts(
+    config, model, n_train=n_train, seed=config.seed,
+    axis=sharding.axis_of(mesh),
+  )  # fmt: skip
+  method = made.method
+  require_even(config, method, mesh.size)
+
+  def init(params=None, model_state=None) -> TrainState:
+    if params is None:
+      key = streams(config.seed).init
+      params, model_state = model.init(key, config.model.size)
+    return made.init(params, model_state)
+
+  return Program(
+    mesh, method, model, step_of(config, config.epochs, n_train), init,
+    sharding.compile_step(
+      made.train_step, mesh, donate=True, parallel=config.parallel
+    ),
+    tasks.of(config).compile_eval(config, method, mesh, classes),
+  )  # fmt: skip
+
+
+def require_even(config, method: Method, devices: int) -> None:
+  """Refuses a batch that devices and micro-batches cannot share evenly."""
+  least = devices * config.accumulate * method.group
+  if config.batch_size % least:
+    groups = f' in groups of {method.group}' if method.group > 1 else ''
+    raise UserError(
+      f'config.batch_size is {config.batch_size}, which {devices} devices '
+      f'cannot share evenly in {config.accumulate} micro-batches '
+      f'(config.accumulate){groups}; make it a multiple of {least}.'
+    )
+
+
+def network(config, classes: int) -> Model:
+  """Returns the network of a config.
+
+  Raises:
+    UserError: if it does not do what the method trains.
+  """
   _require_network(config)
-  model = models.build(
+  return models.build(
     config.model.name,
     classes=classes,
     drop_rate=config.model.drop_rate,
@@ -39,16 +97,23 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
     **({'width': config.model.width} if config.model.width else {}),
     **_own_fields(config),
   )
+
+
+def parts(
+  config, model: Model, *, n_train: int, seed, axis: str | None = None
+) -> Parts:
+  """Returns the method, the first state and the step of a config.
+
+  Args:
+    config: as for `build`, or `Values` of it, of which JAX may trace the
+      numbers of `views`, `optim`, `method` and `ema`.
+    model: of `network`.
+    n_train: training images.
+    seed: of the run, [] int32.
+    axis: the device axis for collectives, or None.
+  """
   method = methods.make(config, model)
-  least = mesh.size * config.accumulate * method.group
-  if config.batch_size % least:
-    groups = f' in groups of {method.group}' if method.group > 1 else ''
-    raise UserError(
-      f'config.batch_size is {config.batch_size}, which {mesh.size} devices '
-      f'cannot share evenly in {config.accumulate} micro-batches '
-      f'(config.accumulate){groups}; make it a multiple of {least}.'
-    )
-  keys, size = streams(config.seed), config.model.size
+  keys = streams(seed)
 
   def with_extras(params):
     """The network's parameters and those of training alone beside them."""
@@ -58,18 +123,18 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
       for i, (name, extra) in enumerate(method.extras.items())
     }
 
-  shapes = jax.eval_shape(lambda: with_extras(model.init(keys.init, size)[0]))
+  shapes = jax.eval_shape(
+    lambda: with_extras(model.init(keys.init, config.model.size)[0])
+  )
   partitions = {name: e.tx for name, e in method.extras.items() if e.tx}
+  warmup = config.optim.warmup
   tx = optim.make(
-    config.optim, shapes, steps=steps,
-    warmup_steps=step_of(config, config.optim.warmup, n_train)
-    if config.optim.warmup else 0,
+    config.optim, shapes, steps=step_of(config, config.epochs, n_train),
+    warmup_steps=step_of(config, warmup, n_train) if warmup else 0,
     partitions=partitions,
   )  # fmt: skip
 
-  def init(params=None, model_state=None) -> TrainState:
-    if params is None:
-      params, model_state = model.init(keys.init, size)
+  def init(params, model_state) -> TrainState:
     width = model.head(params)[0].shape[0]
     whole = with_extras(params)
     return TrainState(
@@ -78,21 +143,14 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
       model_state=model_state,
       opt_state=tx.init(whole),
       memory=method.init_memory(width),
-      ema=(params, model_state) if config.ema else (),
+      ema=() if is_zero(config.ema) else (params, model_state),
     )
 
   train_step = make_train_step(
-    method, tx, seed=config.seed, ema=config.ema,
-    accumulate=config.accumulate, axis=sharding.axis_of(mesh),
-    trained=optim.trained(config.optim, shapes, partitions),
+    method, tx, seed=seed, ema=config.ema, accumulate=config.accumulate,
+    axis=axis, trained=optim.trained(config.optim, shapes, partitions),
   )  # fmt: skip
-  return Program(
-    mesh, method, model, steps, init,
-    sharding.compile_step(
-      train_step, mesh, donate=True, parallel=config.parallel
-    ),
-    tasks.of(config).compile_eval(config, method, mesh, classes),
-  )  # fmt: skip
+  return Parts(method, init, train_step)
 
 
 def _own_fields(config) -> dict[str, Any]:

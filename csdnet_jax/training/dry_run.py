@@ -56,7 +56,7 @@ def dry_run(
   if verbose:
     say(to_json(config))
   class_names, n_train = dataset.class_names, len(dataset.train.names)
-  params, model_state, _ = initial_weights(config, program, class_names)
+  params, model_state, _ = initial_weights(config, program.model, class_names)
   state = sharding.replicate(program.init(params, model_state), program.mesh)
   if verbose:
     for name, leaf in optim.names(state.params).items():

@@ -1,6 +1,7 @@
 """A config fitted to the size of its train set."""
 
 import ml_collections
+import numpy as np
 
 from csdnet_jax import methods
 from csdnet_jax.data.masks import crops
@@ -44,3 +45,11 @@ def fit(
 def step_of(config, epoch: float, n_train: int) -> int:
   """Returns the step at which `epoch` epochs are seen, at least 1."""
   return max(1, round(epoch * n_train / config.batch_size))
+
+
+def evaluations(config, n_train: int) -> dict[int, float]:
+  """Returns {step: epoch} of the evaluations, the last at the end."""
+  epochs = np.arange(config.eval_every, config.epochs, config.eval_every)
+  return {
+    step_of(config, epoch, n_train): epoch for epoch in (*epochs, config.epochs)
+  }

@@ -5,17 +5,17 @@ from typing import Any
 
 import jax
 
+from csdnet_jax.models import Model
 from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import averaged, streams
-from csdnet_jax.tasks.base import Program
 from csdnet_jax.training.restore import read_run, restore_run
 
 
 def initial_weights(
-  config, program: Program, class_names: Sequence[str]
+  config, model: Model, class_names: Sequence[str]
 ) -> tuple[Any, Any, dict]:
   """Returns (params, model_state, load report) as `config.init_from` says.
 
@@ -28,7 +28,7 @@ def initial_weights(
     UserError: if the source is missing or is of another architecture.
   """
   key = streams(config.seed).init
-  params, model_state = jax.jit(program.model.init, static_argnums=1)(
+  params, model_state = jax.jit(model.init, static_argnums=1)(
     key, config.model.size
   )
   source = config.init_from

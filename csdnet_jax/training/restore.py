@@ -95,6 +95,11 @@ def restore_run(
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
       step = checkpoints.best() if checkpoint == 'best' else None
       state = checkpoints.restore(abstract, step, warn=say)
+  if state is None and (workdir / 'summary.json').exists():
+    raise UserError(
+      f'{workdir} has ended and keeps no weights: it shared its program with '
+      'others; train it alone, in another --workdir.'
+    )
   if state is None:
     raise UserError(f'{workdir} holds no checkpoint yet; train it first.')
   if checkpoint == 'best' and 'val' not in split:

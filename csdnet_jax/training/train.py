@@ -29,7 +29,7 @@ from csdnet_jax.state import TrainState
 from csdnet_jax.tasks.base import Experiment
 from csdnet_jax.training import places
 from csdnet_jax.training.describe import describe
-from csdnet_jax.training.fit import step_of
+from csdnet_jax.training.fit import evaluations
 from csdnet_jax.training.initial import initial_weights
 from csdnet_jax.training.prepare import Prepared, prepare
 from csdnet_jax.training.workdir import lock, write_inputs
@@ -130,7 +130,7 @@ def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
     state = checkpoints.restore(abstract, warn=say)
     if state is None:
       params, model_state, loaded = initial_weights(
-        config, program, dataset.class_names
+        config, program.model, dataset.class_names
       )
       record.update(weights=loaded['origin'])
       if first:
@@ -191,10 +191,7 @@ def loop(
   """
   config, program, data = experiment
   task, n_train = tasks.of(config), len(data.dataset.train.names)
-  evals = {
-    step_of(config, epoch, n_train): epoch
-    for epoch in np.arange(config.eval_every, config.epochs, config.eval_every)
-  } | {program.steps: config.epochs}
+  evals = evaluations(config, n_train)
   first, writer = int(state.step), outputs.writer
   batches = task.train_batches(config, program.mesh, data, first, program.steps)
   if first == 0:
@@ -216,14 +213,15 @@ def loop(
       evaluating = step in evals
       saving = evaluating or stopping or step % config.save_every == 0
       if saving or step % config.log_every == 0:
-        means = check_finite(pending)
+        averages = check_finite(pending)
         seconds, clock = time.monotonic() - clock, time.monotonic()
         rate = len(pending) * config.batch_size / seconds
         pending = []
-        note = f'loss {means["loss"]:.3f}, {rate:.1f} img/s'
+        note = f'loss {averages["loss"]:.3f}, {rate:.1f} img/s'
         progress(step, program.steps, note)
         if writer:
-          writer.write('train', step, means | {'images_per_s': round(rate, 2)})
+          logged = averages | {'images_per_s': round(rate, 2)}
+          writer.write('train', step, logged)
       selection = None
       if evaluating:
         selection = evaluate(experiment, state, evals[step], outputs)
@@ -266,17 +264,29 @@ def check_finite(pending) -> dict[str, float]:
     UserError: if one is not finite; names the first such step and its terms.
   """
   fetched = jax.device_get([figures for _, figures in pending])
-  for (step, _), figures in zip(pending, fetched, strict=True):
-    bad = [name for name, value in figures.items() if not np.isfinite(value)]
+  steps = [step for step, _ in pending]
+  if bad := not_finite(steps, fetched):
+    raise UserError(
+      f'{bad}; training stopped, the last good checkpoint is kept. Lower '
+      'config.optim.lr, or check the images of that step.'
+    )
+  return means(fetched)
+
+
+def not_finite(steps, figures) -> str:
+  """Returns which figures of the first bad step are not finite, or ''."""
+  for step, found in zip(steps, figures, strict=True):
+    bad = [name for name, value in found.items() if not np.isfinite(value)]
     if bad:
-      raise UserError(
-        f'At step {step} these are not finite: {", ".join(bad)}; training '
-        'stopped, the last good checkpoint is kept. Lower config.optim.lr, or '
-        'check the images of that step.'
-      )
+      return f'At step {step} these are not finite: {", ".join(bad)}'
+  return ''
+
+
+def means(figures) -> dict[str, float]:
+  """Returns the means of the logged figures of steps."""
   return {
-    name: float(np.mean([figures[name] for figures in fetched]))
-    for name in fetched[0]
+    name: float(np.mean([found[name] for found in figures]))
+    for name in figures[0]
   }
 
 

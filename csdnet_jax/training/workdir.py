@@ -37,13 +37,13 @@ def lock(config, workdir: paths.Path):
   with contextlib.ExitStack() as stack:
     with processes.collective():
       if jax.process_index() == 0:
-        stack.enter_context(_lock_file(workdir))
+        stack.enter_context(lock_file(workdir))
         _claim(config, workdir)
     processes.require_shared(workdir)
     yield
 
 
-def _lock_file(workdir: paths.Path):
+def lock_file(workdir: paths.Path):
   """Makes the workdir and keeps other runs out of it until it is closed."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,7 @@ def data_config(**fields) -> ml_collections.ConfigDict:
     'val_fraction': 0.0,
     'shots': 0,
     'split_seed': 0,
+    'resplit': False,
     'group': '',
     'table': '',
     'unreadable': 'stop',

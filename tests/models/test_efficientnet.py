@@ -1,5 +1,6 @@
 """EfficientNet-Lite: its convolutions and the model contract."""
 
+import contextlib
 import functools
 
 import chex
@@ -59,28 +60,48 @@ def test_depthwise_is_the_convolution_in_value_and_gradients(
       feature_group_count=4,
     )
 
-  def ours(x, kernel):
-    return kernels.shifted_depthwise(x, kernel, stride, dilation)
-
   @functools.partial(jax.jit, static_argnums=0)
   def both(f, x, kernel):
     y, pull = jax.vjp(f, x, kernel)
     return y, pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
-  chex.assert_trees_all_close(
-    both(ours, x, kernel), both(reference, x, kernel), atol=1e-4
-  )
+  expected = both(reference, x, kernel)
+  for function in (kernels.shifted_depthwise, kernels.tapped_depthwise):
+
+    def ours(x, kernel, function=function):
+      return function(x, kernel, stride, dilation)
+
+    chex.assert_trees_all_close(both(ours, x, kernel), expected, atol=1e-4)
 
 
-def test_off_the_cpu_the_same_network_comes_out(tiny, monkeypatch):
+@pytest.mark.parametrize(
+  'around', [contextlib.nullcontext, kernels.of_many_networks]
+)
+def test_off_the_cpu_the_same_network_comes_out(tiny, monkeypatch, around):
   model, params, state = tiny
   cpu, _ = model.apply(params, state, images(2), train=False)
   monkeypatch.setattr(efficientnet, '_on_cpu', lambda: False)
-  apply = model.apply.__wrapped__
-  other, _ = jax.jit(functools.partial(apply, train=False))(
-    params, state, images(2)
-  )
+  apply = functools.partial(model.apply.__wrapped__, train=False)
+  with around():
+    other, _ = jax.jit(apply)(params, state, images(2))
   chex.assert_trees_all_close(cpu, other, atol=1e-4)
+
+
+def test_mapped_over_networks_off_the_cpu_there_is_no_convolution(
+  tiny, monkeypatch
+):
+  model, params, state = tiny
+  monkeypatch.setattr(efficientnet, '_on_cpu', lambda: False)
+  stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), (params, state))
+
+  def outputs(weights):
+    apply = model.apply.__wrapped__
+    return jax.vmap(lambda w: apply(*w, images(2), train=False)[0])(weights)
+
+  with kernels.of_many_networks():
+    text = str(jax.make_jaxpr(outputs)(stacked))
+  assert 'dot_general' in text
+  assert 'conv_general' not in text
 
 
 def test_outputs_and_head_have_the_promised_shapes(tiny):

@@ -30,7 +30,7 @@ def test_rows_of_the_head_are_taken_by_name(folder_run, names, columns, words):
     config, classes=len(names), n_train=8, devices=jax.devices()[:1]
   )
   with terminal.console.capture() as captured:
-    params, _, report = initial_weights(config, program, names)
+    params, _, report = initial_weights(config, program.model, names)
   assert words in ' '.join(captured.get().split())
   theirs = runs.saved_state(workdir).params
   assert theirs['head']['kernel'].any(axis=0).all()

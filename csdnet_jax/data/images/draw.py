@@ -83,6 +83,42 @@ def draw_split(
   return dataset
 
 
+def swap_sides(dataset: splits.Dataset, seed: int) -> splits.Dataset:
+  """Lets train and test change places in some classes, by the toss of a coin.
+
+  In each class that has equally many images on both sides; what its source
+  keeps apart, such as the leaves of one plant, stays apart. So each seed has a
+  split of its own, of the same size, where a data set comes with but one.
+
+  Args:
+    dataset: with a test part; a val part stays as it is.
+    seed: the coin of a class is the hash of it and of the class's name.
+
+  Returns:
+    The data set. Within a part, first what stayed in it, then what came.
+  """
+  sides = dataset.train, dataset.test
+  counts = [
+    np.bincount(side.labels, minlength=len(dataset.class_names))
+    for side in sides
+  ]
+  tossed = [
+    int(_place(f'sides/{seed}', name), 16) % 2 == 1
+    for name in dataset.class_names
+  ]
+  swapped = (counts[0] == counts[1]) & np.array(tossed)
+
+  def rows(side, moved):
+    chosen = np.flatnonzero(swapped[side.labels] == moved)
+    return [(side, int(i)) for i in chosen]
+
+  train, test = sides
+  return dataset._replace(
+    train=splits.gather(rows(train, False) + rows(test, True)),
+    test=splits.gather(rows(test, False) + rows(train, True)),
+  )
+
+
 def _drawn(
   dataset, equal, part, fraction, seed
 ) -> tuple[splits.Split, splits.Split]:

@@ -8,6 +8,9 @@ import pytest
 from csdnet_jax.data.images import draw, splits
 from csdnet_jax.runtime.errors import UserError
 
+import images
+from images import load
+
 
 def dataset_of(counts, groups=(), test=()):
   """`counts`: {class: n}, of images 'class/i'; or {class: [names]}."""
@@ -34,6 +37,10 @@ def side_of(dataset):
     for part, split in splits.parts_of(dataset).items()
     for name in split.names
   }
+
+
+def names_of(dataset):
+  return {p: s.names for p, s in splits.parts_of(dataset).items()}
 
 
 def plants(classes, each):
@@ -174,3 +181,60 @@ def test_no_test_part_where_none_is_wanted():
   assert {p: len(s.names) for p, s in splits.parts_of(found).items()} == {
     'train': 3, 'val': 1
   }  # fmt: skip
+
+
+def _two_sides(train, test):
+  """A data set of classes with so many images a class on each side."""
+
+  def side(name, counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    names = tuple(f'{name}/{i}' for i in range(len(labels)))
+    return splits.Split(names, labels, lambda i: names[i].encode())
+
+  classes = tuple(f'class {i}' for i in range(len(train)))
+  return splits.Dataset(
+    'x', classes, side('a', train), test=side('b', test)
+  )  # fmt: skip
+
+
+def _came_over(before, after):
+  """The classes that train has from the other side: all of it, or nothing."""
+  home = set(before.train.names)
+  stayed = {
+    (label, name in home)
+    for label, name in zip(after.train.labels, after.train.names, strict=True)
+  }
+  assert len(stayed) == len(before.class_names)
+  return [label for label, at_home in sorted(stayed) if not at_home]
+
+
+def test_sides_change_places_class_by_class_where_equally_many_are_on_both():
+  counts = [2] * 20
+  dataset = _two_sides([*counts, 3], [*counts, 2])
+  drawn = [draw.swap_sides(dataset, seed) for seed in range(4)]
+  moved = [_came_over(dataset, other) for other in drawn]
+  assert all(3 <= len(m) <= 17 for m in moved)
+  assert len(set(map(tuple, moved))) == 4
+  # The last class has not equally many on both sides.
+  assert not any(20 in m for m in moved)
+  for other in drawn:
+    assert np.bincount(other.train.labels).tolist() == [*counts, 3]
+    assert np.bincount(other.test.labels).tolist() == [*counts, 2]
+    both = {*other.train.names, *other.test.names}
+    assert both == {*dataset.train.names, *dataset.test.names}
+    assert other.test.read(0).decode() == other.test.names[0]
+  again = draw.swap_sides(dataset, 2)
+  assert names_of(again) == names_of(drawn[2])
+
+
+def test_a_data_set_with_sides_of_its_own_is_split_anew_by_the_seed(tmp_path):
+  for part in ('train', 'test'):
+    images.class_folders(tmp_path / part, {f'{i}': 2 for i in range(8)})
+  root = tmp_path
+  own = names_of(load(root))
+  assert names_of(load(root, split_seed=3)) == own
+  first, second = (
+    names_of(load(root, resplit=True, split_seed=seed)) for seed in (0, 1)
+  )
+  assert first != second
+  assert {*first['train'], *first['test']} == {*own['train'], *own['test']}

@@ -15,7 +15,15 @@ from csdnet_jax.data import augment
 from csdnet_jax.methods import base
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training.build import build
-from experiments.bench import flops, measure, pipeline, queue, step, table
+from experiments.bench import (
+  flops,
+  measure,
+  pipeline,
+  queue,
+  step,
+  table,
+  together,
+)
 
 import command
 
@@ -280,3 +288,20 @@ def test_a_tiny_benchmark_prints_one_line(tmp_path):
   }  # fmt: skip
   (file,) = tmp_path.iterdir()
   assert json.loads(file.read_text()) == result
+
+
+def test_runs_together_and_alone_step_on_from_turn_to_turn():
+  fields = {
+    'model.name': 'vit_tiny', 'model.size': 16, 'batch_size': 4, 'epochs': 3.0,
+    'init_from': '', 'method.name': 'supervised',
+  }  # fmt: skip
+  runs = together.configs(2, 12, **fields)
+  assert runs[0].optim.lr < runs[1].optim.lr
+  images = together.drawn(runs[0], 12)
+  alone, _ = together.one_by_one(runs[0], images, 12)
+  joined, _, compiled = together.together(runs, images, 12)
+  # More steps than the order of images is long, too.
+  for run in (alone, joined):
+    for n in (1, 3, 8):
+      run(n)
+  assert measure.peak_memory(compiled)['peak_memory'] > 0

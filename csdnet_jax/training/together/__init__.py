@@ -1,0 +1,1 @@
+"""Many runs in one program: vmap over runs, a loop over steps."""

@@ -1,0 +1,268 @@
+"""Points of a grid that share a program, trained in one process.
+
+`experiments.run --together=N` plans them and starts `python -m
+experiments.together FOLDER` for each batch, a process of its own as a point
+has, so that what it held on a GPU is free after it.
+"""
+
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from csdnet_jax.data.cache import cache_dir
+from csdnet_jax.runtime import commands, writers
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.terminal import say
+from csdnet_jax.tasks import classification
+from csdnet_jax.training.fit import fit
+from csdnet_jax.training.together import group, grouping, train
+from csdnet_jax.training.workdir import holds_run
+from experiments import results
+from experiments.execute import (
+  DONE,
+  FAILED,
+  RUNNING,
+  STOPPED,
+  last_words,
+  local,
+  note,
+  watch,
+)
+from experiments.grid import Point, resolve
+
+# Runs at most of a program where nobody says: what a GPU's memory does not
+# hold is halved.
+ON_A_GPU = 64
+_ALONE = 3  # Exit status: the runs cannot share a program after all.
+
+
+class Batch(NamedTuple):
+  """Points that are run in one process.
+
+  Attributes:
+    points: in the order of the grid.
+    program: counts the programs; of two batches of one it is the same.
+  """
+
+  points: tuple[Point, ...]
+  program: int
+
+  @property
+  def folder(self) -> str:
+    """The same for the same points, below that of the grid."""
+    names = json.dumps([point.name for point in self.points])
+    return f'together/{hashlib.sha256(names.encode()).hexdigest()[:12]}'
+
+
+def default() -> int:
+  """Returns how many runs share a program here where nobody says."""
+  if jax.config.jax_platforms == 'cpu':
+    return 1
+  # Asked elsewhere: who asks for a device holds it, and the runs need it.
+  question = 'import jax; print(jax.default_backend())'
+  answer = subprocess.run(
+    [sys.executable, '-c', question], capture_output=True, text=True
+  )
+  # Of a CPU's own cores nobody has measured it yet (docs/scale-out.md).
+  return ON_A_GPU if answer.stdout.strip() == 'gpu' else 1
+
+
+def plan(
+  points: Sequence[Point], workdir: pathlib.Path, most: int
+) -> list[Batch]:
+  """Returns which points are run together, each once.
+
+  Args:
+    points: to be run.
+    workdir: of the grid. What a point alone has begun there goes on alone.
+    most: in one batch; batches of a program are as equal as can be, so that
+      what is left of them makes the same ones again.
+  """
+  configs, sizes, single, own = [], [], [], []
+  for point in points:
+    config = resolve(point.arguments)
+    try:
+      size = results.sizes_of(config)
+      config, _ = fit(config, dict(size.parts)['train'])
+    except UserError:
+      # Its own process says so.
+      single.append(point)
+      continue
+    if holds_run(workdir / point.name):
+      single.append(point)
+      continue
+    own.append(point)
+    configs.append(config)
+    sizes.append(size)
+  batches = []
+  for number, rows in enumerate(grouping.groups(configs, sizes)):
+    parts = np.array_split(rows, -(-len(rows) // most))
+    batches += [Batch(tuple(own[i] for i in part), number) for part in parts]
+  batches += [Batch((point,), -1) for point in single]
+  order = {point: i for i, point in enumerate(points)}
+  return sorted(batches, key=lambda batch: order[batch.points[0]])
+
+
+def describe(batches: Sequence[Batch]) -> Iterator[str]:
+  """Yields a line for each program of more than one run, and of the others."""
+  programs, alone = {}, 0
+  for batch in batches:
+    if len(batch.points) > 1:
+      programs.setdefault(batch.program, []).append(batch.points)
+    else:
+      alone += 1
+  for parts in programs.values():
+    points = [point for part in parts for point in part]
+    arms = dict.fromkeys(point.arm for point in points)
+    sizes = ' + '.join(str(len(part)) for part in parts)
+    yield f'one program, {sizes} runs together: {"; ".join(arms)}'
+  if alone:
+    yield f'one by one: {alone}'
+
+
+def launch(
+  points: Iterable[Point],
+  workdir: pathlib.Path,
+  stop: Callable[[], bool],
+  *,
+  most: int,
+) -> Iterator[tuple[Point, str]]:
+  """What `execute.local` does, with points together that can share a program.
+
+  Args:
+    points: to be run, all of them taken at once.
+    workdir: of the grid.
+    stop: whether to end now; a running batch is told to save first.
+    most: points in one batch.
+  """
+  for batch in plan(list(points), workdir, most):
+    if stop():
+      return
+    if len(batch.points) == 1:
+      yield from local(batch.points, workdir, stop)
+    else:
+      yield from _run(batch, workdir, stop)
+
+
+def _run(batch: Batch, workdir, stop) -> Iterator[tuple[Point, str]]:
+  for point in batch.points:
+    yield point, RUNNING
+  folder = workdir / batch.folder
+  folder.mkdir(parents=True, exist_ok=True)
+  named = {point.name: point.arguments for point in batch.points}
+  writers.write_json(folder / 'points.json', named)
+  (folder / 'failed.json').unlink(missing_ok=True)
+  command = [sys.executable, '-m', 'experiments.together', str(folder)]
+  status, told = watch(command, folder, stop)
+  if status == _ALONE:
+    say(last_words(folder))
+    for point in batch.points:
+      if not stop():
+        yield from local([point], workdir, stop)
+    return
+  why = {}
+  if (folder / 'failed.json').exists():
+    why = results.load(folder / 'failed.json')
+  stopped = told or stop() or status == 0
+  for point in batch.points:
+    if (workdir / point.name / 'summary.json').exists():
+      yield point, DONE
+    elif stopped and point.name not in why:
+      yield point, STOPPED
+    else:
+      sentence = why.get(point.name) or last_words(folder)
+      note(workdir / point.name, command, sentence.removeprefix('error: '))
+      yield point, FAILED
+
+
+# ------------------------------------------------------------- in the process
+
+
+def main(folder: pathlib.Path) -> int:
+  """Trains the points that `points.json` of a folder names.
+
+  Returns:
+    The exit status.
+  """
+  points = results.load(folder / 'points.json')
+  datasets, runs = {}, []
+  for name, arguments in points.items():
+    config = resolve(arguments)
+    read = json.dumps(config.data.to_dict())
+    if read not in datasets:
+      datasets[read] = classification.load(config)
+    dataset = datasets[read]
+    config, notes = fit(config, len(dataset.train.names))
+    for sentence in notes if not runs else ():
+      say(sentence)
+    runs.append(group.Run(config, dataset, folder.parents[1] / name))
+  config = runs[0].config
+  commands.keep_compiled(cache_dir(config.data.cache) / 'xla')
+  try:
+    with commands.explained(config):
+      why = _train(runs, folder)
+  except jax.errors.ConcretizationTypeError:
+    # Somebody's method has an `if` on a number that is traced here.
+    say(
+      f'Python reads a number of config.method.name={config.method.name} that '
+      'differs from run to run (docs/extend.md); they are run one by one.'
+    )
+    return _ALONE
+  if why:
+    writers.write_json(folder / 'failed.json', why)
+  return 0
+
+
+def _train(
+  runs: list[group.Run], folder: pathlib.Path
+) -> dict[str, str] | None:
+  """Trains runs together, or each half of them where memory is short.
+
+  Returns:
+    Why runs failed, by their names; None if they were told to stop.
+  """
+  begun = results.code_of(folder)
+  if begun is not None and (folder / 'checkpoints').is_dir():
+    now = results.code_now(runs[0].config)
+    results.require_same_code(folder, begun, now)
+  baselines = runs[0].workdir.parent / 'together' / 'baselines'
+  try:
+    failed = train.train(runs, folder, baselines=baselines)
+  except train.TooManyError as error:
+    if len(runs) == 1:
+      raise UserError(f'{error} Lower config.batch_size.') from error
+    say(f'{error} They are trained in two halves.')
+    half, why = (len(runs) + 1) // 2, {}
+    for i, part in enumerate((runs[:half], runs[half:])):
+      below = folder / str(i)
+      below.mkdir(exist_ok=True)
+      failed = _train(part, below)
+      if failed is None:
+        return None
+      why |= failed
+    return why
+  if failed is None:
+    return None
+  return {
+    run.workdir.name: sentence
+    for run, sentence in zip(runs, failed, strict=True)
+    if sentence
+  }
+
+
+if __name__ == '__main__':
+  commands.quiet()
+  try:
+    sys.exit(main(pathlib.Path(sys.argv[1])))
+  except (UserError, OSError) as failure:
+    words = commands.explain(failure)
+    if words is None:
+      raise
+    sys.exit(f'error: {words}')

@@ -1,0 +1,214 @@
+"""Runs trained together are the runs trained alone."""
+
+import contextlib
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.writers import read_records
+from csdnet_jax.tasks import classification
+from csdnet_jax.training import train as alone
+from csdnet_jax.training.fit import fit
+from csdnet_jax.training.restore import read_run, restore_run
+from csdnet_jax.training.together import group, train as together
+
+import runs
+
+DEVICE = jax.devices()[:1]
+# SSDP ranks pixels that almost tie, which rounding swaps.
+COMMON = {
+  'method.csdnet.mode': 'none',
+  'data.leaves.test_per_class': 3,
+  'data.resplit': True,
+  'epochs': 3.0,
+  'optim.name': 'sgd',  # Adam would amplify rounding.
+  'log_every': 3,
+  'save_every': 100,
+}
+CHEAP = {'method.name': 'supervised'}
+POINTS = [
+  {'seed': 0},
+  {'seed': 1, 'data.split_seed': 1, 'optim.lr': 0.006},
+  {
+    'seed': 2,
+    'data.split_seed': 2,
+    'method.csdnet.alpha': 0.5,
+    'method.csdnet.temperature': 2.0,
+    'optim.weight_decay': 0.2,
+    'views.area': (0.5, 0.9),
+  },
+]
+
+
+def _configs(cache, **fields):
+  return [
+    runs.config(cache, **{**COMMON, 'optim.lr': 0.003, **point, **fields})
+    for point in POINTS
+  ]
+
+
+def _runs(configs, workdir):
+  made = []
+  for i, config in enumerate(configs):
+    dataset = classification.load(config)
+    fitted, _ = fit(config, len(dataset.train.names))
+    made.append(group.Run(fitted, dataset, workdir / str(i)))
+  return made
+
+
+def _train(configs, workdir):
+  return together.train(
+    _runs(configs, workdir), workdir / 'group', baselines=workdir / 'baselines'
+  )
+
+
+def _read(workdir, name):
+  return json.loads((workdir / name).read_text())
+
+
+def _predictions(workdir):
+  """The texts of the table, and its numbers, to which rounding may be seen."""
+  with open(workdir / 'predictions.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  numbers = [name for name in rows[0] if name.startswith(('prob', 'dist'))]
+  values = [[float(row.pop(name)) for name in numbers] for row in rows]
+  return rows, np.array(values)
+
+
+@contextlib.contextmanager
+def _last_state(monkeypatch):
+  """Yields a list that gets the states after the last step."""
+  kept, evaluate = [], together._evaluate
+
+  def keep(group, states, *rest):
+    kept[:] = [jax.device_get(states)]
+    return evaluate(group, states, *rest)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(together, '_evaluate', keep)
+    yield kept
+
+
+def test_runs_together_are_the_runs_alone(tmp_path, monkeypatch):
+  configs = _configs(tmp_path / 'cache', ema=0.5)
+  with _last_state(monkeypatch) as kept:
+    assert _train(configs, tmp_path / 'together') == ['', '', '']
+  for of_a_run in ('write_start', 'write_end'):  # Pictures take longest.
+    monkeypatch.setattr(
+      classification.of_run, of_a_run, lambda *args, **kwargs: None
+    )
+  ended = tmp_path / 'together' / '0'
+  with pytest.raises(UserError, match='shared its program'):
+    restore_run(ended, *read_run(ended), devices=DEVICE)
+  tests = set()
+  for i, config in enumerate(configs):
+    one, other = tmp_path / 'together' / str(i), tmp_path / 'alone' / str(i)
+    alone.train(config, other, devices=DEVICE)
+    # Momenta are gradients, in which rounding shows first.
+    state, other_state = (
+      s.replace(opt_state=())
+      for s in (
+        jax.tree.map(lambda x, i=i: x[i], kept[0]),
+        runs.saved_state(other),
+      )
+    )
+    for a, b in zip(
+      jax.tree.leaves(state), jax.tree.leaves(other_state),
+      strict=True,
+    ):  # fmt: skip
+      # What has no gradient is rounding alone.
+      scale = max(np.abs(b).max(), 1e-2)
+      np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * scale)
+    (texts, numbers), (other_texts, others) = map(_predictions, (one, other))
+    assert texts == other_texts
+    np.testing.assert_allclose(numbers, others, atol=2e-4)
+    for name in (
+      'split.json', 'config.json', 'class_names.json', 'data_report.json',
+      'weights.json',
+    ):  # fmt: skip
+      assert (one / name).read_text() == (other / name).read_text()
+    summary, other_summary = (
+      _read(one, 'summary.json'),
+      _read(other, 'summary.json'),
+    )
+    assert summary == other_summary
+    records, other_records = (
+      read_records(d / 'metrics.jsonl') for d in (one, other)
+    )
+    for a, b in zip(records, other_records, strict=True):
+      b.pop('images_per_s', None)
+      assert a.keys() == b.keys()
+      assert a.pop('kind') == b.pop('kind')
+      assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
+    tests.add(tuple(row['path'] for row in texts))
+  assert len(tests) == 3
+
+
+def test_a_stopped_group_goes_on_with_the_same_bits(tmp_path, monkeypatch):
+  # As above, so that no second program is compiled.
+  configs = _configs(tmp_path / 'cache', ema=0.5)
+  with _last_state(monkeypatch) as kept:
+    assert _train(configs, tmp_path / 'whole') == ['', '', '']
+    whole = kept[0]
+    with monkeypatch.context() as patch:
+      patch.setattr(together, '_LOOK', 0.0)  # A step at a time.
+      patch.setattr(
+        together, 'stopper',
+        lambda: contextlib.nullcontext(lambda step: step == 5),
+      )  # fmt: skip
+      assert _train(configs, tmp_path / 'stopped') is None
+      assert not (tmp_path / 'stopped' / '0' / 'summary.json').exists()
+    assert _train(configs, tmp_path / 'stopped') == ['', '', '']
+    for a, b in zip(
+      jax.tree.leaves(whole), jax.tree.leaves(kept[0]), strict=True
+    ):
+      np.testing.assert_array_equal(a, b)
+  for i in range(3):
+    one, other = tmp_path / 'whole' / str(i), tmp_path / 'stopped' / str(i)
+    (texts, numbers), (other_texts, others) = map(_predictions, (one, other))
+    assert texts == other_texts
+    np.testing.assert_allclose(numbers, others, atol=2e-4)
+    assert _read(one, 'summary.json') == _read(other, 'summary.json')
+    starts = _read(other, 'environment.json')['starts']
+    assert [start['together'] for start in starts] == [3, 3]
+  # The states of all have served.
+  assert not (tmp_path / 'stopped' / 'group' / 'checkpoints').exists()
+
+
+def test_a_run_that_diverges_fails_alone_and_says_why(tmp_path):
+  configs = _configs(tmp_path / 'cache', **CHEAP)
+  configs[1].optim.lr, configs[1].optim.clip = 1e30, 1e30
+  configs[0].optim.clip = configs[2].optim.clip = 5.0
+  first, second, third = _train(configs, tmp_path)
+  assert first == third == ''
+  assert 'not finite' in second
+  assert 'the others of its program went on' in second
+  assert '\n' not in second
+  assert (tmp_path / '0' / 'summary.json').exists()
+  assert not (tmp_path / '1' / 'summary.json').exists()
+
+
+def test_baselines_are_measured_once_for_weights_and_split(
+  tmp_path, monkeypatch
+):
+  measured, probe = [], classification.probes.linear_probe
+  monkeypatch.setattr(
+    classification.probes, 'linear_probe',
+    lambda *args: measured.append(1) or probe(*args),
+  )  # fmt: skip
+  configs = _configs(tmp_path / 'cache', epochs=1.0, **CHEAP)
+  assert _train(configs, tmp_path / 'one') == ['', '', '']
+  assert len(measured) == 3
+  starts = [_read(tmp_path / 'one' / str(i), 'start.json') for i in range(3)]
+  for config in configs:
+    config.optim.label_smoothing = 0.3
+  other = _runs(configs, tmp_path / 'other')
+  together.train(
+    other, tmp_path / 'other', baselines=tmp_path / 'one' / 'baselines'
+  )
+  assert len(measured) == 3
+  assert starts == [_read(run.workdir, 'start.json') for run in other]
