@@ -70,6 +70,8 @@ def show_summary(task, summary: dict, workdir: paths.Path) -> None:
     n, part = summary.get('n_val', 0), 'validation'
   if n:
     show_table(f'{n} {part} images, percent', task.rows(summary))
+    if remark := task.remark(summary):
+      say(remark, style='bold yellow')
   else:
     say('No images were held out, so nothing tells how good the network is.')
   say(f'Everything is in {workdir}; it took {taken}.')

@@ -122,6 +122,9 @@ class Task(Protocol):
   def rows(self, summary: dict) -> dict[str, float]:
     """Returns {name: figure} of a summary, for people."""
 
+  def remark(self, summary: dict) -> str:
+    """Returns what a person should not miss in a summary, or ''."""
+
   def write_start(
     self, experiment: Experiment, state: TrainState, workdir: paths.Path
   ) -> None:

@@ -354,6 +354,18 @@ def rows(summary: dict) -> dict[str, float]:
   return shown
 
 
+def remark(summary: dict) -> str:
+  """Returns what a person should not miss in a summary, or ''."""
+  start = summary['start']
+  if not start or summary['top1'] >= max(start.values()):
+    return ''
+  return (
+    f'This is below the {max(start.values()):.2f} that the features gave '
+    'before training: the run has learnt nothing worth keeping. More epochs '
+    '(--config.epochs) or more images may help.'
+  )
+
+
 def write_start(experiment: Experiment, state, workdir: paths.Path) -> None:
   """Writes the training views, and what the method draws at step 0."""
   method = experiment.program.method

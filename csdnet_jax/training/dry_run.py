@@ -9,6 +9,7 @@ import ml_collections
 from csdnet_jax import optim, sharding, tasks
 from csdnet_jax.config import to_json, validate
 from csdnet_jax.runtime import paths, processes
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import duration, say
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.initial import initial_weights
@@ -43,7 +44,7 @@ def dry_run(
   """
   validate(config)
   task, split = tasks.of(config), None
-  if workdir is not None and require_same(config, workdir):
+  if workdir is not None and _continues(config, workdir):
     if finished(config, workdir):
       return
     split = split_of(workdir)
@@ -72,6 +73,15 @@ def dry_run(
     config, program.mesh, data, 0, min(1 + _TIMED, program.steps)
   )
   _measure(program, state, batches, frozen)
+
+
+def _continues(config, workdir: paths.Path) -> bool:
+  """Whether the run would go on in the workdir; says why it could not begin."""
+  try:
+    return require_same(config, workdir)
+  except UserError as error:
+    say(f'WARNING: no training would begin: {error}', style='bold yellow')
+    return False
 
 
 def _measure(program, state, batches, frozen) -> None:

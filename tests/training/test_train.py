@@ -483,9 +483,24 @@ def test_a_dry_run_takes_the_split_that_the_run_began_with(cache, tmp_path):
     dry_run(config, workdir, devices=DEVICE)
 
 
-def test_a_dry_run_refuses_the_workdir_of_another_config(finished, cache):
-  with pytest.raises(UserError, match='holds a run of another config'):
-    dry_run(runs.config(cache, seed=5), finished, devices=DEVICE)
+def test_a_dry_run_warns_of_the_workdir_of_another_config(
+  finished, cache, capsys
+):
+  dry_run(runs.config(cache, seed=5), finished, devices=DEVICE)
+  said = capsys.readouterr().out
+  assert 'no training would begin' in said
+  assert 'holds a run of another config (seed: 0 -> 5)' in said
+  assert 'One step takes about' in said
+
+
+def test_a_run_below_its_baselines_says_so():
+  from csdnet_jax.tasks import classification
+
+  start = {'knn': 30.0, 'linear_probe': 52.6}
+  said = classification.remark({'top1': 36.8, 'start': start})
+  assert 'below the 52.60' in said and '--config.epochs' in said
+  assert classification.remark({'top1': 52.6, 'start': start}) == ''
+  assert classification.remark({'n_test': 0, 'start': {}}) == ''
 
 
 def test_a_missing_baseline_of_a_started_run_is_said(finished, cache, tmp_path):

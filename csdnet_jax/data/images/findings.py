@@ -136,22 +136,33 @@ def _rows_of(numbers: np.ndarray) -> list[list[int]]:
 
 def _groups(dataset, images: _Images, group: str) -> list[Finding]:
   """Groups that the split cuts; without any, names that look like them."""
-  if dataset.groups:
-    cut = groups.cut(dataset.groups, images.names, images.sides)
-    return [
-      Finding(
-        'groups_across',
-        [f'{g}: {images.said(rows, ", ")}' for g, rows in cut.items()],
-        'groups are on both sides of the split',
-        'it came with the data and stays as it is', stops=True,
-      )
-    ]  # fmt: skip
-  shared = groups.shared_stems(images.names, images.classes, images.sides)
-  tested = sum(images.sides[i] == 'test' for rows in shared.values()
-               for i in rows)  # fmt: skip
-  return [
+  cut = groups.cut(dataset.groups, images.names, images.sides)
+  alone = [i for i, n in enumerate(images.names) if n not in dataset.groups]
+  found = [
     Finding(
-      'stems_across', [images.said(rows, ', ') for rows in shared.values()],
+      'groups_across',
+      [f'{g}: {images.said(rows, ", ")}' for g, rows in cut.items()],
+      'groups are on both sides of the split',
+      'it came with the data and stays as it is', stops=True,
+    ),
+    Finding(
+      'ungrouped', [images.names[i] for i in alone] if dataset.groups else [],
+      'images are of no group', 'each is one of its own', warns=False,
+    ),
+  ]  # fmt: skip
+  if group == groups.STEM:
+    return found
+  names, classes, sides = (
+    [of[i] for i in alone]
+    for of in (images.names, images.classes, images.sides)
+  )
+  shared = groups.shared_stems(names, classes, sides)
+  rows_of = [[alone[i] for i in rows] for rows in shared.values()]
+  tested = sum(images.sides[i] == 'test' for rows in rows_of for i in rows)
+  return [
+    *found,
+    Finding(
+      'stems_across', [images.said(rows, ', ') for rows in rows_of],
       'stems of names are on both sides of the split, with '
       f'{tested} of {len(dataset.test.names)} test images',
       'if a stem is one plant or photograph, the figures flatter; '
@@ -160,7 +171,7 @@ def _groups(dataset, images: _Images, group: str) -> list[Finding]:
         if dataset.drawn
         else 'the split came with the data and stays as it is'
       ),
-    )
+    ),
   ]  # fmt: skip
 
 

@@ -65,6 +65,19 @@ def test_the_flag_keeps_plants_on_one_side(plants):
   assert not warnings(made) and '8 groups' in made.text
 
 
+def test_what_no_group_holds_is_said(plants):
+  for i in range(4):
+    write(plants / 'oak' / f'IMG_{i}.png', encode(pixels(900 + i)))
+  made = reported(plants, group='stem')
+  assert len(made.figures['ungrouped']) == 4
+  assert 'note: 4 images are of no group' in made.text
+  # A regex for some of them: the others' stems are still looked at.
+  made = reported(plants, group='/(a\\d)_')
+  assert len(made.figures['ungrouped']) == 16
+  assert any('stems of names' in warning for warning in warnings(made))
+  assert all('a0_' not in stem for stem in made.figures['stems_across'])
+
+
 def test_a_split_of_the_data_is_warned_of_and_kept(plants):
   for part, i in (('train', 0), ('test', 1)):
     for path in sorted(plants.glob(f'???/*_{i}.png')):
