@@ -4,15 +4,17 @@ r"""Makes a report of finished grids.
     --out=experiments/reports/components
 
 prints a Markdown table for each grid and data set: for each arm the mean, the
-standard deviation and the number of seeds, and the difference from the baseline
-with a 95 % interval by a paired bootstrap over seeds and test images. With
---out it also writes `report.md`, `report.html` and, for each table, a CSV file
-with the columns `arm,n,mean,sd,diff,low,high`. Runs are averaged only if
-nothing differs between them but the seed, and compared only if nothing but what
-the grid sets. A grid that chooses something, such as tuning, is judged on the
-validation part of train; --part says another. --notes=FILE puts paragraphs of
-text on top of the page, and --pictures=RUN what a run's workdir shows of it at
-the end.
+standard deviation, the numbers of seeds and of splits, and the difference from
+the baseline with a 95 % interval and with half its width, the difference that
+it could have seen. Where each seed has a split of its own the intervals are
+over re-splits of these images, else over seeds and images of the one split.
+With --out it also writes `report.md`, `report.html` and, for each table, a CSV
+file with the columns `arm,n,splits,mean,sd,diff,low,high,visible`. Runs are
+averaged only if nothing differs between them but the seed and its split, and
+compared only if nothing but what the grid sets. A grid that chooses something,
+such as tuning, is judged on the validation part of train; --part says another.
+--notes=FILE puts paragraphs of text on top of the page, and --pictures=RUN what
+a run's workdir shows of it at the end.
 
   python -m experiments.report --readme
 

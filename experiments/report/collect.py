@@ -1,20 +1,25 @@
 """Lines of results as tables: what is averaged, compared, and refused.
 
-Runs are averaged only if nothing differs between them but the seed, and
-compared only if nothing but what the grid sets.
+Runs are averaged only if nothing differs between them but the seed, with what
+the seed draws, and compared only if nothing but what the grid sets. Arms are
+paired within a seed: there they have the same split and the same test images;
+over seeds these may differ.
 """
 
 import collections
 import itertools
 import json
 import statistics
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from csdnet_jax.runtime.errors import UserError
 from experiments import results
-from experiments.report import bootstrap
+from experiments.report import intervals
+
+SPLIT = 'data.split_seed'  # What a seed may set, so that it draws its split.
 
 
 class Arm(NamedTuple):
@@ -23,18 +28,20 @@ class Arm(NamedTuple):
   Attributes:
     name: in words.
     seeds: the figure of each seed, over all stages where the set has several.
-    mean, sd: of those; sd is None for one seed.
-    spread: the 95 % interval of the mean, or None for one seed or without
-      predictions.
+    splits: how many different ones these seeds have.
+    mean, sd: of the seeds; sd is None for one.
+    spread: the 95 % interval of the mean, or None for one seed, or for one
+      split without predictions.
     diff: the difference from the baseline over the `shared` seeds that both
       have, or None for the baseline.
-    low, high: the 95 % interval of `diff`, or None for one shared seed.
+    low, high: the 95 % interval of `diff`, or None as of `spread`.
     shared: the number of those seeds.
     rows: the lines of its runs.
   """
 
   name: str
   seeds: dict[int, float]
+  splits: int
   mean: float
   sd: float | None
   spread: tuple[float, float] | None
@@ -49,16 +56,22 @@ class Arm(NamedTuple):
     """The 95 % interval of `diff`, or None."""
     return None if self.low is None else (self.low, self.high)
 
+  @property
+  def visible(self) -> float | None:
+    """Half the width of `ends`: what is smaller is not clear of zero."""
+    return None if self.low is None else (self.high - self.low) / 2
+
 
 class Table(NamedTuple):
   """The arms of a grid on one data set.
 
   Attributes:
     grid: its name.
-    set: its name, with the images a class where they were limited.
+    set: its name, with the images a class where they were limited, and whether
+      it was split anew.
     part: 'test' or 'val'.
     figure: what the arms are measured by, 'top-1' or 'mIoU'.
-    images: test images, over all stages.
+    images: the fewest and the most that a seed is judged on, over all stages.
     stages: how many sets each figure is the mean of.
     baseline: the arm that the others are compared with.
     arms: in the order of the files.
@@ -69,7 +82,7 @@ class Table(NamedTuple):
   set: str
   part: str
   figure: str
-  images: int
+  images: tuple[int, int]
   stages: int
   baseline: str
   arms: list[Arm]
@@ -107,8 +120,10 @@ def tables(
 def _set(row: dict) -> str:
   """The set that a figure is for: the stages of SoyAgeing are one."""
   shots = row['config'].get('data.shots')
-  name = row['set'].partition('/')[0]
-  return f'{name}, {shots} a class' if shots else name
+  words = [row['set'].partition('/')[0]]
+  words += [f'{shots} a class'] if shots else []
+  words += ['split anew'] if row['config'].get('data.resplit') else []
+  return ', '.join(words)
 
 
 def _table(grid, name, rows, baseline, part) -> Table:
@@ -122,7 +137,7 @@ def _table(grid, name, rows, baseline, part) -> Table:
   measured = {
     arm: _measure(own, sorted(stages), part) for arm, own in grouped.items()
   }
-  unfinished = [arm for arm, (figures, _) in measured.items() if not figures]
+  unfinished = [arm for arm, seeds in measured.items() if not seeds]
   if baseline not in measured or baseline in unfinished:
     raise UserError(
       f'There is no arm {baseline} on {name} to compare with; finish it, or '
@@ -132,12 +147,10 @@ def _table(grid, name, rows, baseline, part) -> Table:
   for arm, own in grouped.items():
     if arm in unfinished:
       continue
-    other = ({}, {}) if arm == baseline else measured[baseline]
-    arms.append(_arm(arm, own, *measured[arm], *other))
-  images = sum(
-    row[part]['n'] if part in row else row['summary']['n_test']
-    for row in stages.values()
-  )
+    other = {} if arm == baseline else measured[baseline]
+    arms.append(_arm(arm, own, measured[arm], other))
+  counts = [seed.n for seeds in measured.values() for seed in seeds.values()]
+  images = min(counts), max(counts)
   figure = results.name_of_figure(rows[0])
   return Table(
     grid, name, part, figure, images, len(stages), baseline, arms, unfinished
@@ -148,7 +161,9 @@ def check(name: str, rows: list[dict]) -> None:
   """Refuses to average or compare what differs beyond the overrides.
 
   Runs of one arm must have one config, whatever the seed and the stage. Any two
-  must agree on a field that the grid overrides in neither.
+  must agree on a field that the grid overrides in neither. The seed of the
+  split is one for all runs, or each seed has its own; what it draws must be
+  the same for all runs that have it.
 
   Args:
     name: of the set, for the sentence.
@@ -158,10 +173,11 @@ def check(name: str, rows: list[dict]) -> None:
     UserError: names the first thing that differs, and between which runs.
   """
   _require_same_code(name, rows)
+  _require_own_splits(name, rows)
   holder = {}
   for row in rows:
     config = row['config']
-    for key in sorted(config.keys() - {'seed', 'data.name'}):
+    for key in sorted(config.keys() - {'seed', 'data.name', SPLIT}):
       arm = row['arm'] if key in row['overrides'] else ''
       one = holder.setdefault((key, arm), row)
       if one['config'][key] != config[key]:
@@ -173,8 +189,8 @@ def check(name: str, rows: list[dict]) -> None:
   drawn = {}
   for row in rows:
     swept = {k for k in row['overrides'] if k.startswith('data.')}
-    arm = row['arm'] if swept - {'data.name'} else ''
-    one = drawn.setdefault((row['set'], arm), row)
+    arm = row['arm'] if swept - {'data.name', SPLIT} else ''
+    one = drawn.setdefault((row['set'], arm, row['config'].get(SPLIT)), row)
     if one.get('split') != row.get('split'):
       raise UserError(
         f'On {row["set"]} {_run(one)} and {_run(row)} were trained on '
@@ -192,12 +208,33 @@ def check(name: str, rows: list[dict]) -> None:
     for row in rows:
       if part not in row:
         continue
-      one = images.setdefault(row['set'], row)
+      one = images.setdefault((row['set'], row['config'].get(SPLIT)), row)
       if one[part]['images'] != row[part]['images']:
         raise UserError(
           f'On {row["set"]} {_run(one)} and {_run(row)} were evaluated on '
           f'different {part} images; collect them apart.'
         )
+
+
+def _require_own_splits(name: str, rows: list[dict]) -> None:
+  """Refuses arms of unlike splits, and seeds of which only some share one."""
+  of_seed, of_split = {}, {}
+  for row in rows:
+    split = row['config'].get(SPLIT)
+    one = of_seed.setdefault(row['seed'], row)
+    if one['config'].get(SPLIT) != split:
+      raise UserError(
+        f'On {name} {_run(one)} has config.{SPLIT} '
+        f'{one["config"].get(SPLIT)!r} but {_run(row)} has {split!r}; arms are '
+        'compared on one split, collect them apart.'
+      )
+    of_split.setdefault(split, []).append(_run(one))
+  if 1 < len(of_split) < len(of_seed):
+    runs = max((list(dict.fromkeys(x)) for x in of_split.values()), key=len)
+    raise UserError(
+      f'On {name} {runs[0]} and {runs[1]} share config.{SPLIT}, which other '
+      'seeds have of their own; collect them apart.'
+    )
 
 
 def _require_same_code(name: str, rows: list[dict]) -> None:
@@ -224,47 +261,85 @@ def _run(row: dict) -> str:
   return f'{row["arm"]} (seed {row["seed"]})'
 
 
-def _measure(rows, stages, part):
-  """Returns {seed: figure} and {seed: [what is known of images, by stage]}.
+class _Seed(NamedTuple):
+  """An arm under one seed, over all stages.
 
-  A seed counts once all its stages are there.
+  Attributes:
+    figure: in percent.
+    split: tells it from another split.
+    n: images that it is judged on.
+    images: what is known of them, by stage; None without predictions.
   """
+
+  figure: float
+  split: tuple
+  n: int
+  images: list[np.ndarray] | None
+
+
+def _measure(rows, stages, part) -> dict[int, _Seed]:
+  """A seed counts once all its stages are there."""
   runs = {(row['seed'], row['set']): row for row in rows}
   seeds = sorted({seed for seed, _ in runs})
-  whole = [s for s in seeds if all((s, stage) in runs for stage in stages)]
-  figures, known = {}, {}
-  for seed in whole:
-    own = [runs[seed, stage] for stage in stages]
-    images = [results.of_images(row, part) for row in own]
-    if all(x is not None for x in images):
-      known[seed] = images
-    figures[seed] = statistics.mean(map(results.value, own, images))
-  return figures, known
+  return {
+    seed: _seed([runs[seed, stage] for stage in stages], part)
+    for seed in seeds
+    if all((seed, stage) in runs for stage in stages)
+  }
 
 
-def _arm(name, rows, figures, known, figures_base, known_base):
+def _seed(rows, part) -> _Seed:
+  images = [results.of_images(row, part) for row in rows]
+  return _Seed(
+    statistics.mean(map(results.value, rows, images)),
+    tuple(row.get('split') for row in rows),
+    sum(
+      row[part]['n'] if part in row else row['summary']['n_test']
+      for row in rows
+    ),
+    images if all(x is not None for x in images) else None,
+  )
+
+
+def _arm(name, rows, seeds: dict[int, _Seed], base: dict[int, _Seed]) -> Arm:
+  figures = {seed: own.figure for seed, own in seeds.items()}
   values = list(figures.values())
-  spread = diff = low = high = None
-  if 1 < len(known) == len(figures):
-    figure = results.figure(next(iter(known.values()))[0])
-    spread = bootstrap.interval(_stacked(known, known), figure=figure)
-  shared = sorted(figures.keys() & figures_base.keys())
+  shared = sorted(seeds.keys() & base.keys())
+  diff = ends = None
   if shared:
-    diff = statistics.mean(figures[s] - figures_base[s] for s in shared)
-    if len(shared) > 1 and all(s in known and s in known_base for s in shared):
-      low, high = bootstrap.interval(
-        _stacked(known, shared),
-        _stacked(known_base, shared),
-        figure=results.figure(known[shared[0]][0]),
-      )
+    diff = statistics.mean(figures[s] - base[s].figure for s in shared)
+    ends = _interval([seeds[s] for s in shared], [base[s] for s in shared])
   return Arm(
-    name, figures, statistics.mean(values),
+    name, figures, len({own.split for own in seeds.values()}),
+    statistics.mean(values),
     statistics.stdev(values) if len(values) > 1 else None,
-    spread, diff, low, high, len(shared), rows,
+    _interval(list(seeds.values())), diff, *(ends or (None, None)),
+    len(shared), rows,
   )  # fmt: skip
 
 
-def _stacked(known, seeds) -> list[np.ndarray]:
+def _interval(
+  ours: Sequence[_Seed], theirs: Sequence[_Seed] = ()
+) -> tuple[float, float] | None:
+  """The 95 % interval of an arm, or of its difference from another."""
+  if len(ours) < 2:
+    return None
+  if len({seed.split for seed in ours}) > 1:
+    values = np.array([seed.figure for seed in ours])
+    if theirs:
+      values = values - [seed.figure for seed in theirs]
+    low, high = intervals.of_seeds(values)
+    return float(low), float(high)
+  if any(seed.images is None for seed in (*ours, *theirs)):
+    return None
+  return intervals.of_seeds_and_images(
+    _stacked(ours),
+    _stacked(theirs) if theirs else None,
+    figure=results.figure(ours[0].images[0]),
+  )
+
+
+def _stacked(seeds) -> list[np.ndarray]:
   """[seeds, images, ...] of each stage."""
-  by_stage = zip(*(known[seed] for seed in seeds), strict=True)
+  by_stage = zip(*(seed.images for seed in seeds), strict=True)
   return [np.stack(stage) for stage in by_stage]

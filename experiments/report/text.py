@@ -7,13 +7,19 @@ import statistics
 from experiments import results
 
 METHOD = (
-  'Intervals are 95 % percentile intervals of a paired bootstrap over seeds '
-  'and images, 2,000 resamples, the deviations of n seeds widened by '
-  'sqrt(n / (n - 1)); with two or three seeds they still cover less than 95 %, '
-  'and one seed has none. The difference is from the baseline (in plots the '
-  'open circle), in percentage points, under the same seeds on the same images.'
+  'The difference is from the baseline (in plots the open circle), in '
+  'percentage points, under the same seeds on the same splits. Intervals are '
+  'of 95 %, and one seed has none. Where each seed has a split of its own they '
+  'are t intervals over seeds, of the mean over re-splits of these images. '
+  'Where all seeds share one split they are percentile intervals of a paired '
+  'bootstrap over seeds and images of that split, 2,000 resamples, the '
+  'deviations of n seeds widened by sqrt(n / (n - 1)), and say nothing of '
+  'another split. A difference is visible from half the width of its interval '
+  'on: a smaller one could not have been told from zero.'
 )
-COLUMNS = ('arm', 'n', 'mean', 'sd', 'diff', 'low', 'high')
+COLUMNS = (
+  'arm', 'n', 'splits', 'mean', 'sd', 'diff', 'low', 'high', 'visible'
+)  # fmt: skip
 
 
 def number(value: float | None, sign: str = '') -> str:
@@ -32,15 +38,19 @@ def spread(mean: float, sd: float | None) -> str:
 
 def heads(table) -> tuple[str, ...]:
   """The heads of the columns that `cells` fills."""
-  return ('arm', 'n', table.figure, '95 % of it', 'difference', '95 % of it')
+  return (
+    'arm', 'seeds', 'splits', table.figure, '95 % of it', 'difference',
+    '95 % of it', 'visible from',
+  )  # fmt: skip
 
 
 def cells(table, arm) -> tuple[str, ...]:
   """An arm's row."""
   return (
     arm.name + ' (baseline)' * (arm.name == table.baseline),
-    str(len(arm.seeds)), spread(arm.mean, arm.sd), between(arm.spread),
-    number(arm.diff, '+'), between(arm.ends, '+'),
+    str(len(arm.seeds)), str(arm.splits), spread(arm.mean, arm.sd),
+    between(arm.spread), number(arm.diff, '+'), between(arm.ends, '+'),
+    number(arm.visible),
   )  # fmt: skip
 
 
@@ -48,7 +58,7 @@ def markdown(table) -> str:
   """Returns a heading and the table of a set."""
   rows = [heads(table), *(cells(table, arm) for arm in table.arms)]
   lines = [f'| {" | ".join(row)} |' for row in rows]
-  lines.insert(1, '|---|---:|---:|---:|---:|---:|')
+  lines.insert(1, '|---' + '|---:' * (len(rows[0]) - 1) + '|')
   title = f'### {table.grid}: {table.set}'
   return '\n'.join([title, '', describe(table), '', *lines]) + '\n'
 
@@ -64,10 +74,12 @@ def describe(table) -> str:
   """Returns what the figures of a table are, in sentences."""
   part = {'test': 'test', 'val': 'validation'}[table.part]
   figure = {'top-1': 'Top-1'}.get(table.figure, table.figure)
-  text = f'{figure} in percent on {table.images} {part} images, last epoch'
+  few, most = table.images
+  images = f'{few}' if few == most else f'{few} to {most}'
+  text = f'{figure} in percent on {images} {part} images, last epoch'
   if table.stages > 1:
     text += f', the mean of {table.stages} sets'
-  text += '; mean ± standard deviation over n seeds.'
+  text += f'; mean ± standard deviation over seeds. {_claim(table)}'
   fewer = [a.name for a in table.arms if a.diff is not None
            and a.shared < len(a.seeds)]  # fmt: skip
   if fewer:
@@ -88,6 +100,18 @@ def describe(table) -> str:
   return text + _made_by([table])
 
 
+def _claim(table) -> str:
+  """What the intervals of a table are over."""
+  if any(arm.splits > 1 for arm in table.arms):
+    return (
+      'Each seed has a split of its own: intervals are over re-splits of these '
+      'images.'
+    )
+  if any(len(arm.seeds) > 1 for arm in table.arms):
+    return 'One split: intervals are over seeds and images of this split.'
+  return 'One seed, no interval.'
+
+
 def _made_by(tables) -> str:
   """Says what a reader must know of the code, '' if it is as a commit has it.
 
@@ -105,9 +129,11 @@ def write_csv(path: pathlib.Path, table) -> None:
     lines = csv.writer(file)
     lines.writerow(COLUMNS)
     for arm in table.arms:
-      figures = (arm.mean, arm.sd, arm.diff, arm.low, arm.high)
+      figures = (
+        arm.mean, arm.sd, arm.diff, arm.low, arm.high, arm.visible
+      )  # fmt: skip
       exact = ['' if x is None else f'{x:.4f}' for x in figures]
-      lines.writerow([arm.name, len(arm.seeds), *exact])
+      lines.writerow([arm.name, len(arm.seeds), arm.splits, *exact])
 
 
 _FROZEN = {

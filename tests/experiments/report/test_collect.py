@@ -29,7 +29,7 @@ def test_stages_are_averaged_and_an_unfinished_arm_is_left_out():
     ]
   ]  # fmt: skip
   (table,) = collect.tables(rows)
-  assert table.stages == 2 and table.images == 2 * IMAGES
+  assert table.stages == 2 and table.images == (2 * IMAGES,) * 2
   assert [(a.name, a.mean) for a in table.arms] == [('base', 50), ('a', 75)]
   assert 'Not finished: late.' in text.describe(table)
 
@@ -60,6 +60,75 @@ def test_arms_of_different_train_images_are_refused():
   for row in rows:
     row['overrides'].append('data.shots')
   assert len(collect.tables(rows)[0].arms) == 2
+
+
+def split_anew(arm, seed, right, images='', **fields):
+  """A line whose seed has drawn its split, with test images of its own."""
+  row = line(arm, seed, right, **{'data.split_seed': seed} | fields)
+  row['overrides'].append('data.split_seed')
+  row['split'] = f'split {seed}'
+  row['test']['images'] = images or f'images {seed}'
+  return row
+
+
+def test_arms_are_paired_within_seeds_of_splits_of_their_own():
+  # Of 40, 30 and 20 test images.
+  right = {0: first(20), 1: first(18)[:30], 2: first(10)[:20]}
+  more = {0: first(24), 1: first(18)[:30], 2: first(12)[:20]}
+  rows = [split_anew('base', s, x) for s, x in right.items()]
+  rows += [split_anew('a', s, x) for s, x in more.items()]
+  (table,) = collect.tables(rows)
+  base, a = table.arms
+  assert (base.splits, a.splits, table.images) == (3, 3, (20, IMAGES))
+  # The seeds' differences are 10, 0 and 10: 6.67 ± 4.303 x 5.774 / sqrt(3).
+  assert (a.diff, a.visible) == pytest.approx((20 / 3, 14.342), abs=1e-3)
+  assert a.ends == pytest.approx((a.diff - a.visible, a.diff + a.visible))
+  words = text.describe(table)
+  assert 'on 20 to 40 test images' in words
+  assert 'intervals are over re-splits of these images.' in words
+  assert '| a | 3 | 3 | 60.0 ± 0.0 | 60.0 to 60.0 | +6.7 |' in text.markdown(
+    table
+  )
+
+
+def test_seeds_of_one_split_say_so():
+  rows = [line('base', s, first(20 + s)) for s in range(2)]
+  (table,) = collect.tables(rows)
+  assert table.arms[0].splits == 1
+  assert 'One split: intervals are over seeds and images of this split.' in (
+    text.describe(table)
+  )
+
+
+def test_within_a_seed_split_and_test_images_must_agree():
+  rows = [split_anew(a, s, first(9)) for s in (0, 1) for a in ('base', 'a')]
+  assert len(collect.tables(rows)[0].arms) == 2
+  other = split_anew('a', 1, first(9), images='other')
+  with pytest.raises(UserError, match='a .seed 1. were evaluated on different'):
+    collect.tables([*rows, other])
+  other = split_anew('a', 1, first(9)) | {'split': 'other'}
+  with pytest.raises(UserError, match='a .seed 1. were trained on different'):
+    collect.tables([*rows, other])
+  other = split_anew('a', 1, first(9), **{'data.split_seed': 7})
+  with pytest.raises(UserError, match='split_seed 1 but a .seed 1. has 7'):
+    collect.tables([*rows, other])
+
+
+def test_seeds_of_one_split_and_of_splits_of_their_own_are_never_averaged():
+  rows = [split_anew('base', s, first(9)) for s in (0, 1, 2)]
+  rows += [split_anew('base', 3, first(9), **{'data.split_seed': 0})]
+  with pytest.raises(UserError, match='seed 0. and base .seed 3. share'):
+    collect.tables(rows)
+
+
+def test_what_is_split_anew_is_a_table_of_its_own():
+  rows = [line('base', s, first(3)) for s in (0, 1)]
+  for row in [split_anew('base', s, first(9)) for s in (0, 1)]:
+    row['config']['data.resplit'] = True
+    rows.append(row)
+  one, anew = collect.tables(rows)
+  assert (one.set, anew.set) == ('grape58', 'grape58, split anew')
+  assert (one.arms[0].splits, anew.arms[0].splits) == (1, 2)
 
 
 def test_a_later_line_replaces_the_one_of_other_code():

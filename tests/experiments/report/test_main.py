@@ -22,9 +22,10 @@ def test_the_report_is_one_page_that_loads_nothing(tmp_path, capsys):
   assert 'http' not in html.replace('data:image', '') and '<script' not in html
   with open(tmp_path / 'out' / 'made_up_grape58.csv') as file:
     header, base, _ = csv.reader(file)
-  assert header == ['arm', 'n', 'mean', 'sd', 'diff', 'low', 'high']
-  assert base == ['base', '2', '22.5000', '0.0000', '', '', '']
-  assert '| base (baseline) | 2 | 22.5 ± 0.0 |' in capsys.readouterr().out
+  words = 'arm n splits mean sd diff low high visible'
+  assert header == words.split()
+  assert base == ['base', '2', '1', '22.5000', '0.0000', '', '', '', '']
+  assert '| base (baseline) | 2 | 1 | 22.5 ± 0.0 |' in capsys.readouterr().out
 
 
 def test_the_report_shows_notes_and_the_pictures_of_a_run(tmp_path):
