@@ -25,7 +25,7 @@ from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.tasks import classification, kept, segmentation
 from csdnet_jax.training.fit import fit
-from experiments import pixels
+from experiments import pixels, uncut
 from experiments.grid import Point, identity, resolve, set_of
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -81,6 +81,8 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
   for part, name in kept.PREDICTIONS.items():
     if (workdir / name).exists():
       row[part] = correctness(workdir / name, split['class_names'])
+      if groups := uncut.groups_of(config):
+        row[part] |= uncut.known(workdir / name, split, groups, part)
   for part, name in segmentation.COUNTS.items():
     if (workdir / name).exists():
       row[part] = pixels.pack(workdir / name)
@@ -292,16 +294,21 @@ def correctness(path: pathlib.Path, class_names: list[str]) -> dict:
   }
 
 
-def bits(part: dict) -> np.ndarray:
-  """Returns bool [n]: what `correctness` packed."""
-  packed = np.frombuffer(bytes.fromhex(part['correct']), np.uint8)
+def bits(part: dict, key: str = 'correct') -> np.ndarray:
+  """Returns bool [n]: what `correctness` packed, or `uncut.known`."""
+  packed = np.frombuffer(bytes.fromhex(part[key]), np.uint8)
   if len(packed) != -(-part['n'] // 8):
-    raise ValueError(f'there are not {part["n"]} bits in {part["correct"]}')
+    raise ValueError(f'there are not {part["n"]} bits in {part[key]}')
   return np.unpackbits(packed, count=part['n']).astype(bool)
 
 
-def of_images(row: dict, part: str) -> np.ndarray | None:
+def of_images(row: dict, part: str, *, whole: bool = True) -> np.ndarray | None:
   """What a line holds of the images of a part, or None of a test part.
+
+  Args:
+    row: the line.
+    part: 'test' or 'val'.
+    whole: all of it; else the images of `uncut` classes, which it must know.
 
   Returns:
     float64 [n], 100 where an image is right; or `pixels.unpack`'s.
@@ -317,7 +324,8 @@ def of_images(row: dict, part: str) -> np.ndarray | None:
       )
     return None
   kept = row[part]
-  return pixels.unpack(kept) if 'counts' in kept else 100.0 * bits(kept)
+  images = pixels.unpack(kept) if 'counts' in kept else 100.0 * bits(kept)
+  return images if whole else images[bits(kept, 'uncut')]
 
 
 def figure(images: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -383,6 +391,8 @@ def _require_figures(row: dict) -> None:
       images = of_images(row, part)
       if not isinstance(row[part]['images'], str):
         raise ValueError(f'the images of {part} are no digest')
+      if 'uncut' in row[part]:
+        bits(row[part], 'uncut')
   value(row, images)
   if not row['code'] or not all(map(str.isascii, row['code'].values())):
     raise ValueError('it does not say by what code it was made')

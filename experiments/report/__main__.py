@@ -8,6 +8,8 @@ standard deviation, the numbers of seeds and of splits, and the difference from
 the baseline with a 95 % interval and with half its width, the difference that
 it could have seen. Where each seed has a split of its own the intervals are
 over re-splits of these images, else over seeds and images of the one split.
+Where lines know the groups of their images and a split cuts some, a second
+table is of the classes of which it cuts none.
 With --out it also writes `report.md`, `report.html` and, for each table, a CSV
 file with the columns `arm,n,splits,mean,sd,diff,low,high,visible`. Runs are
 averaged only if nothing differs between them but the seed and its split, and

@@ -69,6 +69,8 @@ class Table(NamedTuple):
     grid: its name.
     set: its name, with the images a class where they were limited, and whether
       it was split anew.
+    classes: '' for all, or how many were judged, those of which the split cuts
+      no group.
     part: 'test' or 'val'.
     figure: what the arms are measured by, 'top-1' or 'mIoU'.
     images: the fewest and the most that a seed is judged on, over all stages.
@@ -80,6 +82,7 @@ class Table(NamedTuple):
 
   grid: str
   set: str
+  classes: str
   part: str
   figure: str
   images: tuple[int, int]
@@ -93,6 +96,9 @@ def tables(
   rows: list[dict], *, baseline: str = '', part: str = ''
 ) -> list[Table]:
   """Returns a table for each grid and data set.
+
+  After it one of the classes without a group in train and in the part that is
+  judged, where the lines know groups and some class has one.
 
   Args:
     rows: of `results.read`.
@@ -114,7 +120,14 @@ def tables(
   sets = collections.defaultdict(list)
   for row in latest.values():
     sets[row['grid'], _set(row)].append(row)
-  return [_table(*key, own, baseline, part) for key, own in sets.items()]
+  made = []
+  for (grid, name), own in sets.items():
+    judged = part or own[0]['part']
+    made.append(_table(grid, name, own, baseline, judged, whole=True))
+    if _has_cut(own, judged):
+      name += ', no group cut'
+      made.append(_table(grid, name, own, baseline, judged, whole=False))
+  return made
 
 
 def _set(row: dict) -> str:
@@ -126,16 +139,24 @@ def _set(row: dict) -> str:
   return ', '.join(words)
 
 
-def _table(grid, name, rows, baseline, part) -> Table:
+def _has_cut(rows, part) -> bool:
+  """Whether some image is of a cut class, and each row has others as well."""
+  if not all('uncut' in row.get(part, {}) for row in rows):
+    return False
+  uncut = [results.bits(row[part], 'uncut') for row in rows]
+  return all(x.any() for x in uncut) and not all(x.all() for x in uncut)
+
+
+def _table(grid, name, rows, baseline, part, *, whole) -> Table:
   check(name, rows)
   baseline = baseline or rows[0]['baseline']
-  part = part or rows[0]['part']
   grouped = collections.defaultdict(list)
   for row in rows:
     grouped[row['arm']].append(row)
   stages = {row['set']: row for row in rows}
   measured = {
-    arm: _measure(own, sorted(stages), part) for arm, own in grouped.items()
+    arm: _measure(own, sorted(stages), part, whole)
+    for arm, own in grouped.items()
   }
   unfinished = [arm for arm, seeds in measured.items() if not seeds]
   if baseline not in measured or baseline in unfinished:
@@ -151,10 +172,20 @@ def _table(grid, name, rows, baseline, part) -> Table:
     arms.append(_arm(arm, own, measured[arm], other))
   counts = [seed.n for seeds in measured.values() for seed in seeds.values()]
   images = min(counts), max(counts)
+  classes = ''
+  if not whole:
+    uncut = [row[part]['uncut_classes'] for row in rows]
+    classes = span(min(uncut), max(uncut))
   figure = results.name_of_figure(rows[0])
   return Table(
-    grid, name, part, figure, images, len(stages), baseline, arms, unfinished
-  )
+    grid, name, classes, part, figure, images, len(stages), baseline, arms,
+    unfinished,
+  )  # fmt: skip
+
+
+def span(least: int, most: int) -> str:
+  """Returns a number, or '2 to 3'."""
+  return f'{least}' if least == most else f'{least} to {most}'
 
 
 def check(name: str, rows: list[dict]) -> None:
@@ -277,25 +308,25 @@ class _Seed(NamedTuple):
   images: list[np.ndarray] | None
 
 
-def _measure(rows, stages, part) -> dict[int, _Seed]:
+def _measure(rows, stages, part, whole) -> dict[int, _Seed]:
   """A seed counts once all its stages are there."""
   runs = {(row['seed'], row['set']): row for row in rows}
   seeds = sorted({seed for seed, _ in runs})
   return {
-    seed: _seed([runs[seed, stage] for stage in stages], part)
+    seed: _seed([runs[seed, stage] for stage in stages], part, whole)
     for seed in seeds
     if all((seed, stage) in runs for stage in stages)
   }
 
 
-def _seed(rows, part) -> _Seed:
-  images = [results.of_images(row, part) for row in rows]
+def _seed(rows, part, whole) -> _Seed:
+  images = [results.of_images(row, part, whole=whole) for row in rows]
   return _Seed(
     statistics.mean(map(results.value, rows, images)),
     tuple(row.get('split') for row in rows),
     sum(
-      row[part]['n'] if part in row else row['summary']['n_test']
-      for row in rows
+      row['summary']['n_test'] if x is None else len(x)
+      for row, x in zip(rows, images, strict=True)
     ),
     images if all(x is not None for x in images) else None,
   )

@@ -5,6 +5,7 @@ import pathlib
 import statistics
 
 from experiments import results
+from experiments.report import collect
 
 METHOD = (
   'The difference is from the baseline (in plots the open circle), in '
@@ -74,9 +75,13 @@ def describe(table) -> str:
   """Returns what the figures of a table are, in sentences."""
   part = {'test': 'test', 'val': 'validation'}[table.part]
   figure = {'top-1': 'Top-1'}.get(table.figure, table.figure)
-  few, most = table.images
-  images = f'{few}' if few == most else f'{few} to {most}'
+  images = collect.span(*table.images)
   text = f'{figure} in percent on {images} {part} images, last epoch'
+  if table.classes:
+    text += (
+      f', of the {table.classes} classes without a group (config.data.group) '
+      f'both in train and in {part}'
+    )
   if table.stages > 1:
     text += f', the mean of {table.stages} sets'
   text += f'; mean ± standard deviation over seeds. {_claim(table)}'
@@ -143,8 +148,8 @@ _FROZEN = {
 
 def _frozen(table) -> dict[str, str]:
   """What the features are worth before training, {} where arms differ in it."""
-  if table.part != 'test' or table.stages > 1:
-    return {}  # A run measures them on its own test part.
+  if table.part != 'test' or table.stages > 1 or table.classes:
+    return {}  # A run measures them on its own test part, all of it.
   found = []
   for row in (row for arm in table.arms for row in arm.rows):
     start = row['summary'].get('start', {})
