@@ -147,15 +147,32 @@ _FROZEN = {
 
 
 def _frozen(table) -> dict[str, str]:
-  """What the features are worth before training, {} where arms differ in it."""
+  """What the features are worth before training, in the mean over seeds.
+
+  {} where an arm differs from the baseline in it under one seed.
+  """
   if table.part != 'test' or table.stages > 1 or table.classes:
     return {}  # A run measures them on its own test part, all of it.
-  found = []
-  for row in (row for arm in table.arms for row in arm.rows):
-    start = row['summary'].get('start', {})
-    found.append({w: number(start.get(key)) for key, w in _FROZEN.items()})
-  first = {w: x for w, x in found[0].items() if x}
-  return first if all(one == found[0] for one in found) else {}
+  base = next(arm for arm in table.arms if arm.name == table.baseline)
+  starts = {row['seed']: _start(row) for row in base.rows}
+  for arm in table.arms:
+    shared = [row for row in arm.rows if row['seed'] in starts]
+    same = all(_said(_start(row)) == _said(starts[row['seed']])
+               for row in shared)  # fmt: skip
+    if not shared or not same:
+      return {}
+  keys = set.intersection(*map(set, starts.values()))
+  return _said(
+    {key: statistics.mean(x[key] for x in starts.values()) for key in keys}
+  )
+
+
+def _start(row) -> dict[str, float]:
+  return row['summary'].get('start', {})
+
+
+def _said(start) -> dict[str, str]:
+  return {w: number(start[k]) for k, w in _FROZEN.items() if k in start}
 
 
 def overview(tables) -> str:

@@ -34,3 +34,12 @@ def line(arm, seed, right, *, code=CODE, set_='grape58', **fields):
     'summary': {'top1': 100 * np.mean(right), 'n_test': len(right)},
     'seconds': 1.0, 'command': 'x', 'devices': 'cpu', 'packages': {},
   }  # fmt: skip
+
+
+def split_anew(arm, seed, right, images='', **fields):
+  """A line whose seed has drawn its split, with test images of its own."""
+  row = line(arm, seed, right, **{'data.split_seed': seed} | fields)
+  row['overrides'].append('data.split_seed')
+  row['split'] = f'split {seed}'
+  row['test']['images'] = images or f'images {seed}'
+  return row

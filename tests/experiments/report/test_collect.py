@@ -5,7 +5,7 @@ import pytest
 from csdnet_jax.runtime.errors import UserError
 from experiments.report import collect, text
 
-from lines import CODE, IMAGES, first, judged, line
+from lines import CODE, IMAGES, first, judged, line, split_anew
 
 
 def test_means_and_paired_differences():
@@ -60,15 +60,6 @@ def test_arms_of_different_train_images_are_refused():
   for row in rows:
     row['overrides'].append('data.shots')
   assert len(collect.tables(rows)[0].arms) == 2
-
-
-def split_anew(arm, seed, right, images='', **fields):
-  """A line whose seed has drawn its split, with test images of its own."""
-  row = line(arm, seed, right, **{'data.split_seed': seed} | fields)
-  row['overrides'].append('data.split_seed')
-  row['split'] = f'split {seed}'
-  row['test']['images'] = images or f'images {seed}'
-  return row
 
 
 def test_arms_are_paired_within_seeds_of_splits_of_their_own():

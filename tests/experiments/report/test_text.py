@@ -2,7 +2,7 @@
 
 from experiments.report import collect, text
 
-from lines import first, judged, line
+from lines import first, judged, line, split_anew
 
 
 def test_frozen_features_are_said_where_all_arms_start_from_them():
@@ -16,6 +16,14 @@ def test_frozen_features_are_said_where_all_arms_start_from_them():
   assert 'before' not in text.describe(collect.tables(rows, part='val')[0])
   rows[1]['summary']['start'] = {'knn': 41.0, 'linear_probe': 50.0}
   assert 'before' not in text.describe(collect.tables(rows)[0])
+
+
+def test_frozen_features_are_averaged_over_splits():
+  rows = [split_anew(a, s, first(3)) for s in (0, 1) for a in ('base', 'a')]
+  for row in rows:
+    row['summary']['start'] = {'knn': 40.0 + 3 * row['seed']}
+  words = 'The features before training: kNN 41.5.'
+  assert words in text.describe(collect.tables(rows)[0])
 
 
 def test_arms_of_one_run_are_said():
