@@ -58,8 +58,11 @@ class Arm(NamedTuple):
 
   @property
   def visible(self) -> float | None:
-    """Half the width of `ends`: what is smaller is not clear of zero."""
-    return None if self.low is None else (self.high - self.low) / 2
+    """Half the width of `ends`: what is smaller is not clear of zero.
+
+    None without `ends`, or where it is a point, as for an arm of equal runs.
+    """
+    return None if self.low == self.high else (self.high - self.low) / 2
 
 
 class Table(NamedTuple):

@@ -109,7 +109,7 @@ def test_a_report_of_miou_pairs_images_and_names_its_figure(tmp_path):
   assert other.diff == pytest.approx(other.mean - base.mean)
   assert 0 < other.low < other.diff < other.high
   markdown = text.markdown(table)
-  assert '| arm | n | mIoU | 95 % of it |' in markdown
+  assert '| arm | seeds | splits | mIoU | 95 % of it |' in markdown
   assert 'mIoU in percent on 30 test images' in markdown
 
 

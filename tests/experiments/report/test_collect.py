@@ -82,6 +82,12 @@ def test_arms_are_paired_within_seeds_of_splits_of_their_own():
   )
 
 
+def test_arms_of_the_same_runs_could_have_seen_nothing():
+  rows = [line(a, s, first(20 + s)) for s in range(2) for a in ('base', 'a')]
+  (table,) = collect.tables(rows)
+  assert table.arms[1].ends == (0, 0) and table.arms[1].visible is None
+
+
 def test_seeds_of_one_split_say_so():
   rows = [line('base', s, first(20 + s)) for s in range(2)]
   (table,) = collect.tables(rows)
