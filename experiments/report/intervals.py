@@ -17,11 +17,12 @@ One seed says nothing of others: it has no interval.
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 
 def of_seeds(
-  values: np.ndarray, *, level: float = 0.95
+  values: npt.ArrayLike, *, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns Student's t interval of the mean over seeds.
 
