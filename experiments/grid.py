@@ -35,6 +35,7 @@ from csdnet_jax.training.command_line import resolve
 
 Overrides = dict[str, Any]
 ARM = 'arm'  # The key of an arm's name: no field of a config.
+SPLIT = 'data.split_seed'
 # What the runs of the other task never read.
 _ONLY = {
   'classification': ('views',),
@@ -109,9 +110,10 @@ def chain(*grids: Iterable[Overrides]) -> Iterator[Overrides]:
   return itertools.chain(*grids)
 
 
-def seeds(n: int) -> Iterator[Overrides]:
-  """Seeds 0 to n - 1."""
-  return ({'seed': i} for i in range(n))
+def seeds(n: int, *, splits: bool = False) -> Iterator[Overrides]:
+  """Seeds 0 to n - 1, each with a split of its own where it is asked."""
+  for i in range(n):
+    yield {SPLIT: i, 'seed': i} if splits else {'seed': i}
 
 
 def field(key: str, values: Iterable[Any]) -> Iterator[Overrides]:
@@ -208,7 +210,8 @@ def expand(
     name: of the grid.
     grid: to be expanded.
     arguments: `--config=FILE` in place of the grid's, and
-      `--config.key=value`, which go before the grid's own overrides.
+      `--config.key=value`, which go before the grid's own overrides. With
+      `--config.data.resplit=True` each seed draws its split as well.
     seeds_of_each: in place of the grid's.
 
   Raises:
@@ -220,6 +223,12 @@ def expand(
   if not any(a.startswith('--config=') for a in arguments):
     arguments = [f'--config={grid.config}', *arguments]
   base = resolve(arguments)
+  splits = base.data.resplit
+  if splits and any(a.startswith(f'--config.{SPLIT}=') for a in arguments):
+    raise UserError(
+      f'With config.data.resplit a grid sets config.{SPLIT}, a split for each '
+      'seed; leave it out.'
+    )
   arms = [{ARM: _called(x)} | x for x in grid.arms(base) or ()]
   if not arms:
     raise UserError(f'The grid {name} has no arms; let its function yield one.')
@@ -227,8 +236,9 @@ def expand(
   n = grid.seeds if seeds_of_each is None else seeds_of_each
   if n < 1:
     raise UserError(f'--seeds={n}: say 1 or more.')
-  for overrides in product(seeds(n), arms):
-    overrides['seed'] = overrides.pop('seed')  # Last in the name.
+  for overrides in product(seeds(n, splits=splits), arms):
+    for key in (SPLIT, 'seed') if splits else ('seed',):
+      overrides[key] = overrides.pop(key)  # Last in the name.
     arm = overrides.pop(ARM)
     flags_ = [f'--config.{key}={value}' for key, value in overrides.items()]
     whole = (*arguments, *flags_)

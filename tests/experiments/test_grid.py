@@ -25,6 +25,20 @@ def test_combinators():
     list(zip_(a, b[:1]))
 
 
+def test_each_seed_draws_its_split_where_it_is_asked():
+  root, anew = '--config.data.root=/a/x', '--config.data.resplit=True'
+  points = _expand('saliency', root, anew, n=3)
+  assert [p.seed for p in points] == [0, 0, 1, 1, 2, 2]
+  for point in points:
+    assert f'--config.data.split_seed={point.seed}' in point.arguments
+    assert point.overrides[-2:] == ('data.split_seed', 'seed')
+  assert len({point.hash for point in points}) == 6
+  (one, *_) = _expand('saliency', root)
+  assert 'data.split_seed' not in one.overrides
+  with pytest.raises(UserError, match='a split for each seed; leave it out'):
+    _expand('saliency', root, anew, '--config.data.split_seed=3')
+
+
 def test_names_of_arms_are_joined():
   arms = product([grid_lib.named('a', {'x': 1})], grid_lib.field('m.y', (2, 3)))
   assert [arm[grid_lib.ARM] for arm in arms] == ['a, y 2', 'a, y 3']
