@@ -34,7 +34,7 @@ def data_report(
   *,
   size: int,
   group: str = '',
-  test_fraction: float = 0,
+  test_fraction: float = 0.5,
   strict: bool = False,
 ) -> Report:
   """Counts, sizes, and what may be wrong with the images or their split.
@@ -76,6 +76,11 @@ def data_report(
   lines = [*_table(figures), *beside(dataset)]
   if dataset.drawn:
     lines.append(_drawn(dataset, group, test_fraction))
+  elif not test_fraction:
+    lines.append(
+      'note: config.data.test_fraction=0 is not heeded: the split came with '
+      'the data'
+    )
   for f in sorted(found, key=lambda f: f.warns):
     kind = 'WARNING' if f.warns else 'note'
     advice = f'; {f.advice}' if f.advice else ''
@@ -86,10 +91,10 @@ def data_report(
 def _drawn(dataset: splits.Dataset, group: str, test_fraction: float) -> str:
   """How the test part was drawn."""
   if not dataset.test.names:
-    return (
-      '  Nothing is for test (config.data.test_fraction=0): the run trains on '
-      'every image, and nothing will tell how good it is.'
-    )
+    told = 'the run trains on every image, and nothing will tell how good it is'
+    if dataset.val:
+      told = 'the validation part alone will tell how good the run is'
+    return f'  Nothing is for test (config.data.test_fraction=0): {told}.'
   by = ''
   if dataset.groups:
     n = len(set(dataset.groups.values()))

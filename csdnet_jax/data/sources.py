@@ -117,6 +117,11 @@ def load_masks(data: Any) -> layouts.SegmentationSet:
   Raises:
     UserError: for whatever in the folder, the lists or the fields is wrong.
   """
+  if group := getattr(data, 'group', ''):
+    raise UserError(
+      f'config.data.group={group} is for images without masks; the parts '
+      'of those with masks come with them. Leave it out'
+    )
   return _load(data, 'segmentation', layouts.SegmentationSet)
 
 
@@ -169,7 +174,7 @@ def divide(
   dataset = dataset._replace(drawn=not dataset.test.names)
   # A table brings its own.
   if data.group and not dataset.groups:
-    dataset = dataset._replace(groups=_groups(dataset, data.group))
+    dataset = dataset._replace(groups=_groups(dataset, data))
   dataset, problems = _with_digests(dataset)
   if split is not None:
     named = {name for part in splits.PARTS for name in split.get(part, ())}
@@ -205,10 +210,15 @@ def fingerprints_of(
     )
 
 
-def _groups(dataset: splits.Dataset, group: str) -> dict[str, str]:
+def _groups(dataset: splits.Dataset, data: Any) -> dict[str, str]:
   images = splits.whole(dataset)
   classes = [dataset.class_names[label] for label in images.labels]
-  return groups.of_names(group, images.names, classes)
+  try:
+    return groups.of_names(data.group, images.names, classes)
+  except UserError as error:
+    if not data.table:
+      raise
+    raise UserError(f'{error}; nor is it a column of {data.table}') from error
 
 
 def _with_digests(

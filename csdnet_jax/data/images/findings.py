@@ -146,6 +146,16 @@ def _groups(dataset, images: _Images, group: str) -> list[Finding]:
       'it came with the data and stays as it is', stops=True,
     ),
     Finding(
+      'groups_span',
+      [
+        f'{g}: {", ".join(held)}'
+        for g, held in groups.spanning(
+          dataset.groups, images.names, images.classes
+        ).items()
+      ],
+      'groups hold images of several classes', warns=False,
+    ),
+    Finding(
       'ungrouped', [images.names[i] for i in alone] if dataset.groups else [],
       'images are of no group', 'each is one of its own', warns=False,
     ),

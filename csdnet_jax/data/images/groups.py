@@ -37,7 +37,7 @@ def of_names(
     The groups of the images that have one.
 
   Raises:
-    UserError: no regex, or it matches nothing.
+    UserError: no regex, or no image has a group.
 
   >>> names = ['ash/plant1_a.jpg', 'ash/plant2.jpg', 'ash/x.jpg']
   >>> of_names('plant([0-9]+)', names, ['ash'] * 3)
@@ -46,11 +46,13 @@ def of_names(
   {'ash/plant1_a.jpg': 'ash/plant1'}
   """
   if group == STEM:
-    return {
-      name: f'{c}/{stem}'
-      for name, c in zip(names, classes, strict=True)
-      if (stem := stem_of(name, c))
-    }
+    if stems := _stems(names, classes):
+      return stems
+    raise UserError(
+      f'config.data.group={STEM} finds no names that share all but a counter, '
+      f'such as plant7_1 and plant7_2, among the images ({preview(list(names))}'
+      '); leave it out, or give a regular expression'
+    )
   try:
     pattern = re.compile(group)
   except re.error as error:
@@ -62,7 +64,8 @@ def of_names(
   groups = {
     name: value
     for name, match in found.items()
-    if match and (value := match[1 if pattern.groups else 0])
+    # The first group may have had no part in the match.
+    if match and (value := (pattern.groups and match[1]) or match[0])
   }
   if not groups:
     raise UserError(
@@ -70,6 +73,14 @@ def of_names(
       f'({preview(list(names))}); correct it'
     )
   return groups
+
+
+def _stems(names: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+  return {
+    name: f'{c}/{stem}'
+    for name, c in zip(names, classes, strict=True)
+    if (stem := stem_of(name, c))
+  }
 
 
 def stem_of(name: str, class_name: str) -> str:
@@ -112,7 +123,7 @@ def shared_stems(
   Returns:
     {stem: rows}.
   """
-  stems = of_names(STEM, names, classes)
+  stems = _stems(names, classes)
   counts = collections.Counter(stems.values())
   recurring = {
     (c, stems[name])
@@ -125,6 +136,17 @@ def shared_stems(
     for stem, rows in cut(stems, names, sides).items()
     if of_class[classes[rows[0]]] > 1
   }
+
+
+def spanning(
+  groups: Mapping[str, str], names: Sequence[str], classes: Sequence[str]
+) -> dict[str, list[str]]:
+  """Finds the groups that hold images of several classes, {group: classes}."""
+  found = collections.defaultdict(set)
+  for name, c in zip(names, classes, strict=True):
+    if name in groups:
+      found[groups[name]].add(c)
+  return {g: sorted(held) for g, held in found.items() if len(held) > 1}
 
 
 def cut(

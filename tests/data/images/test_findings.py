@@ -78,6 +78,25 @@ def test_what_no_group_holds_is_said(plants):
   assert all('a0_' not in stem for stem in made.figures['stems_across'])
 
 
+def test_groups_over_classes_are_said(tmp_path):
+  for c in 'ab':
+    for p in range(3):
+      for i in range(2):
+        seed = 100 * (c == 'a') + 10 * p + i
+        write(tmp_path / c / f'plant{p}_{i}.png', encode(pixels(seed)))
+  made = reported(tmp_path, group=r'plant\d')
+  span = [f'plant{p}: a, b' for p in range(3)]
+  assert sorted(made.figures['groups_span']) == span
+  assert 'groups_span' not in reported(tmp_path, group='stem').figures
+
+
+def test_a_test_fraction_that_is_not_heeded_is_said(tmp_path):
+  for part in ('train', 'test'):
+    images.class_folders(tmp_path / part, {'a': 2, 'b': 2})
+  assert 'is not heeded' in reported(tmp_path, test_fraction=0.0).text
+  assert 'is not heeded' not in reported(tmp_path).text
+
+
 def test_a_split_of_the_data_is_warned_of_and_kept(plants):
   for part, i in (('train', 0), ('test', 1)):
     for path in sorted(plants.glob(f'???/*_{i}.png')):
@@ -211,6 +230,8 @@ def test_nothing_for_test_is_said(tmp_path):
   assert 'Nothing is for test (config.data.test_fraction=0)' in made.text
   assert list(made.figures['parts']) == ['train']
   assert not warnings(made)
+  made = reported(root, test_fraction=0.0, val_fraction=0.3)
+  assert 'the validation part alone will tell' in made.text
 
 
 @pytest.mark.parametrize('bad', [b'', b'no image', None])

@@ -65,6 +65,10 @@ def test_a_regex_may_join_classes_and_leave_images_out():
   names = ['a/plot3_x.jpg', 'b/plot3_y.jpg', 'b/other.jpg']
   found = groups.of_names(r'plot\d', names, ['a', 'b', 'b'])
   assert found == {'a/plot3_x.jpg': 'plot3', 'b/plot3_y.jpg': 'plot3'}
+  # Where the first group has no part in it, all of the match counts.
+  assert groups.of_names(r'(zz)|other', names, ['a', 'b', 'b']) == {
+    'b/other.jpg': 'other'
+  }
   assert groups.of_names(r'^(.)/', names, ['a', 'b', 'b']) == {
     names[0]: 'a', names[1]: 'b', names[2]: 'b'
   }  # fmt: skip
@@ -76,6 +80,7 @@ def test_a_regex_may_join_classes_and_leave_images_out():
     ('(', 'no regular expression .*correct it'),
     ('plant', 'matches none of the images .a/1.jpg'),
     ('(x?)', 'matches none of the images'),
+    ('stem', 'finds no names that share all but a counter'),
   ],
 )
 def test_a_regex_that_says_nothing(group, match):
