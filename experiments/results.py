@@ -175,7 +175,8 @@ def _parts(split: dict) -> str:
 
   Not of the bytes: another version of Pillow draws the same leaves in others.
   """
-  return of_data({k: v for k, v in split.items() if k != 'digests'})
+  content = ('digests', 'prints')
+  return of_data({k: v for k, v in split.items() if k not in content})
 
 
 class Sizes(NamedTuple):

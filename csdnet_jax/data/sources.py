@@ -108,7 +108,7 @@ def load_whole(root: str, data: Any) -> splits.Dataset:
   dataset = dataset._replace(
     train=splits.EMPTY, val=None, test=splits.whole(dataset)
   )
-  return _read(*_with_digests(dataset), data)[0]
+  return _read(*_with_digests(dataset), data)
 
 
 def load_masks(data: Any) -> layouts.SegmentationSet:
@@ -182,9 +182,10 @@ def divide(
     if lost:
       raise cache.UnreadableError(lost)
     return saved.apply_split(_without(dataset, problems), split)
-  dataset, prints = _read(dataset, problems, data)
+  dataset = _read(dataset, problems, data)
   splits.require_trained(dataset)
   names = splits.whole(dataset).names
+  prints = fingerprints.of_bytes(dataset.prints[name] for name in names)
   if data.resplit and dataset.test.names:
     dataset = draw.swap_sides(dataset, data.split_seed)
   return draw.draw_split(
@@ -242,17 +243,24 @@ def _without(dataset: splits.Dataset, names) -> splits.Dataset:
 
 def _read(
   dataset: splits.Dataset, problems: dict[str, str], data: Any
-) -> tuple[splits.Dataset, np.ndarray]:
+) -> splits.Dataset:
   """Decodes every image; what cannot be read is listed, or stops all.
 
   Returns:
-    The data set without it, and the `fingerprints.of` the rest.
+    The data set without it, with the fingerprints of the rest.
   """
   images = splits.whole(_without(dataset, problems))
   prints, undecoded = fingerprints_of(images, dataset.digests, data)
   problems |= {images.names[i]: problem for i, problem in undecoded.items()}
+  dataset = dataset._replace(
+    prints={
+      name: prints[i].tobytes()
+      for i, name in enumerate(images.names)
+      if i not in undecoded
+    }
+  )
   if not problems:
-    return dataset, prints
+    return dataset
   if data.unreadable == 'stop':
     raise cache.UnreadableError(
       list(problems.values()), ', or set config.data.unreadable=skip'
@@ -260,8 +268,7 @@ def _read(
   say(f'Skipped, {len(problems)} images that cannot be read:', style='red')
   for problem in problems.values():
     say(f'  {problem}', style='red')
-  readable = [i for i in range(len(images.names)) if i not in undecoded]
-  return _without(dataset, problems), prints[readable]
+  return _without(dataset, problems)
 
 
 # -------------------------------------------------------------------- sources

@@ -5,7 +5,7 @@ Every image is decoded once for it; the figures are kept in the cache.
 
 import hashlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import imagehash
 import numpy as np
@@ -24,6 +24,7 @@ _CONTRAST = 16
 # Rows of hashes that are compared at a time: bounds the memory.
 _ROWS = 2048
 
+# Runs keep its bytes in `split.json`: a changed one goes there by another name.
 DTYPE = np.dtype(
   [
     ('pixels', np.uint8, (32,)),  # Their SHA-256, with the size.
@@ -112,6 +113,11 @@ def _of_image(image: np.ndarray) -> np.ndarray:
   )  # fmt: skip
 
 
+def of_bytes(prints: Iterable[bytes]) -> np.ndarray:
+  """The fingerprints, `DTYPE` [n], of which each was kept as its bytes."""
+  return np.frombuffer(b''.join(prints), DTYPE)
+
+
 def equal(fingerprints: np.ndarray) -> np.ndarray:
   """Numbers images by their pixels, int [n]: equal ones have one number."""
   pixels = np.ascontiguousarray(fingerprints['pixels'])
@@ -129,16 +135,44 @@ def alike(fingerprints: np.ndarray) -> np.ndarray:
     Rows i < j of each pair, int [m, 2]; equal images are not among them, nor
     those of hardly any contrast.
   """
-  numbers = equal(fingerprints)
-  signs = 2.0 * np.unpackbits(fingerprints['hash'], axis=1) - 1
-  signs = signs.astype(np.float32)
-  contrast = fingerprints['brightest'].astype(int) - fingerprints['darkest']
-  signs[contrast < _CONTRAST] = 0  # At half of all bits from everything.
+  numbers, signs = equal(fingerprints), _signs(fingerprints)
   pairs = [np.zeros((0, 2), int)]
   for start in range(0, len(signs), _ROWS):
-    product = signs[start : start + _ROWS] @ signs[start:].T
-    differ = (_SIDE**2 - product) / 2
+    differ = _differ(signs[start : start + _ROWS], signs[start:])
     i, j = np.nonzero(differ <= _ALIKE)
     keep = (i < j) & (numbers[start + i] != numbers[start + j])
     pairs.append(start + np.stack([i[keep], j[keep]], 1))
   return np.concatenate(pairs)
+
+
+def alike_to(fingerprints: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """Finds for each image its nearest near-duplicate among others.
+
+  Args:
+    fingerprints: `DTYPE` [n].
+    others: `DTYPE` [m], m > 0.
+
+  Returns:
+    The row in `others` of the one that differs in the fewest bits, int [n]; -1
+    where none is as near as `alike` asks. An equal one counts as well.
+  """
+  signs, theirs = _signs(fingerprints), _signs(others)
+  rows = np.full(len(signs), -1)
+  for start in range(0, len(signs), _ROWS):
+    differ = _differ(signs[start : start + _ROWS], theirs)
+    near = differ.min(1) <= _ALIKE
+    rows[start : start + _ROWS][near] = differ.argmin(1)[near]
+  return rows
+
+
+def _signs(fingerprints: np.ndarray) -> np.ndarray:
+  """The hashes as float32 [n, bits] of 1 and -1, or 0 without contrast."""
+  signs = 2 * np.unpackbits(fingerprints['hash'], axis=1).astype(np.float32) - 1
+  contrast = fingerprints['brightest'].astype(int) - fingerprints['darkest']
+  signs[contrast < _CONTRAST] = 0  # At half of all bits from everything.
+  return signs
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """In how many bits each of n `_signs` differs from each of m: [n, m]."""
+  return (_SIDE**2 - a @ b.T) / 2

@@ -1,4 +1,4 @@
-"""What a run keeps of its images: their parts, labels and digests.
+"""What a run keeps of its images: parts, labels, digests and fingerprints.
 
 An image is known again by its content, wherever it lies and whatever it is
 called now; the name decides between equal ones, and where nothing was kept of
@@ -24,15 +24,25 @@ def split_to_json(dataset: Dataset) -> dict[str, Any]:
   """The split as plain data.
 
   Returns:
-    `class_names`; for each part name -> label; and `digests`, name -> SHA-256
-    as hex, of every image of the data set, also of those in no part.
+    `class_names`; for each part name -> label; `digests`, name -> SHA-256 as
+    hex, of every image of the data set, also of those in no part; and `prints`,
+    name -> fingerprint as hex, of the training images.
   """
   parts = {
     part: dict(zip(split.names, split.labels.tolist(), strict=True))
     for part, split in parts_of(dataset).items()
   }
-  digests = {'digests': dict(dataset.digests)} if dataset.digests else {}
-  return {'class_names': list(dataset.class_names), **parts, **digests}
+  prints = {
+    name: dataset.prints[name].hex()
+    for name in dataset.train.names
+    if name in dataset.prints
+  }
+  content = {'digests': dict(dataset.digests), 'prints': prints}
+  return {
+    'class_names': list(dataset.class_names),
+    **parts,
+    **{what: by_name for what, by_name in content.items() if by_name},
+  }
 
 
 def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
@@ -43,7 +53,7 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
   Args:
     dataset: holds every image of the parts of `saved`, in whichever part and
       under whatever name; with its digests.
-    saved: what `split_to_json` gave; of older runs without digests.
+    saved: what `split_to_json` gave; of older runs without digests or prints.
 
   Returns:
     The data set with the classes, the parts and the order within them of
@@ -89,6 +99,10 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
     class_names=tuple(saved['class_names']),
     unused=(*dataset.unused, *unused),
     digests={n: d for n, d in dataset.digests.items() if n not in set(added)},
+    prints={
+      found[name]: bytes.fromhex(print_)
+      for name, print_ in saved.get('prints', {}).items()
+    },
   )
 
 

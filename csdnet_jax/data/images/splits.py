@@ -56,6 +56,9 @@ class Dataset(NamedTuple):
     drawn: whether its test part is the program's own choice.
     digests: the SHA-256 of each image's file, as hex, by name; `load_images`
       fills them in.
+    prints: the fingerprint of each image, `fingerprints.DTYPE` as bytes, by
+      name; `load_images` fills them in, and for the images of a run takes those
+      that it kept, of its training images.
     notes: what a person should know of how the data were read.
   """
 
@@ -68,6 +71,7 @@ class Dataset(NamedTuple):
   unused: tuple[Unused, ...] = ()
   drawn: bool = False
   digests: Mapping[str, str] = MappingProxyType({})
+  prints: Mapping[str, bytes] = MappingProxyType({})
   notes: tuple[str, ...] = ()
 
 

@@ -72,10 +72,27 @@ def test_near_duplicates_are_found_and_other_leaves_are_not(
   assert {tuple(p) for p in pairs.tolist()} == {(i, n + i) for i in range(n)}
 
 
+def test_the_nearest_of_others_is_found_in_any_block(
+  drawn, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(fingerprints, '_ROWS', 5)
+  others, _ = of([encode(image) for image in drawn[::3]], tmp_path)
+  prints, _ = of([*map(jpeg, drawn), encode(drawn[3])], tmp_path)
+  # Each third is known; those between are other leaves of its cultivar.
+  want = [i // 3 if i % 3 == 0 else -1 for i in range(len(drawn))]
+  assert fingerprints.alike_to(prints, others).tolist() == [*want, 1]
+  kept = fingerprints.of_bytes(row.tobytes() for row in others)
+  assert np.array_equal(kept, others)
+  # The nearest, not the first.
+  both, _ = of([jpeg(drawn[0], 20), encode(drawn[0])], tmp_path)
+  assert fingerprints.alike_to(others[:1], both).tolist() == [1]
+
+
 def test_plain_images_are_like_nothing(tmp_path):
   plain = [Image.new('RGB', (40, 40), (v, v, v)) for v in (0, 3, 200, 255)]
   prints, _ = of([encode(image) for image in plain], tmp_path)
   assert len(fingerprints.alike(prints)) == 0
+  assert fingerprints.alike_to(prints, prints).tolist() == [-1] * 4
   assert prints['darkest'].tolist() == prints['brightest'].tolist()
   assert prints['darkest'].tolist() == [0, 3, 200, 255]
 

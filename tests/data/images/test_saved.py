@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax.data.folders import Unused
-from csdnet_jax.data.images import saved, splits
+from csdnet_jax.data.images import fingerprints, saved, splits
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 
@@ -63,6 +63,21 @@ def test_it_holds_the_digest_of_every_image(root):
   assert len(split['train']) == 2 and len(split['digests']) == 12
   digest = split['digests']['a/0.png']
   assert len(digest) == 64 and set(digest) <= set('0123456789abcdef')
+
+
+def test_it_holds_fingerprints_of_the_training_images_under_any_name(root):
+  dataset, split = load(root, shots=1), kept(root, shots=1)
+  names = dataset.train.names
+  assert list(split['prints']) == list(names)
+  prints = fingerprints.of_bytes(dataset.prints[name] for name in names)
+  assert prints['size'].tolist() == [[12, 16]] * 2
+  (root / names[0]).rename(root / 'a' / 'z.png')
+  again = load(root, split=split)
+  assert again.train.names == ('a/z.png', names[1])
+  assert list(again.prints.values()) == [dataset.prints[n] for n in names]
+  assert saved.split_to_json(again)['prints'].keys() == set(again.train.names)
+  del split['prints']
+  assert 'prints' not in saved.split_to_json(load(root, split=split))
 
 
 def test_a_copy_anywhere_is_the_same_data_set(root, tmp_path):
