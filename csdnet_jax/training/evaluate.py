@@ -9,8 +9,9 @@ import ml_collections
 from csdnet_jax import methods, tasks
 from csdnet_jax.config import differences, validate
 from csdnet_jax.data import report
+from csdnet_jax.data.images import fingerprints
 from csdnet_jax.runtime import paths, processes, writers
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.terminal import say, show_table
 from csdnet_jax.tasks import classification
 from csdnet_jax.tasks.base import Experiment
@@ -40,7 +41,7 @@ def evaluate_run(
 
   Other images are those of a folder, or the test part of what `config.data`
   describes where it is not the run's. What the run was trained on is left out
-  of them, by content, and counted.
+  of them, by bytes or pixels, and counted; of near-duplicates it warns.
 
   Args:
     config: the run's own, possibly with other `data` and `evaluation`.
@@ -162,7 +163,7 @@ def _others(config, changed, folder, own, split, workdir):
     if config.data.root == own.data.root:
       config = places.found(config, workdir)
     dataset = task.load(config)
-  seen = _trained_on(own, split, workdir)
+  seen = _trained_on(own, split, workdir, dataset)
   judges = task.judges(dataset, split['class_names'], seen)
   n, left = len(dataset.test.names), len(judges.test.names)
   if not left:
@@ -172,10 +173,35 @@ def _others(config, changed, folder, own, split, workdir):
     )
   if left < n:
     say(f'{n - left} images of {n} were trained on and are left out.')
+  if 'prints' in split:
+    _warn_of_alike(judges, split)
   return judges
 
 
-def _trained_on(own, split, workdir):
+def _kept(split):
+  """The fingerprints of the training images, `fingerprints.DTYPE` [n]."""
+  return fingerprints.of_bytes(map(bytes.fromhex, split['prints'].values()))
+
+
+def _warn_of_alike(judges, split) -> None:
+  """Names the images that are near-duplicates of training images."""
+  trained, names = list(split['prints']), judges.test.names
+  prints = fingerprints.of_bytes(judges.prints[name] for name in names)
+  rows = fingerprints.alike_to(prints, _kept(split))
+  pairs = [
+    f'{name} ~ {trained[row]}'
+    for name, row in zip(names, rows, strict=True)
+    if row >= 0
+  ]
+  if pairs:
+    say(
+      f'WARNING: {len(pairs)} of {len(names)} images are all but equal to '
+      f'training images ({preview(pairs, 3)}): the figures flatter.',
+      style='bold yellow',
+    )
+
+
+def _trained_on(own, split, workdir, dataset):
   """Returns `(name, digest) -> whether the run has learnt from it`."""
   digests = split.get('digests')
   if digests is None:
@@ -193,4 +219,13 @@ def _trained_on(own, split, workdir):
       return lambda name, digest: name in split['train']
     split = again
   seen = {digests[name] for name in split['train']}
+  if 'prints' in split:
+    # Of the same pictures, saved again.
+    trained = {pixels.tobytes() for pixels in _kept(split)['pixels']}
+    given = fingerprints.of_bytes(dataset.prints.values())['pixels']
+    seen |= {
+      dataset.digests[name]
+      for name, pixels in zip(dataset.prints, given, strict=True)
+      if pixels.tobytes() in trained
+    }
   return lambda name, digest: digest in seen

@@ -6,8 +6,10 @@ import shutil
 
 import jax
 import pytest
+from PIL import Image
 
 from csdnet_jax.config import from_json
+from csdnet_jax.data import leaves
 from csdnet_jax.evaluation import calibration
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
@@ -16,6 +18,7 @@ from csdnet_jax.training.evaluate import evaluate_run
 from csdnet_jax.training.train import train
 
 import images
+import runs
 
 DEVICE = jax.devices()[:1]
 
@@ -131,6 +134,40 @@ def test_all_of_a_folder_without_what_was_trained_on(folder_run, tmp_path):
   assert f'{trained} images of {whole} were trained on and are left out' in said
   with pytest.raises(UserError, match=f'was trained on all {trained} images'):
     evaluated(workdir, folder=others(tmp_path / 'old', folder_run, 'train'))
+
+
+def test_what_was_trained_on_and_saved_again_is_known(tmp_path):
+  root, workdir, new = (tmp_path / name for name in ('set', 'run', 'new'))
+  leaves.write(root, cultivars=3, train_per_class=2, test_per_class=2, size=128)
+  fields = {'data.source': 'folder', 'data.root': str(root), 'epochs': 1.0}
+  train(runs.config(tmp_path / 'cache', **fields), workdir, devices=DEVICE)
+  split = split_of(workdir)
+  for name in split['train']:
+    leaf = Image.open(root / 'images' / name)
+    again = new / 'test' / name
+    images.write(again, images.encode(leaf, compress_level=0))
+    images.write(again.with_suffix('.jpg'), images.encode(leaf, 'JPEG'))
+  # Other leaves of the same cultivars.
+  for name in split['test']:
+    data = (root / 'images' / name).read_bytes()
+    images.write(new / 'train' / name, data)
+  figures, said = evaluated(workdir, folder=str(new))
+  assert figures['n'] == 12
+  assert '6 images of 18 were trained on and are left out' in said
+  words = 'WARNING: 6 of 12 images are all but equal to training images ('
+  first = 'test/cultivar_01/1.jpg ~ cultivar_01/1.png, '
+  assert words + first in said and said.count(' ~ ') == 3
+  # Its test part alone.
+  changes = {'data.root': str(new), 'data.split_seed': 5}
+  figures, said = evaluated(workdir, changes)
+  assert figures['n'] == 6
+  assert '6 images of 12 were trained on' in said and '6 of 6 images' in said
+  # A run from before fingerprints were kept.
+  del split['prints']
+  (workdir / 'split.json').write_text(json.dumps(split))
+  figures, said = evaluated(workdir, folder=str(new))
+  assert figures['n'] == 18
+  assert 'left out' not in said and 'WARNING' not in said
 
 
 def test_a_folder_may_have_a_split_and_some_of_the_classes(
