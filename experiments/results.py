@@ -49,7 +49,8 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
     workdir: of its run, which is finished.
 
   Raises:
-    UserError: if different code began and continued it.
+    UserError: if different code began and continued it, or it has no part that
+      its grid is judged by.
   """
   summary, environment = (
     load(workdir / f'{name}.json') for name in ('summary', 'environment')
@@ -64,6 +65,7 @@ def record(point: Point, workdir: pathlib.Path) -> dict:
   fields = identity(config)
   fields.pop('seed')
   split = load(workdir / 'split.json')
+  _require_part(point, split)
   row = {
     'grid': point.grid,
     'arm': point.arm,
@@ -213,6 +215,28 @@ def sizes_of(config) -> Sizes:
 def _read_of(config) -> str:
   fields = {'method': {'name': config.method.name}}
   return json.dumps(fields | {'data': config.data.to_dict()})
+
+
+def require_judged(point: Point) -> None:
+  """Refuses a point whose config leaves nothing to judge it by.
+
+  Raises:
+    UserError: if its data have no such part, or cannot be read.
+  """
+  _require_part(point, dict(sizes_of(resolve(point.arguments)).parts))
+
+
+def _require_part(point: Point, parts) -> None:
+  if point.part not in parts:
+    field, like = {
+      'test': ('test_fraction', 0.5),
+      'val': ('val_fraction', 0.34),
+    }[point.part]
+    raise UserError(
+      f'The grid {point.grid} is judged by the {point.part} part, which the '
+      f'data of {point.arm!r} (seed {point.seed}) do not have; set '
+      f'--config.data.{field}={like}, or bring data with such a part.'
+    )
 
 
 # Hundreds of points share a set, which is slow to list on some disks.

@@ -130,6 +130,7 @@ def run(
     """Whether the point is there, has been run elsewhere, or cannot be run."""
     folder = workdir / point.name
     try:
+      results.require_judged(point)
       mine = [
         x for x in own if (x['grid'], x['arm']) == (point.grid, point.arm)
       ]
@@ -250,7 +251,7 @@ def main(argv: Sequence[str]) -> int:
   if args.dry_run:
     return _dry_run(points, workdir, most)
   # Once, not for each point.
-  results.split_of(resolve(points[0].arguments))
+  results.require_judged(points[0])
   try:
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:

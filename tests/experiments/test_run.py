@@ -184,6 +184,31 @@ def test_a_train_set_too_small_fails_its_point_alone(points, cache, tmp_path):
   assert 'lower it' in (tmp_path / 'failures.json').read_text()
 
 
+@pytest.mark.parametrize('grid, words', [
+  (grid_lib.Grid(lambda c: [{}]), r'test part.*data\.test_fraction=0\.5'),
+  (grid_lib.Grid(lambda c: [{}], part='val'), r'val part.*val_fraction=0\.34'),
+])  # fmt: skip
+def test_what_leaves_nothing_to_judge_by_is_refused_before_it_runs(
+  grid, words, tmp_path, monkeypatch
+):
+  images.class_folders(tmp_path / 'set', dict.fromkeys('abc', 4))
+  monkeypatch.setattr(run_lib, 'find', lambda name: ('g', grid))
+  flags = command.flags(**{
+    'data.source': 'folder', 'data.root': tmp_path / 'set',
+    'data.cache': tmp_path / 'cache', 'data.test_fraction': 0.0,
+  })  # fmt: skip
+  to = [f'--workdir={tmp_path / "w"}', f'--results={tmp_path / "r.jsonl"}']
+  with pytest.raises(UserError, match=words):
+    run_lib.main(['--grid=x:g', *flags, *to])
+  assert not (tmp_path / 'r.jsonl').exists()
+  # A single arm fails alone, as one that ended before this was refused.
+  (point,) = grid_lib.expand('g', grid, flags, seeds_of_each=1)
+  became = run_lib.run(
+    [point], tmp_path, tmp_path / 'r.jsonl', launch=_launch([])
+  )
+  assert became == {point: run_lib.FAILED}
+
+
 def test_the_live_table_has_an_arm_a_row_and_a_seed_a_column(cache):
   points = _queue(16, cache)
   board = run_lib.Board(points)
