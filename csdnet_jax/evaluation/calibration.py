@@ -128,8 +128,8 @@ def read(workdir: paths.Path) -> Calibration | None:
   if not path.exists():
     return None
   try:
-    return Calibration(**json.loads(path.read_text(encoding='utf-8')))
-  except (TypeError, ValueError) as error:
+    return Calibration(**json.loads(paths.read_bytes(path)))
+  except (OSError, TypeError, ValueError) as error:
     raise UserError(
       f'{path} cannot be read ({error}); remove it, and the temperature is '
       'fitted again.'

@@ -100,7 +100,7 @@ def read(workdir: paths.Path) -> Embeddings | None:
   if not path.exists():
     return None
   try:
-    with np.load(io.BytesIO(path.read_bytes())) as file:
+    with np.load(io.BytesIO(paths.read_bytes(path))) as file:
       return Embeddings(
         tuple(file['names'].tolist()), file['labels'], file['vectors'],
         int(file['step']),

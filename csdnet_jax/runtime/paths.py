@@ -54,6 +54,19 @@ def resolve(path: Path) -> Path:
   return path if is_remote(path) else path.resolve()
 
 
+def read_bytes(path: Path) -> bytes:
+  """Returns what a file holds, and waits for nobody to write into it.
+
+  Raises:
+    OSError: if it cannot be read, or is a pipe, a socket or a device, of which
+      the first never ends where nobody writes.
+  """
+  special = not is_remote(path) and path.exists()
+  if special and not (path.is_file() or path.is_dir()):
+    raise OSError('it is a pipe, a socket or a device')
+  return path.read_bytes()
+
+
 def of_disk(path: str | os.PathLike, field: str, why: str) -> pathlib.Path:
   """Returns a path that must be of this host's disk, ~ expanded.
 

@@ -29,12 +29,17 @@ def read_run(workdir: paths.Path) -> tuple[Any, dict]:
       or lies in the workdir itself.
   """
   try:
-    text = (workdir / 'config.json').read_text()
-    split = json.loads((workdir / 'split.json').read_text())
+    text = paths.read_bytes(workdir / 'config.json').decode()
+    split = json.loads(paths.read_bytes(workdir / 'split.json'))
   except FileNotFoundError as error:
     raise UserError(
       f'{workdir} is not the workdir of a run: {error.filename or error} is '
       'missing.'
+    ) from error
+  except OSError as error:
+    raise UserError(
+      f'config.json and split.json of {workdir} cannot be read '
+      f'({error.strerror or error}); is it the workdir of a run?'
     ) from error
   for field, module in outside(json.loads(text)).items():
     _say_once(f'The run {workdir} imports the module {module} ({field}).')

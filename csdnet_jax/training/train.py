@@ -112,7 +112,7 @@ def finished(config, workdir: paths.Path) -> dict | None:
 def split_of(workdir: paths.Path) -> dict | None:
   """Returns the split that a run began with, None before it has one."""
   path = workdir / 'split.json'
-  return json.loads(path.read_text()) if path.exists() else None
+  return json.loads(paths.read_bytes(path)) if path.exists() else None
 
 
 def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import pathlib
 
 import fsspec
@@ -15,7 +16,9 @@ from csdnet_jax import checkpoint
 from csdnet_jax.config import default
 from csdnet_jax.data import cache
 from csdnet_jax.data.images import labelled_folders
+from csdnet_jax.evaluation import calibration, neighbours
 from csdnet_jax.inference import trained as run_lib
+from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import restore, train
@@ -72,6 +75,25 @@ def test_other_stores_and_absent_libraries_are_refused(monkeypatch):
   monkeypatch.setattr(fsspec, 'get_filesystem_class', absent)
   with pytest.raises(UserError, match=r'pip install "csdnet_jax\[gcs\]"'):
     paths.of('gs://bucket/runs')
+
+
+def test_what_waits_for_a_writer_is_read_by_nobody(tmp_path):
+  assert paths.read_bytes(images.write(tmp_path / 'f', b'abc')) == b'abc'
+  with pytest.raises(FileNotFoundError):
+    paths.read_bytes(tmp_path / 'absent')
+  pipe = tmp_path / 'weights.npz'
+  os.mkfifo(pipe)
+  with pytest.raises(OSError, match='it is a pipe'):
+    paths.read_bytes(pipe)
+  with pytest.raises(UserError, match=r'weights.npz cannot be read .*a pipe'):
+    pretrained.load(str(pipe), 'vit_tiny', {}, {}, classes=2)
+  os.mkfifo(tmp_path / 'config.json')
+  with pytest.raises(UserError, match=r'config.json .*cannot be read .*a pipe'):
+    restore.read_run(tmp_path)
+  for module in (calibration, neighbours):
+    os.mkfifo(tmp_path / module.FILE)
+    with pytest.raises(UserError, match=r'cannot be read .*a pipe.*remove it'):
+      module.read(tmp_path)
 
 
 def test_the_cache_must_be_on_a_disk():

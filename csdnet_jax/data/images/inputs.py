@@ -16,6 +16,7 @@ from PIL import Image
 from csdnet_jax.data import cache, decode, folders, formats
 from csdnet_jax.data.images import splits
 from csdnet_jax.runtime.errors import UserError, printable
+from csdnet_jax.runtime.paths import read_bytes
 
 
 class Found(NamedTuple):
@@ -112,11 +113,7 @@ def of_paths(paths: Sequence[str | os.PathLike]) -> splits.Split:
 
 
 def _read(path: str | os.PathLike) -> bytes:
-  path = pathlib.Path(os.path.expanduser(path))
-  if path.exists() and not path.is_file() and not path.is_dir():
-    # Opening a pipe would wait for whoever writes into it.
-    raise OSError('it is a pipe, a socket or a device')
-  return path.read_bytes()
+  return read_bytes(pathlib.Path(os.path.expanduser(path)))
 
 
 def decoded(split: splits.Split, i: int) -> np.ndarray:

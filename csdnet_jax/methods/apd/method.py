@@ -286,7 +286,7 @@ def fit(config, n_train: int) -> list[str]:
   if arm in DISTILLED and path and path.parent.is_dir():
     if not path.exists():
       raise UserError(f'{t.run} is not the workdir of a run: no config.json.')
-    theirs = json.loads(path.read_text())['model']
+    theirs = json.loads(paths.read_bytes(path))['model']
     if (theirs['name'], theirs['width']) != (t.model, t.width):
       notes.append(f'The teacher {t.run} is {theirs["name"]}.')
     t.model, t.width = theirs['name'], theirs['width']

@@ -143,7 +143,7 @@ def load(
 def _read(path, weights, model_name, field):
   """The arrays of a file under our names, and where they are from."""
   try:
-    data = path.read_bytes()
+    data = paths.read_bytes(path)
   except OSError as error:
     raise UserError(
       f'The weights {path} cannot be read ({error.strerror or error}): check '
