@@ -7,13 +7,12 @@ nearest, distance        the training image whose embedding is nearest, and
                          1 - cosine; empty where the run has none
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from csdnet_jax.evaluation import calibration, neighbours
+from csdnet_jax.runtime import writers
 
 _TOP = 5
 
@@ -70,9 +69,7 @@ def table(rows: Iterable[list[str]], class_names: Sequence[str]) -> str:
     rows: of all images.
     class_names: of each class.
   """
-  text, k = io.StringIO(), min(_TOP, len(class_names))
-  lines = csv.writer(text, lineterminator='\n')
+  k = min(_TOP, len(class_names))
   pairs = [(f'class_{i}', f'probability_{i}') for i in range(1, k + 1)]
-  lines.writerow(['path', 'label', *sum(pairs, ()), 'nearest', 'distance'])
-  lines.writerows(rows)
-  return text.getvalue()
+  header = ['path', 'label', *sum(pairs, ()), 'nearest', 'distance']
+  return writers.csv_text([header, *rows])

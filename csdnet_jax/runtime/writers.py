@@ -1,9 +1,11 @@
 """Figures to files: JSON Lines always, TensorBoard and W&B where wanted."""
 
+import csv
 import importlib.util
 import io
 import json
 import os
+from collections.abc import Iterable, Sequence
 
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
@@ -31,6 +33,23 @@ def write_bytes(path: paths.Path, data: bytes) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(part, path)
+
+
+def csv_text(rows: Iterable[Sequence]) -> str:
+  """Returns rows as CSV, lines ending in a line feed.
+
+  What holds a line feed or a carriage return is quoted, as readers expect.
+
+  >>> csv_text([['a', 1], ['b' + chr(13), 2]])
+  'a,1\\n"b\\r",2\\n'
+  """
+  lines = []
+  for row in rows:
+    line = io.StringIO(newline='')
+    # The writer quotes no ends of line but its own, which are these two.
+    csv.writer(line, lineterminator='\r\n').writerow(row)
+    lines.append(line.getvalue().removesuffix('\r\n') + '\n')
+  return ''.join(lines)
 
 
 def read_records(path: paths.Path) -> list[dict]:

@@ -1,6 +1,7 @@
 """The table of predictions: one form, wherever it is written."""
 
 import csv
+import io
 
 import numpy as np
 
@@ -13,7 +14,7 @@ def read(names, labels, outputs, class_names, **given):
     names, np.array(labels), outputs, class_names, **given
   )
   text = predictions.table(rows, class_names)
-  return list(csv.DictReader(text.splitlines(keepends=True)))
+  return list(csv.DictReader(io.StringIO(text, newline='')))
 
 
 def outputs(logits, vectors=None):
@@ -36,6 +37,14 @@ def test_the_five_likeliest_come_first_and_names_are_quoted():
   shares = [row[f'probability_{i}'] for i in range(1, 6)]
   assert shares == ['0.400000', '0.300000'] + ['0.100000'] * 3
   assert row['nearest'] == row['distance'] == ''
+
+
+def test_a_carriage_return_in_a_name_ends_no_row():
+  rows = read(
+    ['a\rb.png', 'c.png'], [0, 1], outputs([[2, 0]] * 2), ['x\r', 'y']
+  )
+  assert [row['path'] for row in rows] == ['a\rb.png', 'c.png']
+  assert [row['class_1'] for row in rows] == ['x\r'] * 2
 
 
 def test_the_nearest_training_image_and_its_distance():

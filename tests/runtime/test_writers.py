@@ -1,5 +1,7 @@
 """Figures to files: JSON Lines, TensorBoard where it is there, W&B on wish."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -81,3 +83,10 @@ def test_wandb_is_used_where_a_project_is_named(tmp_path, monkeypatch):
   import wandb
 
   assert wandb.calls == ['leaves', ({'test/top1': 50.0}, 8), 'finished']
+
+
+def test_a_table_is_read_again_whatever_is_in_it():
+  rows = [['a,b', 'c"d'], ['e\rf', 'g\nh'], ['i\r\n', '']]
+  text = writers.csv_text(rows)
+  assert list(csv.reader(io.StringIO(text, newline=''))) == rows
+  assert writers.csv_text([['a', 1]]) == 'a,1\n'

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import csv
 import io
 import pathlib
 import shutil
@@ -15,6 +14,7 @@ from PIL import Image
 
 from csdnet_jax.data import cache, decode, folders, formats
 from csdnet_jax.data.photographs import cut, find, key, sheet
+from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.errors import UserError, preview, printable
 
 UNLABELLED = 'unlabelled'
@@ -279,9 +279,5 @@ def _write_sheet(
 
 
 def _table(rows: Sequence[Sequence]) -> str:
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
   box = ('left', 'top', 'right', 'bottom')
-  writer.writerow(['path', 'label', 'group', *box, 'note'])
-  writer.writerows(rows)
-  return text.getvalue()
+  return writers.csv_text([['path', 'label', 'group', *box, 'note'], *rows])
