@@ -177,11 +177,7 @@ def divide(
     dataset = dataset._replace(groups=_groups(dataset, data))
   dataset, problems = _with_digests(dataset)
   if split is not None:
-    named = {name for part in splits.PARTS for name in split.get(part, ())}
-    lost = [p for name, p in problems.items() if name in named]
-    if lost:
-      raise cache.UnreadableError(lost)
-    return saved.apply_split(_without(dataset, problems), split)
+    return _as_begun(dataset, problems, split, data)
   dataset = _read(dataset, problems, data)
   splits.require_trained(dataset)
   names = splits.whole(dataset).names
@@ -265,10 +261,41 @@ def _read(
     raise cache.UnreadableError(
       list(problems.values()), ', or set config.data.unreadable=skip'
     )
+  _say_skipped(problems)
+  return _without(dataset, problems)
+
+
+def _as_begun(
+  dataset: splits.Dataset, problems: dict[str, str], split, data: Any
+) -> splits.Dataset:
+  """The parts that a run began with; says what beside them cannot be read."""
+  named = {name for part in splits.PARTS for name in split.get(part, ())}
+  lost = [p for name, p in problems.items() if name in named]
+  if lost:
+    raise cache.UnreadableError(lost)
+  begun = saved.apply_split(_without(dataset, problems), split)
+  # What it knew and put in no part: more than its shots, or skipped.
+  known = begun.digests.keys() if 'digests' in split else ()
+  images, used = splits.whole(dataset), set(splits.whole(begun).names)
+  others = [
+    (images, i)
+    for i, name in enumerate(images.names)
+    if name in known and name not in used
+  ]
+  if others:
+    left = splits.gather(others)
+    _, found = fingerprints_of(left, dataset.digests, data)
+    undecoded = {left.names[i]: problem for i, problem in found.items()}
+    begun, problems = _without(begun, undecoded), problems | undecoded
+  if problems:
+    _say_skipped(problems)
+  return begun
+
+
+def _say_skipped(problems: Mapping[str, str]) -> None:
   say(f'Skipped, {len(problems)} images that cannot be read:', style='red')
   for problem in problems.values():
     say(f'  {problem}', style='red')
-  return _without(dataset, problems)
 
 
 # -------------------------------------------------------------------- sources

@@ -125,6 +125,18 @@ def test_one_that_shots_left_out_may_change(root):
   assert added(load(root, split=split)) == [left_out[1]]
 
 
+@pytest.mark.parametrize('unreadable', ['stop', 'skip'])
+def test_what_was_skipped_is_named_again(root, unreadable, capsys):
+  images.write(root / 'a' / 'bad.png', b'no image')
+  split = kept(root, unreadable='skip', shots=2)
+  capsys.readouterr()
+  # What shots left out can be read.
+  again = load(root, split=split, unreadable=unreadable)
+  assert again.unused == (Unused('a/bad.png', 'unreadable'),)
+  assert 'Skipped, 1 images that cannot be read' in capsys.readouterr().out
+  assert kept(root, split=split, unreadable=unreadable) == split
+
+
 def test_renamed_images_are_found_by_their_content(root):
   split = kept(root)
   (root / 'a' / 'field').mkdir()
