@@ -1,4 +1,4 @@
-"""Where the images of a run lie: no part of what they are."""
+"""Where the images and weights of a run lie: no part of what they are."""
 
 import ml_collections
 
@@ -7,9 +7,9 @@ from csdnet_jax.runtime.errors import UserError
 
 
 def from_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """Writes the paths of a config's images from the root, into a new config.
+  """Writes a config's paths from the root, into a new config.
 
-  So that the run finds them from wherever it is used.
+  So that the run finds them, and is the same, from wherever it is used.
   """
   config = config.copy_and_resolve_references()
   for key in ('root', 'table'):
@@ -17,7 +17,22 @@ def from_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     # A source from outside may mean something else by it.
     if given and not paths.is_remote(given) and paths.of(given).exists():
       config.data[key] = str(paths.absolute(paths.resolve(paths.of(given))))
+  config.init_from = _of_weights(config.init_from)
+  config.teacher.run = _of_weights(config.teacher.run)
+  config.teacher.weights = _of_weights(config.teacher.weights)
   return config
+
+
+def _of_weights(given: str) -> str:
+  """A run or a file of weights from the root, or what is no path."""
+  if not given or paths.is_remote(given):
+    return given
+  path = paths.of(given)
+  if path.is_dir():
+    return str(path.resolve())
+  # A link keeps its name, whose end says what the file holds.
+  whole = str(path.parent.resolve() / path.name)
+  return given if given == 'imagenet' else whole
 
 
 def found(

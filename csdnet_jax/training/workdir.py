@@ -10,6 +10,7 @@ from csdnet_jax.config import differences, to_json
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
+from csdnet_jax.training import places
 from csdnet_jax.training.fit import fit
 from csdnet_jax.training.restore import read_run
 
@@ -95,7 +96,8 @@ def require_same(config, workdir: paths.Path) -> bool:
     return False
   known, split = read_run(workdir)
   given, _ = fit(config, len(split['train']))
-  changed = differences(known, given)
+  # Both: a run of an earlier version kept its paths as they were given.
+  changed = differences(places.from_root(known), places.from_root(given))
   if changed:
     raise UserError(
       f'{workdir} holds a run of another config ({"; ".join(changed)}); '

@@ -177,6 +177,15 @@ def test_paths_of_this_computer_are_not_kept(points, tmp_path):
   )
 
 
+def test_the_paths_that_a_run_keeps_are_not_in_its_line(cache, tmp_path):
+  weights = tmp_path / 'home' / 'w.npz'
+  images.write(weights, b'')
+  point, _ = _queue(16, cache, init_from=weights)
+  _finish(point, tmp_path)
+  line = json.dumps(results.record(point, tmp_path / point.name))
+  assert '"init_from": "w.npz"' in line and str(tmp_path) not in line
+
+
 def test_a_train_set_too_small_fails_its_point_alone(points, cache, tmp_path):
   big = _queue(16, cache, batch_size=99)
   became = run_lib.run(big, tmp_path, tmp_path / 'r.jsonl', launch=_launch([]))

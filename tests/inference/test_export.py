@@ -59,6 +59,7 @@ def test_no_path_of_this_machine_is_told(run):
   assert json.loads(told)['config']['model']['name'] == run.config.model.name
   config = run.config.copy_and_resolve_references()
   config.init_from = '/home/me/w.npz'
+  config.teacher.run = config.teacher.weights = '/home/me/teacher'
   how = 'Not calibrated, for want of /home/me/leaves.'
   other = types.SimpleNamespace(
     config=config, class_names=run.class_names, step=run.step,

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from csdnet_jax.config import default, from_json
+from csdnet_jax.config import default, from_json, to_json
 from csdnet_jax.data import sources
 from csdnet_jax.data.images import saved
 from csdnet_jax.runtime.errors import UserError
@@ -37,6 +37,49 @@ def test_paths_are_written_from_the_root(here, monkeypatch):
   # Of a store, of a source from outside, and of none.
   for root in ('gs://bucket/leaves', 'the second year', ''):
     assert places.from_root(config_of(root=root)).data.root == root
+
+
+def test_weights_are_written_from_the_root(here):
+  (here / 'run').mkdir()
+  images.write(here / 'blobs' / '5f2c', b'')
+  images.write(here / 'w.npz', b'')
+  (here / 'model.safetensors').symlink_to(here / 'blobs' / '5f2c')
+  (here / 'imagenet').write_text('')
+  for given, whole in {
+    'run': 'run', 'run/': 'run', '../' + here.name + '/run': 'run',
+    './w.npz': 'w.npz', 'gone/w.npz': 'gone/w.npz',
+    'model.safetensors': 'model.safetensors',
+  }.items():  # fmt: skip
+    config = config_of()
+    config.init_from = config.teacher.run = config.teacher.weights = given
+    made = places.from_root(config)
+    found = {made.init_from, made.teacher.run, made.teacher.weights}
+    assert found == {str(here / whole)}
+  for name in ('', 'imagenet', 'gs://bucket/w.npz'):
+    config.init_from = name
+    assert places.from_root(config).init_from == name
+
+
+def test_a_run_is_the_same_from_another_folder(
+  folder_run, tmp_path, monkeypatch
+):
+  workdir = shutil.copytree(folder_run[0], tmp_path / 'run')
+  (tmp_path / 'first').mkdir()
+  (tmp_path / 'far').mkdir()
+  config = from_json((workdir / 'config.json').read_text())
+  monkeypatch.chdir(tmp_path / 'far')
+  config.init_from = '../first'
+  (workdir / 'config.json').write_text(to_json(places.from_root(config)))
+  monkeypatch.chdir(tmp_path)
+  for same in ('first', 'first/', str(tmp_path / 'first')):
+    config.init_from = same
+    assert require_same(config, workdir)
+  # As a run of an earlier version has it.
+  (workdir / 'config.json').write_text(to_json(config))
+  assert require_same(config, workdir)
+  config.init_from = 'far'
+  with pytest.raises(UserError, match='another config .init_from'):
+    require_same(config, workdir)
 
 
 def test_images_are_found_where_they_are_now(here):
