@@ -7,6 +7,7 @@ import numpy as np
 from csdnet_jax.data.images import splits
 from csdnet_jax.evaluation import calibration, neighbours, predictions
 from csdnet_jax.runtime import paths, writers
+from csdnet_jax.runtime.terminal import say
 
 # What is said of each image at the end of a run.
 PREDICTIONS = {'test': 'predictions.csv', 'val': 'predictions_val.csv'}
@@ -19,6 +20,8 @@ def write(
   step: int,
 ) -> None:
   """Writes what is fitted to the images, and what is made of each.
+
+  Says how the temperature was found, which may not be worth relying on.
 
   Args:
     workdir: gets the embeddings of the training images, the temperature that is
@@ -35,9 +38,10 @@ def write(
     ),
   )
   if val := found.get('val'):
-    calibration.write(
-      workdir, calibration.fit(val['logits'], val['label'], step)
-    )
+    fitted = calibration.fit(val['logits'], val['label'], step)
+    calibration.write(workdir, fitted)
+    # Many runs may end in one program.
+    say(f'{workdir}: {fitted.how}')
   known = read(workdir, step)
   for part in found.keys() - {'train'}:
     text = table(dataset, part, found[part], *known)
