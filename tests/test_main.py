@@ -15,6 +15,7 @@ import jax
 import pytest
 
 from csdnet_jax import __main__ as command_line
+from csdnet_jax.config import default
 from csdnet_jax.inference import export
 from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
@@ -195,7 +196,11 @@ def test_a_folder_stands_for_flags(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_explained():
   error = OSError(errno.ENOSPC, 'No space left on device', 'runs/x')
-  assert 'disk is full while writing to runs/x' in commands.explain(error)
+  sentence = commands.explain(error)
+  assert 'disk is full while writing to runs/x' in sentence
+  # Of a command that trains nothing there is nothing else.
+  assert 'saved' not in sentence and 'workdir' not in sentence
+  assert 'saved so far is kept' in commands.explain(error, default())
   # TensorStore reports it in its own words.
   error = ValueError('Error writing "runs/x": No space left on device')
   assert 'disk is full' in commands.explain(error)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
+from rich import filesize
 
 from csdnet_jax.data import decode
 from csdnet_jax.runtime import paths
@@ -30,7 +31,7 @@ _THREADS = min(max(os.cpu_count() or 1, 2), 32)
 # Images in flight: bounds the memory that decoded ones take.
 _CHUNK = 2 * _THREADS
 _DAY = 86_400  # Seconds.
-_GIB = 2**30
+_MUCH = 10**9  # Bytes.
 _LISTED = 50  # Unreadable images that a sentence names.
 
 
@@ -189,12 +190,12 @@ def require_space(folder: pathlib.Path, files: Sequence[File]) -> None:
     raise cache_error(folder, e) from e
   if needed > free:
     raise UserError(
-      f'The decoded images take {needed / _GIB:.1f} GiB in the cache folder '
-      f'{folder}, which has {free / _GIB:.1f} GiB free; free space there or '
+      f'The decoded images take {filesize.decimal(needed)} in the cache folder '
+      f'{folder}, which has {filesize.decimal(free)} free; free space there or '
       'set config.data.cache to another folder'
     )
-  if needed > _GIB:
-    say(f'Writing {needed / _GIB:.1f} GiB of decoded images to {folder}.')
+  if needed > _MUCH:
+    say(f'Writing {filesize.decimal(needed)} of decoded images to {folder}.')
 
 
 def is_whole(file: File) -> bool:

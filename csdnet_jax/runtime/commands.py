@@ -41,10 +41,14 @@ def explain(error: BaseException, config=None) -> str | None:
   if (
     isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
   ) or 'No space left on device' in text:
-    where = getattr(error, 'filename', None) or 'the workdir or the cache'
+    where = getattr(error, 'filename', None)
+    where = where or (
+      'a file' if config is None else 'the workdir or the cache'
+    )
+    kept = '' if config is None else ': everything saved so far is kept'
     return (
       f'The disk is full while writing to {where}; free some space and run the '
-      'same command again: everything saved so far is kept.'
+      f'same command again{kept}.'
     )
   if isinstance(error, jax.errors.JaxRuntimeError) and (
     'RESOURCE_EXHAUSTED' in text or 'ut of memory' in text

@@ -1,5 +1,6 @@
 """Figures to files: JSON Lines always, TensorBoard and W&B where wanted."""
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -23,16 +24,28 @@ def write_text(path: paths.Path, text: str) -> None:
 
 
 def write_bytes(path: paths.Path, data: bytes) -> None:
-  """Writes a file atomically, on the disk when it returns."""
+  """Writes a file atomically, on the disk when it returns.
+
+  Raises:
+    OSError: names the file, of which nothing is left or what was there before.
+  """
   if paths.is_remote(path):
     path.write_bytes(data)  # An object is there as a whole or not at all.
     return
   part = path.with_name(path.name + '.part')
-  with open(part, 'wb') as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(part, path)
+  try:
+    with open(part, 'wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(part, path)
+  except BaseException as error:
+    with contextlib.suppress(OSError):
+      part.unlink(missing_ok=True)
+    if isinstance(error, OSError):
+      # A full disk names no file, and a user knows none that ends in .part.
+      error.filename = str(path)
+    raise
 
 
 def csv_text(rows: Iterable[Sequence]) -> str:

@@ -1,13 +1,15 @@
 """Figures to files: JSON Lines, TensorBoard where it is there, W&B on wish."""
 
 import csv
+import errno
 import io
 import json
+import os
 
 import pytest
 
 from csdnet_jax.config import default
-from csdnet_jax.runtime import writers
+from csdnet_jax.runtime import commands, writers
 from csdnet_jax.runtime.errors import UserError
 
 # Stand-ins that write down how they are called.
@@ -90,3 +92,20 @@ def test_a_table_is_read_again_whatever_is_in_it():
   text = writers.csv_text(rows)
   assert list(csv.reader(io.StringIO(text, newline=''))) == rows
   assert writers.csv_text([['a', 1]]) == 'a,1\n'
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
+  path = tmp_path / 'p.csv'
+  path.write_text('old')
+
+  def full(number):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  with monkeypatch.context() as m:
+    m.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='p.csv') as caught:
+      writers.write_text(path, 'new')
+  assert [p.name for p in tmp_path.iterdir()] == ['p.csv']
+  assert path.read_text() == 'old'
+  sentence = commands.explain(caught.value)
+  assert f'while writing to {path};' in sentence

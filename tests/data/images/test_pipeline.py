@@ -234,10 +234,10 @@ def test_full_disk_names_the_folder_and_leaves_nothing(split, tmp_path):
 
 @pytest.fixture
 def disk(monkeypatch):
-  """A disk with 12 GiB free, in which a GiB is a thousand bytes."""
+  """A disk with 12 kB free, where 1 kB is much."""
   lines, usage = [], shutil.disk_usage('.')
   monkeypatch.setattr(cache, 'say', lines.append)
-  monkeypatch.setattr(cache, '_GIB', 1000)
+  monkeypatch.setattr(cache, '_MUCH', 1000)
   monkeypatch.setattr(
     shutil, 'disk_usage', lambda path: usage._replace(free=12000)
   )
@@ -247,7 +247,7 @@ def disk(monkeypatch):
 def test_a_large_cache_is_said_before_it_is_written(split, tmp_path, disk):
   both(split, tmp_path)
   size = sum(path.stat().st_size for path in tmp_path.iterdir()) / 1000
-  assert disk == [f'Writing {size:.1f} GiB of decoded images to {tmp_path}.']
+  assert disk == [f'Writing {size:.1f} kB of decoded images to {tmp_path}.']
   both(split, tmp_path)
   assert len(disk) == 1
 
@@ -257,7 +257,7 @@ def test_a_cache_that_does_not_fit_stops_before_it_is_begun(
 ):
   with pytest.raises(UserError) as e:
     both(split, tmp_path / 'cache', canvas=40)
-  for words in (str(tmp_path / 'cache'), '12.0 GiB free', 'config.data.cache'):
+  for words in (str(tmp_path / 'cache'), '12.0 kB free', 'config.data.cache'):
     assert words in str(e.value)
   assert not files_in(tmp_path / 'cache') and not disk
 
