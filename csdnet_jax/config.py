@@ -26,10 +26,11 @@ from csdnet_jax.runtime.fields import (
 )
 
 # A run may be continued although these differ: they change no figure. Where the
-# images lie is no part of what they are, which the run knows by their digests.
+# images lie is no part of what they are, which the run knows by their digests;
+# once it has its parts, what cannot be read is in none of them.
 LOGGING_KEYS = (
   'name', 'notice', 'log_every', 'save_every', 'keep', 'wandb', 'data.cache',
-  'data.root', 'data.table', 'parallel',
+  'data.root', 'data.table', 'data.unreadable', 'parallel',
 )  # fmt: skip
 
 RUN = {

@@ -281,7 +281,9 @@ def identity(config) -> dict[str, Any]:
     named.part: {plugins.section(named.of(config))} for named in NAMED.values()
   }
   chosen['model'].add(plugins.section(config.teacher.model))
-  unread = [key for key in LOGGING_KEYS if key != 'data.table']
+  # These decide which images there are before a run has its parts.
+  decide = 'data.table', 'data.unreadable'
+  unread = [key for key in LOGGING_KEYS if key not in decide]
   for task, keys in _ONLY.items():
     unread += keys if task != methods.task(config) else ()
 

@@ -73,6 +73,7 @@ def test_differences_name_keys_but_not_logging_ones():
   new.log_every = 3
   new.wandb.project = 'leaves'
   new.name = 'other'
+  new.data.unreadable = 'skip'
   assert not differences(old, new)
   new.optim.lr = 0.5
   assert differences(old, new) == ['optim.lr: 0.001 -> 0.5']

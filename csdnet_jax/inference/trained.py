@@ -173,9 +173,10 @@ class TrainedRun:
         it found them nor where `load_run` was told.
     """
     if not self.has_part(name):
+      field = f'{name}_fraction'
       raise UserError(
         f'{self.workdir} has no {name} part; it was trained with '
-        f'config.data.val_fraction={self.config.data.val_fraction:g}.'
+        f'config.data.{field}={self.config.data[field]:g}.'
       )
     config = places.found(self.config, self.workdir, self._data_root)
     dataset = sources.load_images(config.data, split=self._split)

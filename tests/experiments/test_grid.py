@@ -73,6 +73,14 @@ def test_the_hash_forgets_what_the_run_does_not_read():
     assert one.hash == other.hash
 
 
+def test_what_decides_the_images_is_part_of_a_point():
+  one, other = default(), default()
+  other.data.unreadable = 'skip'
+  assert grid_lib.identity(one) != grid_lib.identity(other)
+  other.data.unreadable, other.data.cache = 'stop', 'elsewhere'
+  assert grid_lib.identity(one) == grid_lib.identity(other)
+
+
 def test_fields_of_their_own_count_where_they_are_chosen(monkeypatch):
   c = default()
   c.data.source = 'folder'

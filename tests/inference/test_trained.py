@@ -255,8 +255,14 @@ def test_without_a_validation_part_it_is_one_and_says_so(fresh):
   assert run.calibration.temperature == 1.0
   assert 'no validation part' in run.calibration.how
   assert not (run.workdir / 'calibration.json').exists()
-  with pytest.raises(UserError, match='has no val part'):
+  with pytest.raises(UserError, match=r'has no val part.*val_fraction='):
     run.part('val')
+
+
+def test_what_would_have_made_a_part_is_named(fresh):
+  run = fresh(without=['test'])
+  with pytest.raises(UserError, match=r'no test part.*\.test_fraction=0\.5\.'):
+    run.part('test')
 
 
 def test_validation_images_that_are_gone_are_said(fresh, monkeypatch, caplog):
