@@ -5,7 +5,9 @@ import functools
 import html
 import importlib.resources
 import io
+import os
 import string
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -110,6 +112,7 @@ def page(run, queries, train, *, itself: bool) -> str:
       find itself.
   """
   split, rows, vectors = queries
+  paths_shown = _without_common_folder(split.names)
   train_split, train_rows, keys = train
   near, cosine = neighbours.nearest(
     vectors, keys, min(_NEIGHBOURS, len(train_rows) - itself),
@@ -133,7 +136,7 @@ def page(run, queries, train, *, itself: bool) -> str:
     )  # fmt: skip
 
   def line(q):
-    path = split.names[rows[q]]
+    path = paths_shown[rows[q]]
     file = path.rpartition('/')[2]
     known = labels[q] >= 0
     query = _FIGURE.substitute(
@@ -167,6 +170,25 @@ def page(run, queries, train, *, itself: bool) -> str:
     title=html.escape(title),
     facts=' '.join(facts), side=_SIDE, rows='\n'.join(lines),
   )  # fmt: skip
+
+
+def _without_common_folder(names: Sequence[str]) -> list[str]:
+  """Names as a page may tell them: no path of this machine from its root.
+
+  >>> _without_common_folder(['/home/me/a/1.png', '/home/me/b/2.png', 'c.png'])
+  ['a/1.png', 'b/2.png', 'c.png']
+  """
+  folders = [os.path.dirname(name) for name in names if os.path.isabs(name)]
+  common = os.path.commonpath(folders) if folders else ''
+
+  def shown(name):
+    if not os.path.isabs(name):
+      return name
+    if common == os.path.dirname(common):
+      return os.path.basename(name)  # They share the root alone.
+    return os.path.relpath(name, common)
+
+  return list(map(shown, names))
 
 
 def _breakable(name: str) -> str:

@@ -171,6 +171,27 @@ def test_names_are_escaped(run, tmp_path, monkeypatch):
   assert '✓' not in page.text and 'same class' not in page.text
 
 
+def test_a_page_tells_no_folder_of_this_machine(run, tmp_path):
+  folder = tmp_path / 'mine'
+  files = [
+    images.write(folder / name, images.encode(images.pixels(i, 40, 40)))
+    for i, name in enumerate(['a/1.png', 'b/2.png'])
+  ]
+  path = tmp_path / 'page.html'
+  _command(
+    f'--run={run.workdir}', f'--out={tmp_path / "x.npz"}', *files,
+    f'--neighbours={path}',
+  )  # fmt: skip
+  text = path.read_text(encoding='utf-8')
+  assert 'title="a/1.png"' in text and 'title="b/2.png"' in text
+  assert str(tmp_path) not in text
+  # One alone is in its folder; those of two disks share nothing.
+  shown = embed._without_common_folder
+  assert shown(['/home/me/1.png']) == ['1.png']
+  assert shown(['/home/me/1.png', '/disk/2.png']) == ['1.png', '2.png']
+  assert shown(['ash/1.png', '../2.png']) == ['ash/1.png', '../2.png']
+
+
 def test_a_page_is_bounded(run, tmp_path, monkeypatch):
   monkeypatch.setattr(embed, '_MOST_ROWS', 3)
   part = _parts(tmp_path, 'a.png', 10)
