@@ -1,5 +1,6 @@
 """What a run would do, without doing it."""
 
+import contextlib
 import statistics
 import time
 
@@ -7,6 +8,7 @@ import jax
 import ml_collections
 
 from csdnet_jax import optim, sharding, tasks
+from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import to_json, validate
 from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.errors import UserError
@@ -57,8 +59,12 @@ def dry_run(
   if verbose:
     say(to_json(config))
   class_names, n_train = dataset.class_names, len(dataset.train.names)
-  params, model_state, _ = initial_weights(config, program.model, class_names)
-  state = sharding.replicate(program.init(params, model_state), program.mesh)
+  state = None if split is None else _saved(program, workdir)
+  if state is None:
+    params, model_state, _ = initial_weights(config, program.model, class_names)
+    state = sharding.replicate(program.init(params, model_state), program.mesh)
+  else:
+    say(f'Would continue from step {int(state.step)}.')
   if verbose:
     for name, leaf in optim.names(state.params).items():
       say(f'{name:60} {leaf.shape!s:22} {leaf.size:>12,}')
@@ -68,11 +74,23 @@ def dry_run(
   memory = sum(x.nbytes for x in jax.tree.leaves(state.memory))
   if memory:
     say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')
+  taken = int(state.step)
+  if taken >= program.steps:
+    say('All steps are taken; the last evaluation and the summary are left.')
+    return
   say('Compiling and timing the step ...')
   batches = task.train_batches(
-    config, program.mesh, data, 0, min(1 + _TIMED, program.steps)
+    config, program.mesh, data, taken, min(taken + 1 + _TIMED, program.steps)
   )
   _measure(program, state, batches, frozen)
+
+
+def _saved(program, workdir: paths.Path):
+  """The state that a run would continue from, or None."""
+  abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
+  folder = workdir / 'checkpoints'
+  with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+    return checkpoints.restore(abstract, warn=say)
 
 
 def _continues(config, workdir: paths.Path) -> bool:
@@ -85,7 +103,8 @@ def _continues(config, workdir: paths.Path) -> bool:
 
 
 def _measure(program, state, batches, frozen) -> None:
-  """Says the memory of a step, and how long all of them take."""
+  """Says the memory of a step, and how long those take that are left."""
+  left = program.steps - int(state.step)
   compiled, seconds = None, []
   for rows in batches:
     batch = sharding.shard_batch(rows, program.mesh)
@@ -107,7 +126,7 @@ def _measure(program, state, batches, frozen) -> None:
   # The first also loads the program.
   step = statistics.median(seconds[1:] or seconds)
   say(
-    f'One step takes about {step:.2g} s, {program.steps} steps '
-    f'{duration(step * program.steps)}; compiling took {compiling:.0f} s. '
+    f'One step takes about {step:.2g} s, {left} steps '
+    f'{duration(step * left)}; compiling took {compiling:.0f} s. '
     'Evaluations come on top.'
   )

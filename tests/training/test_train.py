@@ -5,6 +5,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -477,7 +478,19 @@ def test_a_dry_run_takes_the_split_that_the_run_began_with(cache, tmp_path):
   images.class_folders(tmp_path / 'set', {'ash': 10, 'oak': 10})
   with terminal.console.capture() as captured:
     dry_run(config, workdir, devices=DEVICE)
-  assert 'train      6 images' in captured.get()
+  said = captured.get()
+  assert 'train      6 images' in said and 'random weights' not in said
+  steps = str(max(int(p.name) for p in (workdir / 'checkpoints').iterdir()))
+  assert f'Would continue from step {steps}.' in said
+  assert 'All steps are taken' in said and 'Compiling' not in said
+  # Stopped before its end.
+  shutil.rmtree(workdir / 'checkpoints' / steps)
+  with terminal.console.capture() as captured:
+    dry_run(config, workdir, devices=DEVICE)
+  said = captured.get()
+  begun = int(re.search(r'Would continue from step (\d+)\.', said)[1])
+  assert 0 < begun < int(steps)
+  assert f' s, {int(steps) - begun} steps ' in said
   (tmp_path / 'set' / 'ash' / '0.png').unlink()
   with pytest.raises(UserError, match='this run any more: 1 are missing'):
     dry_run(config, workdir, devices=DEVICE)
