@@ -89,22 +89,27 @@ def load_images(
   return divide(dataset, data, split=split)
 
 
-def load_whole(root: str, data: Any) -> splits.Dataset:
+def load_whole(root: str, data: Any, table: str = '') -> splits.Dataset:
   """Opens all labelled images of a folder, to judge a run by.
 
   Args:
     root: the folder, in any layout of `labelled_folders`; it may have a single
       class.
     data: `cache`, and `unreadable` as for `divide`.
+    table: names the images in the folder and their classes; '' where the
+      folder's layout does.
 
   Returns:
     The data set, all of it in `test`.
 
   Raises:
-    UserError: for whatever in the folder or the lists is wrong; lists the
-      images that cannot be read.
+    UserError: for whatever in the folder, the lists or the table is wrong;
+      lists the images that cannot be read.
   """
-  dataset = labelled_folders.open_folder(root, trains=False)
+  if table:
+    dataset = tables.open_table(table, root, trains=False)
+  else:
+    dataset = labelled_folders.open_folder(root, trains=False)
   dataset = dataset._replace(
     train=splits.EMPTY, val=None, test=splits.whole(dataset)
   )

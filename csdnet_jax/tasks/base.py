@@ -69,8 +69,11 @@ class Task(Protocol):
     The class names, and for each part what it holds, by name.
     """
 
-  def load_whole(self, config, folder: str) -> Any:
-    """Returns a data set of a folder, all of it in its test part."""
+  def load_whole(self, config, folder: str, table: str = '') -> Any:
+    """Returns a data set of a folder, all of it in its test part.
+
+    Of the images that a table names, where one is given.
+    """
 
   def judges(self, dataset, class_names, trained_on) -> Any:
     """Returns of the test part of another data set what can judge a run.

@@ -59,9 +59,9 @@ def load(config, split=None) -> splits.Dataset:
 split_of = saved.split_to_json
 
 
-def load_whole(config, folder: str) -> splits.Dataset:
+def load_whole(config, folder: str, table: str = '') -> splits.Dataset:
   """Finds all images of a labelled folder, whatever its layout."""
-  return sources.load_whole(folder, config.data)
+  return sources.load_whole(folder, config.data, table)
 
 
 def judges(dataset: splits.Dataset, class_names, trained_on) -> splits.Dataset:

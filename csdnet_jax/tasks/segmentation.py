@@ -56,10 +56,10 @@ def load(config, split=None) -> sets.SegmentationSet:
 split_of = saved.split_to_json
 
 
-def load_whole(config, folder: str) -> sets.SegmentationSet:
-  """Finds all pairs of a folder of the same layout."""
+def load_whole(config, folder: str, table: str = '') -> sets.SegmentationSet:
+  """Finds all pairs of a folder of the same layout; a table is refused."""
   config = config.copy_and_resolve_references()
-  config.data.root = folder
+  config.data.update({'root': folder, 'table': table})
   dataset = load(config)
   rows = [
     (name, i)

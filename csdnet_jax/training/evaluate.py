@@ -47,8 +47,9 @@ def evaluate_run(
     config: the run's own, possibly with other `data` and `evaluation`.
     workdir: of a run.
     known: what `read_run` has read of it already.
-    folder: all of whose images are evaluated, laid out as for training; their
-      classes are those of the run or, of classification, some of them.
+    folder: all of whose images are evaluated, laid out as for training or named
+      by another `config.data.table` than the run's; their classes are those of
+      the run or, of classification, some of them.
     data_root: where the run's own images are now; '' is where they were.
     out: gets a row for each image, as `evaluation.predictions` says; None
       writes nothing.
@@ -150,7 +151,8 @@ def _own(config, split, workdir):
 def _others(config, changed, folder, own, split, workdir):
   """Other images, without those that the run was trained on."""
   task = tasks.of(config)
-  if folder and changed:
+  table = config.data.table if 'config.data.table' in changed else ''
+  if folder and set(changed) - {'config.data.table'}:
     raise UserError(
       f'Say once which images to evaluate: the folder {folder}, or config.data '
       f'({", ".join(changed)}).'
@@ -158,7 +160,7 @@ def _others(config, changed, folder, own, split, workdir):
   if folder:
     if not paths.of(folder).is_dir():
       raise UserError(f'There is no folder {folder}; check the path.')
-    dataset = task.load_whole(config, folder)
+    dataset = task.load_whole(config, folder, table)
   else:
     if config.data.root == own.data.root:
       config = places.found(config, workdir)

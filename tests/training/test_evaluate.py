@@ -182,6 +182,29 @@ def test_a_folder_may_have_a_split_and_some_of_the_classes(
   assert figures['n'] == 5 and 'left out' not in said
 
 
+def test_all_rows_of_a_table_are_evaluated_whatever_their_part(
+  folder_run, tmp_path
+):
+  workdir, pictures = folder_run
+  split = split_of(workdir)
+  rows = ['path,label,part']
+  for part in ('train', 'test'):
+    for i, (name, label) in enumerate(split[part].items()):
+      images.write(tmp_path / f'{part}{i}.png', (pictures / name).read_bytes())
+      rows.append(f'{part}{i}.png,{split["class_names"][label]},test')
+  table = images.write(tmp_path / 't.csv', '\n'.join(rows).encode())
+  given = {'data.table': str(table)}
+  figures, said = evaluated(workdir, given, folder=str(tmp_path))
+  assert figures == evaluated(workdir)[0]
+  n = {part: len(split[part]) for part in ('train', 'test')}
+  assert f'{n["train"]} images of {sum(n.values())} were trained on' in said
+  # The rows of its train part alone, and of a single class.
+  rows = [row.replace(',test', ',train') for row in rows if ',test' in row]
+  rows = [row for row in rows if row.startswith('test0')]
+  images.write(table, '\n'.join(['path,label,part', *rows]).encode())
+  assert evaluated(workdir, given, folder=str(tmp_path))[0]['n'] == 1
+
+
 def test_classes_that_are_unknown_are_refused_by_name(folder_run, tmp_path):
   folder = others(tmp_path / 'x', folder_run, 'test', Oak=1, elm=1)
   words = r'none of the run \(Oak Did you mean "oak"\?, elm\); rename'

@@ -45,6 +45,8 @@ def open_table(
   root: str | os.PathLike = '',
   name: str = '',
   group: str = '',
+  *,
+  trains: bool = True,
 ) -> splits.Dataset:
   """Reads a table of labelled images; see the module's docstring.
 
@@ -54,6 +56,8 @@ def open_table(
     name: of the data set; '' for the folder's.
     group: a column to take in place of `group`; where it is none, the groups
       are left for the caller to find.
+    trains: as for `labelled_folders.open_folder`; else all rows are of train,
+      whatever their part.
 
   Returns:
     The data set, in the table's order. Without a column `part` every image is
@@ -84,7 +88,7 @@ def open_table(
       f'{len(rows) - len(groups)} rows of {table.name} name no group: each of '
       'their images is one of its own'
     )
-  parts = _parts(table, rows)
+  parts = _parts(table, rows) if trains else {'train': list(range(len(rows)))}
   if 'test' not in parts and 'val' in parts:
     parts['test'] = parts.pop('val')
     notes.append(labelled_folders.VAL_TESTS)
@@ -101,7 +105,8 @@ def open_table(
       for part, members in parts.items()
     },
   )  # fmt: skip
-  splits.require_classes(dataset, root)
+  if trains:
+    splits.require_classes(dataset, root)
   return dataset
 
 
