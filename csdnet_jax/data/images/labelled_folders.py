@@ -63,7 +63,8 @@ def open_folder(
   Args:
     root: the folder.
     name: of the data set; '' for the folder's.
-    trains: whether there must be two classes, with training images each.
+    trains: whether there must be two classes, with training images each; else
+      any parts will do.
 
   Returns:
     The data set. Where the folder comes without a split every image is in
@@ -86,10 +87,12 @@ def open_folder(
     return lists.open_lists(root, name, trains=trains)
   here = folders.listing(root, root)
   parts = _parts(root, here)
+  if trains:
+    _require_parts(root, here, parts)
   unused, notes = [], []
   if parts:
     unused += _beside(root, here, parts)
-    if 'test' not in parts:
+    if trains and 'test' not in parts:
       parts['test'] = parts.pop('val')
       notes.append(VAL_TESTS)
   classes = {}
@@ -109,7 +112,7 @@ def open_folder(
   found = {part: _split(root, c, class_names) for part, c in classes.items()}
   dataset = splits.Dataset(
     name or root.name, class_names, unused=tuple(unused), notes=tuple(notes),
-    **found,
+    **{'train': splits.EMPTY, **found},
   )  # fmt: skip
   if trains:
     splits.require_classes(dataset, root)
@@ -139,6 +142,13 @@ def _parts(root: paths.Path, here: folders.Listing) -> dict[str, paths.Path]:
     # A class may be called so: Train, beside Bus and Tram.
     if inside.images and not inside.folders:
       return {}
+  return parts
+
+
+def _require_parts(
+  root: paths.Path, here: folders.Listing, parts: Mapping[str, paths.Path]
+) -> None:
+  """Refuses a split that has nothing to train on, or nothing to test."""
   if parts and 'train' not in parts:
     given = ' and '.join(f'{entry.name}/' for entry in parts.values())
     raise UserError(
@@ -151,7 +161,6 @@ def _parts(root: paths.Path, here: folders.Listing) -> dict[str, paths.Path]:
       f'{root} has {only.name}/ but no test/; add test/ or val/, or, to have '
       f'the program split the images, give {only}'
     )
-  return parts
 
 
 def _beside(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax.data import folders
-from csdnet_jax.data.images import labelled_folders
+from csdnet_jax.data.images import labelled_folders, splits
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -138,6 +138,23 @@ def test_split_folders_have_their_usual_names(tmp_path, names):
   assert folders.said(dataset.unused) == (
     'not used: 1 image outside of the split folders (sheet.png), folder old/'
   )
+
+
+@pytest.mark.parametrize(
+  'names', [('test',), ('Training', 'dev'), ('Testing', 'valid'), ('train',)]
+)
+def test_to_judge_by_a_folder_may_have_any_of_the_parts(tmp_path, names):
+  for name in names:
+    images.class_folders(tmp_path / name, {'a': 1, 'b': 2})
+  dataset = labelled_folders.open_folder(tmp_path, trains=False)
+  assert dataset.notes == () and dataset.class_names == ('a', 'b')
+  found = splits.whole(dataset)
+  assert sorted(found.names) == sorted(
+    f'{name}/{image}'
+    for name in names
+    for image in ('a/0.png', 'b/0.png', 'b/1.png')
+  )
+  assert np.bincount(found.labels).tolist() == [len(names), 2 * len(names)]
 
 
 def test_a_val_folder_tests_where_there_is_no_test_folder(tmp_path):
