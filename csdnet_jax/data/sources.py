@@ -27,6 +27,7 @@ from csdnet_jax.data.images import (
   draw,
   fingerprints,
   groups,
+  known,
   labelled_folders,
   lists,
   pipeline,
@@ -35,7 +36,7 @@ from csdnet_jax.data.images import (
   tables,
 )
 from csdnet_jax.data.masks import layouts
-from csdnet_jax.runtime import plugins
+from csdnet_jax.runtime import paths, plugins
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import Field, Fields
 from csdnet_jax.runtime.terminal import progress_bar, say
@@ -78,11 +79,14 @@ def load_images(
     split: as for `divide`.
 
   Returns:
-    The data set; nothing is decoded yet.
+    The data set; nothing is decoded yet. Of a run whose table is gone, the
+    images are told by their content.
 
   Raises:
     UserError: for whatever in the folder, the lists or the fields is wrong.
   """
+  if split is not None and 'digests' in split and _table_is_gone(data):
+    return _known(data, split)
   dataset = _load(data, 'classification', splits.Dataset)
   if data.source not in SOURCES:
     dataset = splits.checked(dataset)
@@ -199,6 +203,23 @@ def divide(
   )
 
 
+def _table_is_gone(data: Any) -> bool:
+  table = data.source == 'folder' and data.table
+  return bool(table) and not paths.of(table).exists()
+
+
+def _known(data: Any, split: Mapping[str, Any]) -> splits.Dataset:
+  """The images of a run whose table is gone; see `known`."""
+  say(
+    f'There is no table {data.table} any more: the images of the run are told '
+    'by their content, and of their groups nothing is known.'
+  )
+  root = data.root or paths.of(data.table).parent
+  there = known.candidates(root, data.name, split)
+  dataset, problems = _with_digests(there)
+  return _as_begun(known.labelled(dataset, split), problems, split, data)
+
+
 def fingerprints_of(
   images: splits.Split, digests: Mapping[str, str], data: Any
 ) -> tuple[np.ndarray, dict[int, str]]:
@@ -280,12 +301,12 @@ def _as_begun(
     raise cache.UnreadableError(lost)
   begun = saved.apply_split(_without(dataset, problems), split)
   # What it knew and put in no part: more than its shots, or skipped.
-  known = begun.digests.keys() if 'digests' in split else ()
+  had = begun.digests.keys() if 'digests' in split else ()
   images, used = splits.whole(dataset), set(splits.whole(begun).names)
   others = [
     (images, i)
     for i, name in enumerate(images.names)
-    if name in known and name not in used
+    if name in had and name not in used
   ]
   if others:
     left = splits.gather(others)

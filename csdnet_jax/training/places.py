@@ -46,6 +46,10 @@ def found(
     data_root: the folder, where it is another than when the run began. A table
       that lay in the folder is taken from there too.
 
+  Returns:
+    A new config. Its table may be gone: what it said of the run's images is
+    kept in the run.
+
   Raises:
     UserError: if there is no such folder, or the run reads none.
   """
@@ -64,10 +68,11 @@ def found(
     if table and paths.of(table).is_relative_to(before):
       inside = paths.of(table).relative_to(before)
       config.data.table = str(paths.of(data_root) / inside)
-  for given in filter(None, (config.data.root, config.data.table)):
-    if not paths.is_remote(given) and not paths.of(given).exists():
-      raise UserError(
-        f'The images of {workdir} are not at {given} any more; say where they '
-        'are now: --data_root=DIR.'
-      )
+  root, table = config.data.root, config.data.table
+  given = root or (table and paths.of(table).parent)
+  if given and not paths.is_remote(given) and not paths.of(given).exists():
+    raise UserError(
+      f'The images of {workdir} are not at {given} any more; say where they '
+      'are now: --data_root=DIR.'
+    )
   return config

@@ -89,6 +89,16 @@ def test_moved_images_are_found_where_one_says(folder_run, moved):
     evaluated(workdir, data_root=str(root))
 
 
+def test_a_run_of_a_table_that_is_gone_is_evaluated(folder_run, moved):
+  workdir, root = moved
+  config = json.loads((workdir / 'config.json').read_text())
+  config['data']['table'] = '/gone/key.csv'
+  (workdir / 'config.json').write_text(json.dumps(config))
+  figures, said = evaluated(workdir, data_root=str(root))
+  assert figures == evaluated(folder_run[0])[0]
+  assert 'There is no table /gone/key.csv any more' in said
+
+
 def test_added_images_change_nothing_and_replaced_ones_stop(folder_run, moved):
   workdir, root = moved
   (workdir / 'summary.json').unlink()

@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from csdnet_jax.config import default, from_json, to_json
-from csdnet_jax.data import sources
-from csdnet_jax.data.images import saved
+from csdnet_jax.data import folders, sources
+from csdnet_jax.data.images import saved, splits
+from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import places
 from csdnet_jax.training.workdir import require_same
@@ -95,6 +96,58 @@ def test_images_are_found_where_they_are_now(here):
   there = str(here / 'leaves' / 'key.csv')
   now = places.found(config_of(root='/gone', table=there), run, '.').data
   assert (now.root, now.table) == ('.', there)
+
+
+def test_a_table_that_is_gone_is_no_reason_to_stop(here):
+  root = images.class_folders(here / 'set', {'ash': 4, 'oak': 4})
+  rows = [f'{c}/{i}.png,{c.upper()}' for c in ('ash', 'oak') for i in range(4)]
+  images.write(here / 'key.csv', '\n'.join(['path,label', *rows]).encode())
+  config = places.from_root(config_of(root='set', table='key.csv'))
+  config.data.shots = 1
+  split = saved.split_to_json(sources.load_images(config.data))
+  (here / 'key.csv').unlink()
+  shutil.move(root / 'ash' / '0.png', root / 'oak' / '0 of ash.png')
+  images.write(root / 'new.png', images.encode(images.pixels(7777)))
+  shutil.move(root, here / 'moved')
+  now = places.found(config, here / 'run', 'moved')
+  with terminal.console.capture() as said:
+    again = sources.load_images(now.data, split=split)
+  words = ' '.join(said.get().split())
+  assert 'There is no table' in words and 'told by their content' in words
+  assert again.class_names == ('ASH', 'OAK')
+  assert folders.counts(again.unused) == {
+    'images that the run does not know': 1
+  }
+  for part, held in splits.parts_of(again).items():
+    assert held.labels.tolist() == list(split[part].values())
+    renamed = [n.replace('oak/0 of ash', 'ash/0') for n in held.names]
+    assert renamed == list(split[part])
+  # Beside no root the images are in the folder where the table lay.
+  beside = config_of(table=str(here / 'moved' / 'key.csv'))
+  again = places.found(beside, here / 'run')
+  assert len(sources.load_images(again.data, split=split).test.names) == 4
+  # An older run knows its images by the table alone.
+  del split['digests']
+  with pytest.raises(UserError, match=r'data\.table=.*key\.csv is no file'):
+    sources.load_images(now.data, split=split)
+
+
+def test_equal_pictures_of_two_classes_keep_their_labels(here):
+  for name in 'ab':
+    images.write(here / 'set' / f'{name}.png', images.encode(images.pixels(1)))
+  for i in range(4):
+    data = images.encode(images.pixels(10 + i))
+    images.write(here / 'set' / f'{i}.png', data)
+  rows = 'path,label,part\na.png,ash,train\nb.png,oak,train\n0.png,ash,train\n'
+  rows += '1.png,oak,train\n2.png,ash,test\n3.png,oak,test\n'
+  images.write(here / 'key.csv', rows.encode())
+  config = config_of(root='set', table='key.csv')
+  split = saved.split_to_json(sources.load_images(config.data))
+  (here / 'key.csv').unlink()
+  (here / 'set/b.png').rename(here / 'set/0b.png')
+  (here / 'set/a.png').rename(here / 'set/z.png')
+  again = sources.load_images(config.data, split=split)
+  assert again.train.labels.tolist() == list(split['train'].values())
 
 
 def test_a_mistaken_place_is_said(here):
