@@ -2,7 +2,7 @@
 
 Its first line names the columns, in any order and case:
 
-    path    of the image under the root, with / or \\
+    path    of the image under the root, with / or \\; or from the disk's root
     label   the name of its class
     group   optional: what its images show one of, such as a plant
     part    optional: train, val or test, or another of their usual names
@@ -220,7 +220,7 @@ def _names(
 
   def name_of(row):
     for written in (row.path, row.path.replace('\\', '/')):
-      name = posixpath.normpath(written)
+      name = posixpath.normpath(_inside(written, root))
       if name in there:
         return name
     return spelled.get(unicodedata.normalize('NFC', name), name)
@@ -282,6 +282,16 @@ def _parts(table: paths.Path, rows: Sequence[_Row]) -> dict[str, list[int]]:
       'or take the column part out to have the program split'
     )
   return dict(parts)
+
+
+def _inside(name: str, root: paths.Path) -> str:
+  """The path as the root names it, where it is absolute and lies in there."""
+  if not posixpath.isabs(name):
+    return name
+  # Only the folder's links are followed: a file may be named by its link.
+  folder, _, last = name.rpartition('/')
+  inside = _under(paths.of(folder or '/'), root)
+  return f'{inside}/{last}' if inside else name
 
 
 def _under(path: paths.Path, root: paths.Path) -> str:

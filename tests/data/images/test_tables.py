@@ -116,6 +116,18 @@ def test_the_root_is_the_tables_folder_unless_said(root, monkeypatch):
   assert tables.open_table('set/t.csv', '~').train.names == NAMES
 
 
+def test_paths_may_be_absolute_where_they_lie_in_the_root(root):
+  (root.parent / 'again').symlink_to(root)
+  (root / 'a/2.png').rename(root / 'c.png')
+  (root / 'a/2.png').symlink_to(root / 'c.png')
+  for given in (root, root.parent / 'again', root / 'b' / '..'):
+    rows = ''.join(f'{given}/{row}\n' for row in ROWS.splitlines())
+    dataset = opened(given, f'path,label\n{rows}{given}/c.png,oak\n')
+    assert dataset.train.names == (*NAMES, 'c.png')
+  for other in (f'{root}/../t.csv', f'{root}x/a/1.png', '/a/1.png'):
+    refused(root, f'path,label\n{ROWS}{other},oak\n', 'names images outside')
+
+
 def test_names_with_quotes_newlines_and_other_scripts(root):
   odd = [
     'a/say "hi".png',
