@@ -1,10 +1,18 @@
-"""The names of classes, in the one form in which they are compared."""
+"""The names of classes and of parts, in the form in which they are compared."""
 
 import collections
 import unicodedata
 from collections.abc import Iterable
 
-from csdnet_jax.runtime.errors import printable
+from csdnet_jax.runtime import paths
+from csdnet_jax.runtime.errors import UserError, printable
+
+# How people call the parts of a split, in lower case.
+PARTS = {
+  'train': ('train', 'training'),
+  'val': ('val', 'valid', 'validation', 'dev'),
+  'test': ('test', 'testing'),
+}
 
 
 def class_name(name: str) -> str:
@@ -48,3 +56,37 @@ def notes(written: Iterable[str]) -> tuple[str, ...]:
       f'class names differ by case alone, and stay apart: {"; ".join(alike)}'
     )
   return tuple(found)
+
+
+def part_of(name: str) -> str:
+  """'train', 'val' or 'test' of one of their usual names; '' of another.
+
+  >>> part_of('Valid'), part_of('valley')
+  ('val', '')
+  """
+  return next((p for p, n in PARTS.items() if name.casefold() in n), '')
+
+
+def parts_among(
+  entries: Iterable[paths.Path], folder: paths.Path
+) -> dict[str, paths.Path]:
+  """The folder of each part that some of these folders are.
+
+  Args:
+    entries: the folders.
+    folder: that they lie in, for the sentence.
+
+  Raises:
+    UserError: two of them may be one part.
+  """
+  parts: dict[str, paths.Path] = {}
+  for entry in entries:
+    part = part_of(entry.name)
+    if part in parts:
+      raise UserError(
+        f'{folder} has both {parts[part].name}/ and {entry.name}/, each of '
+        f'which may be the {part} part; remove or rename one of them'
+      )
+    if part:
+      parts[part] = entry
+  return parts

@@ -6,8 +6,8 @@ A folder is read in one of three layouts, told apart by what lies in it:
                         `<path under images/> <label>`, labels from 1, and
                         anno/classes.txt, where there is one, `<label> <name>`
     train/ and test/    a folder for each class in both, and in val/ if present;
-                        under any of the names in `PARTS`, in any case; val/
-                        tests where there is no test/
+                        under any of the names in `naming.PARTS`, in any
+                        case; val/ tests where there is no test/
     <class>/            a folder for each class, split by the program
 """
 
@@ -20,12 +20,6 @@ from csdnet_jax.data.images import lists, splits
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview, printable
 
-# How people call the parts of a split, in lower case.
-PARTS = {
-  'train': ('train', 'training'),
-  'val': ('val', 'valid', 'validation', 'dev'),
-  'test': ('test', 'testing'),
-}
 VAL_TESTS = 'there is no test part: the validation part is the test part'
 _LOOSE = 'images outside of the split folders'
 
@@ -44,15 +38,6 @@ class _Class(NamedTuple):
   images: list[str]
   inner: list[str]
   flat: bool
-
-
-def part_of(name: str) -> str:
-  """'train', 'val' or 'test' of one of their usual names; '' of another.
-
-  >>> part_of('Valid'), part_of('valley')
-  ('val', '')
-  """
-  return next((p for p, n in PARTS.items() if name.casefold() in n), '')
 
 
 def open_folder(
@@ -126,16 +111,7 @@ def open_folder(
 
 def _parts(root: paths.Path, here: folders.Listing) -> dict[str, paths.Path]:
   """The folder of each part; {} where there are classes instead."""
-  parts: dict[str, paths.Path] = {}
-  for entry in here.folders:
-    part = part_of(entry.name)
-    if part in parts:
-      raise UserError(
-        f'{root} has both {parts[part].name}/ and {entry.name}/, each of '
-        f'which may be the {part} part; remove or rename one of them'
-      )
-    if part:
-      parts[part] = entry
+  parts = naming.parts_among(here.folders, root)
   if len(parts) == 1 and len(here.folders) > 1:
     (only,) = parts.values()
     inside = folders.listing(only, root)

@@ -264,7 +264,7 @@ def _parts(table: paths.Path, rows: Sequence[_Row]) -> dict[str, list[int]]:
   parts: Mapping[str, list[int]] = collections.defaultdict(list)
   wrong = []
   for i, row in enumerate(rows):
-    part = labelled_folders.part_of(row.part)
+    part = naming.part_of(row.part)
     if not part:
       wrong.append(f'line {row.line}: {row.part or "nothing"}')
     parts[part].append(i)

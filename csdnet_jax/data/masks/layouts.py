@@ -10,9 +10,10 @@
     context59    the same without the background, which is left out
     camvid       {train,val,test}/ and {train,val,test}_labels/ (or ...annot/)
     pairs        your own: images/ and masks/, in both the same files in train/,
-                 test/ and val/; or the lists train.txt, test.txt and val.txt of
-                 lines '<image> <mask>', both under the root; and classes.txt, a
-                 name on each line, the first being that of id 0
+                 test/ and val/ (by any of the names in `naming.PARTS`); or the
+                 lists train.txt, test.txt and val.txt of lines
+                 '<image> <mask>', both under the root; and classes.txt, a name
+                 on each line, the first being that of id 0
 
 Whatever a set stores, a mask that was read holds a class in [0, C), or 255 for
 a pixel that is left out of everything. Masks are PNG or BMP of one channel.
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from csdnet_jax.data import folders
+from csdnet_jax.data import folders, naming
 from csdnet_jax.data.masks.classes import (
   CAMVID,
   CITYSCAPES,
@@ -279,10 +280,13 @@ def _pairs(root):
   if listed:
     parts = {p: _listed(root, root / f'{p}.txt') for p in listed}
   else:
+    images, masks = _part_folders(root, 'images'), _part_folders(root, 'masks')
     parts = {
-      p: _matched(root, f'images/{p}', f'masks/{p}')
+      p: _matched(
+        root, f'images/{images.get(p, p)}', f'masks/{masks.get(p, p)}'
+      )
       for p in _PARTS
-      if (root / 'images' / p).is_dir() or (root / 'masks' / p).is_dir()
+      if p in images or p in masks
     }
   absent = [p for p in ('train', 'test') if p not in parts]
   if absent and not (absent == ['test'] and 'val' in parts):
@@ -291,6 +295,16 @@ def _pairs(root):
       f'images/{absent[0]}/ and masks/{absent[0]}/'
     )
   return names, _ids(len(names)), parts
+
+
+def _part_folders(root, inside) -> dict[str, str]:
+  """The name of each part's folder, of those in a folder under the root."""
+  if not (root / inside).is_dir():
+    return {}
+  here = folders.listing(root / inside)
+  links = [e for e, why in here.unused if why == folders.LINKS and e.is_dir()]
+  parts = naming.parts_among([*here.folders, *links], root / inside)
+  return {part: entry.name for part, entry in parts.items()}
 
 
 def _matched(

@@ -7,7 +7,7 @@ import pathlib
 import unicodedata
 from collections.abc import Sequence
 
-from csdnet_jax.data.images.labelled_folders import PARTS
+from csdnet_jax.data.naming import PARTS
 from csdnet_jax.runtime.errors import UserError, first_line, preview
 
 _PHOTOGRAPH = ('photograph', 'image')

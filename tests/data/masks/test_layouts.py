@@ -127,6 +127,30 @@ def test_pairs_in_folders(tmp_path):
   assert dataset.train.masks == ('masks/train/0.png', 'masks/train/1.png')
 
 
+def test_folders_of_pairs_have_their_usual_names(tmp_path):
+  streets.pairs(tmp_path, {'train': 2, 'val': 1, 'test': 1})
+  for old, new in {
+    'images/train': 'Train', 'masks/train': 'TRAINING', 'images/val': 'valid',
+    'masks/test': 'Testing',
+  }.items():  # fmt: skip
+    (tmp_path / old).rename((tmp_path / old).with_name(new))
+  dataset = load('pairs', tmp_path)
+  assert dataset.train.names == ('images/Train/0.png', 'images/Train/1.png')
+  assert dataset.train.masks == ('masks/TRAINING/0.png', 'masks/TRAINING/1.png')
+  assert dataset.val.names == ('images/valid/0.png',)
+  assert dataset.val.masks == ('masks/val/0.png',)
+  assert dataset.test.masks == ('masks/Testing/0.png',)
+  assert dataset.unused == ()
+  (tmp_path / 'images/test').rename(tmp_path / 'images/tests')
+  with pytest.raises(UserError, match='has no images/test/; add it'):
+    load('pairs', tmp_path)
+  (tmp_path / 'images/tests').rename(tmp_path / 'images/dev')
+  with pytest.raises(
+    UserError, match='has both dev/ and valid/, each of which'
+  ):
+    load('pairs', tmp_path)
+
+
 def listed(root, **lists):
   """Pairs a, b and c under any names, with the lists given."""
   touch(root, 'photos/a 1.jpg', 'photos/b.jpg', 'm/a 1.png', 'm/b.png')
