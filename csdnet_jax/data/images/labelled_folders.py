@@ -125,17 +125,25 @@ def _require_parts(
   root: paths.Path, here: folders.Listing, parts: Mapping[str, paths.Path]
 ) -> None:
   """Refuses a split that has nothing to train on, or nothing to test."""
+  other = [f'{e.name}/' for e in here.folders if e not in parts.values()]
+  absent = 'test' if 'train' in parts else 'train'
+  maybe = (
+    f' (or rename to {absent}/ the folder that is that part: '
+    f'{preview(other, 3)})'
+    if other
+    else ''
+  )
   if parts and 'train' not in parts:
     given = ' and '.join(f'{entry.name}/' for entry in parts.values())
     raise UserError(
-      f'{root} has {given} but no train/; add it, or give a folder that holds '
-      'one folder for each class'
+      f'{root} has {given} but no train/; add it{maybe}, or give a folder '
+      'that holds one folder for each class'
     )
   if len(parts) == 1:
     only = parts['train']
     raise UserError(
-      f'{root} has {only.name}/ but no test/; add test/ or val/, or, to have '
-      f'the program split the images, give {only}'
+      f'{root} has {only.name}/ but no test/; add test/ or val/{maybe}, or, '
+      f'to have the program split the images, give {only}'
     )
 
 

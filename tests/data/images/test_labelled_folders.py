@@ -1,6 +1,7 @@
 """Any folder of images becomes a data set, or a sentence says why not."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -112,6 +113,18 @@ def test_half_a_layout(tmp_path):
   for part in ('Test', 'valid'):
     images.class_folders(tmp_path / 'z' / part, {'a': 3, 'b': 1})
   refused(tmp_path / 'z', 'has Test/ and valid/ but no train/')
+
+
+def test_a_folder_that_may_be_the_absent_part_is_named(tmp_path):
+  for absent, there in (('test', 'train'), ('train', 'Testing')):
+    for beside in ('eval', 'part 2'):
+      root = tmp_path / there / beside
+      for part in (there, beside):
+        images.class_folders(root / part, {'a': 3, 'b': 1})
+      words = f'rename to {absent}/ the folder that is that part: {beside}/'
+      refused(root, re.escape(words))
+  images.class_folders(root / 'notes', {'x': 0})
+  refused(root, re.escape('is that part: notes/, part 2/)'))
 
 
 # Split folders as people call them.
