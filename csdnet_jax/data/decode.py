@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from csdnet_jax.data import formats
+from csdnet_jax.data import formats, tiff
 from csdnet_jax.runtime.errors import UserError
 
 # What Pillow's readers raise on damaged files.
@@ -32,9 +32,6 @@ MASK_FORMATS = ('PNG', 'BMP')
 MAX_ASPECT = 100
 
 _ORIENTATION = 0x0112  # the EXIF tag
-# Tags of a TIFF, and two of the values that they take.
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
-_WHITE_IS_ZERO, _SIGNED = 0, 2
 _UPRIGHT = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,
@@ -145,7 +142,7 @@ def _opened(data: bytes, name: str, kinds: tuple[str, ...]):
   if not data:
     raise ImageError(f'{name}: the file is empty')
   try:
-    with Image.open(io.BytesIO(data), formats=kinds) as image:
+    with _identified(data, kinds) as image:
       if not min(image.size):
         raise ImageError(f'{name}: has no pixels')
       if max(image.size) > MAX_ASPECT * min(image.size):
@@ -161,9 +158,10 @@ def _opened(data: bytes, name: str, kinds: tuple[str, ...]):
   ) as e:
     raise ImageError(f'{name}: too large; make it smaller ({e})') from e
   except UnidentifiedImageError as e:
-    if data[:4] in (b'II*\0', b'MM\0*'):
+    if 'TIFF' in kinds and (kind := tiff.described(data)):
       raise ImageError(
-        f'{name}: a TIFF of pixels that are not read; save it with 8 or 16 bits'
+        f'{name}: a TIFF of pixels that are not read ({kind}); save it as PNG, '
+        'or as another TIFF of 8 or 16 bits without a sign'
       ) from e
     remedy = formats.remedy_of(data)
     raise ImageError(
@@ -172,6 +170,27 @@ def _opened(data: bytes, name: str, kinds: tuple[str, ...]):
     ) from e
   except _DAMAGE as e:
     raise ImageError(f'{name}: damaged or cut short ({e})') from e
+
+
+def _identified(data: bytes, kinds: tuple[str, ...]) -> Image.Image:
+  """Opens an image, also wide grey whose white is zero.
+
+  Of it Pillow knows only little-endian 16 bits; with black as zero it knows
+  more.
+  """
+  try:
+    return Image.open(io.BytesIO(data), formats=kinds)
+  except UnidentifiedImageError:
+    turned = tiff.black_as_zero(data) if 'TIFF' in kinds else b''
+    if not turned:
+      raise
+    image = Image.open(io.BytesIO(turned), formats=('TIFF',))
+    # What `_from_wide` turns round, and what is refused in better words.
+    if not image.mode.startswith(('I', 'F')):
+      image.close()
+      raise
+    image.tag_v2[tiff.PHOTOMETRIC] = tiff.WHITE_IS_ZERO
+    return image
 
 
 def _tag(image: Image.Image, tag: int) -> tuple:
@@ -185,9 +204,11 @@ def _require_range(image: Image.Image, name: str) -> None:
   advice = 'save it with 8 or 16 bits, without a sign'
   if image.mode == 'F':
     raise ImageError(f'{name}: floating-point pixels; {advice}')
-  if max(_tag(image, _BITS), default=0) > 16:
-    raise ImageError(f'{name}: {_tag(image, _BITS)[0]}-bit pixels; {advice}')
-  if _SIGNED in _tag(image, _SAMPLE_FORMAT):
+  if max(_tag(image, tiff.BITS), default=0) > 16:
+    raise ImageError(
+      f'{name}: {_tag(image, tiff.BITS)[0]}-bit pixels; {advice}'
+    )
+  if tiff.SIGNED in _tag(image, tiff.SAMPLE_FORMAT):
     raise ImageError(f'{name}: pixels with a sign; {advice}')
   if image.mode in ('LAB', 'HSV'):
     raise ImageError(f'{name}: {image.mode} pixels; save it as RGB')
@@ -206,11 +227,11 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _from_wide(image: Image.Image, name: str) -> Image.Image:
   """Grey of over 8 bits, scaled by the range that its file declares."""
   values = np.asarray(image).astype(np.int64)
-  most = 2 ** max(_tag(image, _BITS), default=16) - 1
+  most = 2 ** max(_tag(image, tiff.BITS), default=16) - 1
   if values.min() < 0 or values.max() > most:
     raise ImageError(f'{name}: 32-bit pixels; save it with 8 or 16 bits')
   # Up to 8 bits Pillow has turned them round already.
-  if _WHITE_IS_ZERO in _tag(image, _PHOTOMETRIC):
+  if tiff.WHITE_IS_ZERO in _tag(image, tiff.PHOTOMETRIC):
     values = most - values
   grey = ((510 * values + most) // (2 * most)).astype(np.uint8)
   hole = image.info.get('transparency')

@@ -196,12 +196,16 @@ RAMP = np.array([[0, 1, 100, 128, 255]])
      [238, 0]),
     # 12 bits that say so are scaled by their own range.
     (tiff(np.zeros((1, 2)), 'u2', bits=12, data=b'\xff\xf8\x00'), [255, 128]),
+    (tiff(RAMP * 257, 'u2', photometric=0, order='>'), [255, 254, 155, 127, 0]),
+    (tiff(np.zeros((1, 2)), 'u2', bits=12, photometric=0,
+          data=b'\xff\xf8\x00'), [0, 127]),
     # 12 bits in 16 do not say so: a dark picture, of which the report warns.
     (tiff([[0, 4095]], 'u2'), [0, 16]),
   ],
   ids=[
     '8', '8 inverted', '16', '16 big-endian', '16 inverted', '16 rounded', '1',
-    '1 inverted', '2', '4 inverted', '12', '12 in 16',
+    '1 inverted', '2', '4 inverted', '12',
+    '16 inverted big-endian', '12 inverted', '12 in 16',
   ],
 )  # fmt: skip
 def test_grey_tiffs_of_any_depth(data, seen):
@@ -230,7 +234,7 @@ def test_grey_of_16_bits_keeps_its_transparent_value():
     # Whatever the values: one dark picture would be read, the next refused.
     (tiff([[0, 1, 200]], 'u4'), '32-bit pixels'),
     (tiff([[0, 1, 200]], 'i4', sample=2), '32-bit pixels'),
-    (tiff([[0, 1, 200]], 'u4', photometric=0), 'pixels that are not read'),
+    (tiff([[0, 1, 200]], 'u4', photometric=0), '32-bit pixels'),
     (tiff([[0, 1, 200]], 'i2', sample=2), 'pixels with a sign'),
     (tiff([[0, 1, 100]], 'i1', sample=2), 'pixels with a sign'),
     (tiff([[0, 0.5]], 'f4', sample=3), 'floating-point pixels'),
@@ -238,7 +242,13 @@ def test_grey_of_16_bits_keeps_its_transparent_value():
     (tiff([[0, 1]], 'u8'), 'pixels that are not read'),
     (tiff([[[0, 1, 2]]], 'u4', photometric=2), 'pixels that are not read'),
     (tiff([[[0, 1, 2]]], 'u1', photometric=8), 'LAB pixels'),
-    (tiff([[0, 1]], 'u2', photometric=0, order='>'), 'that are not read'),
+    (tiff([[0, 1]], 'i2', photometric=0, sample=2, order='>'), 'with a sign'),
+    (tiff([[0, 0.5]], 'f4', photometric=0, sample=3), 'floating-point pixels'),
+    (tiff([[[0, 9]]], 'u2', photometric=0), r'2 x 16 bits, white is zero\);'),
+    (tiff([[0, 9]], 'u2', bits=12, order='>', data=b'\xff\xf8\0'),
+     r'that are not read \(1 x 12 bits, big-endian\); save it as PNG'),
+    (tiff([[0, 9]], 'u2', bits=12, order='>', data=b'\xff\xf8\0',
+          photometric=0), r'\(1 x 12 bits, white is zero, big-endian\)'),
     (images.encode(images.pixels(0, 1, 150)), '150 x 1 pixels is a line'),
     (tiff(np.zeros((0, 4)), 'u1'), ''),
     (b'GIF89a' + bytes(7) + b'\x2c' + bytes(9) + b'\x02\0\x3b', ''),
