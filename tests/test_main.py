@@ -90,7 +90,7 @@ def test_help_waits_for_no_library(args):
     (['train', '--wrokdir=x'], ['no flag --wrokdir', '"--workdir"']),
     (['train', '--dry-run'], ['no flag --dry-run', '"--dry_run"']),
     (['train', '--eval_only'], ['no flag --eval_only']),
-    (['train', 'a', 'b'], ['unrecognized arguments: b']),
+    (['train', 'a', 'b'], ['unrecognized arguments: b', 'needs quotes']),
     (['predict', '--rnu=x'], ['no flag --rnu', '"--run"']),
     (['predict', '--config=x'], ['no flag --config']),
     (['predict', '--run=x'], ['--out, IMAGES', 'csdnet predict --help']),
@@ -254,7 +254,7 @@ def test_a_defect_of_ours_keeps_its_traceback():
     ),
     (('--config=configs/soy_ageing.py:R2',), ['R2', 'R1, R3, R4, R5, R6']),
     (('--config=configs/quickstart.py', 'leaves'), ['folder leaves']),
-    (('no/such',), ['There is no folder no/such']),
+    (('no/such',), ['There is no folder no/such; check the path.']),
     (('--config=configs/folder.py',), ['config.data.root']),
     (('--config=configs/folder.py', '--config.data.root=no/such'), ['no/such']),
     (

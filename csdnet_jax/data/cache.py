@@ -50,7 +50,7 @@ def cache_error(folder: pathlib.Path, error: OSError) -> UserError:
   """The sentence for a cache folder that cannot be written or is full."""
   return UserError(
     f'Cannot write to the cache folder {folder} ({error.strerror}); free space '
-    'there or set config.data.cache to another folder'
+    'there or set --config.data.cache to another folder'
   )
 
 
@@ -192,7 +192,7 @@ def require_space(folder: pathlib.Path, files: Sequence[File]) -> None:
     raise UserError(
       f'The decoded images take {filesize.decimal(needed)} in the cache folder '
       f'{folder}, which has {filesize.decimal(free)} free; free space there or '
-      'set config.data.cache to another folder'
+      'set --config.data.cache to another folder'
     )
   if needed > _MUCH:
     say(f'Writing {filesize.decimal(needed)} of decoded images to {folder}.')

@@ -76,13 +76,14 @@ def root_of(root: str | os.PathLike) -> paths.Path:
   """
   if not os.fspath(root):
     raise UserError(
-      'config.data.root is empty; set it to your folder of images'
+      'config.data.root is empty; set --config.data.root=FOLDER, your folder '
+      'of images'
     )
   root = paths.of(root)
   if not root.is_dir():
     raise UserError(
-      f'config.data.root={root} is not a folder; set it to your folder of '
-      'images'
+      f'config.data.root={root} is not a folder; set '
+      '--config.data.root=FOLDER, your folder of images'
     )
   return paths.resolve(root)
 

@@ -71,7 +71,7 @@ def data_report(
   if strict and stops:
     raise UserError(
       f'{dataset.name}: {" and ".join(stops)}; correct the data, or set '
-      'config.data.strict=False to go on'
+      '--config.data.strict=False to go on'
     )
   lines = [*_table(figures), *beside(dataset)]
   if dataset.drawn:
@@ -254,7 +254,7 @@ def pairs_report(
   if strict and any(findings):
     raise UserError(
       f'{dataset.name}: {" and ".join(filter(None, findings))}; correct the '
-      'data, or set config.data.strict=False to go on'
+      'data, or set --config.data.strict=False to go on'
     )
   equal = _finding(within, 'images are twice in one part')
   notes = beside(dataset)

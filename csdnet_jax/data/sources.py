@@ -146,7 +146,7 @@ def _load(data: Any, task: str, kind: type) -> Any:
   if tabled and data.source != 'folder':
     raise UserError(
       f'config.data.table={data.table} is not read by the source '
-      f"{data.source!r}; set config.data.source='folder'"
+      f'{data.source!r}; set --config.data.source=folder'
     )
   dataset = spec.load(data)
   if not isinstance(dataset, kind):
@@ -285,7 +285,7 @@ def _read(
     return dataset
   if data.unreadable == 'stop':
     raise cache.UnreadableError(
-      list(problems.values()), ', or set config.data.unreadable=skip'
+      list(problems.values()), ', or set --config.data.unreadable=skip'
     )
   _say_skipped(problems)
   return _without(dataset, problems)

@@ -88,6 +88,20 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
   return float(np.exp(found.x))
 
 
+def none(why: str, step: int) -> Calibration:
+  """Returns that of weights to which nothing is fitted.
+
+  Args:
+    why: nothing is; ends the sentence's first half.
+    step: the optimiser steps of the weights.
+  """
+  how = (
+    f'Not calibrated (T = 1), {why}: the probabilities may be too sure; train '
+    'with --config.data.val_fraction=0.2 to have them calibrated.'
+  )
+  return Calibration(1.0, how, step)
+
+
 def fit(logits: np.ndarray, labels: np.ndarray, step: int) -> Calibration:
   """Returns the calibration of weights by their validation images.
 
@@ -101,7 +115,7 @@ def fit(logits: np.ndarray, labels: np.ndarray, step: int) -> Calibration:
   if t is None:
     how = (
       f'Not calibrated (T = 1): all {n} validation images are right, which '
-      'fits no temperature.'
+      'fits no temperature; a larger --config.data.val_fraction may.'
     )
     return Calibration(1.0, how, step, n, before, before)
   after = nll(logits, labels, t)

@@ -28,19 +28,20 @@ def calibrate(run) -> Calibration:
   if known and known.step == run.step:
     return known
   if methods.task(run.config) == 'segmentation':
-    return _none('segmentation is not.', run.step)
+    how = 'Not calibrated (T = 1): segmentation is not.'
+    return Calibration(1.0, how, run.step)
   if not run.has_part('val'):
-    return _none(
-      'the run has no validation part (config.data.val_fraction is 0).',
-      run.step,
-    )
+    return calibration.none('without a validation part', run.step)
   try:
     val, problems = run.part('val'), []
     logits = [x['logits'] for _, x in run.outputs(val, problems)]
     if problems:
       raise UserError('; '.join(problems))
   except UserError as error:
-    how = f'Not calibrated (T = 1), for want of validation images: {error}'
+    how = (
+      'Not calibrated (T = 1), for want of validation images, so the '
+      f'probabilities may be too sure: {error}'
+    )
     return Calibration(1.0, how, run.step)
   made = calibration.fit(np.concatenate(logits), val.labels, run.step)
   # What was fitted at the end is not lost for an earlier state.
@@ -51,7 +52,9 @@ def calibrate(run) -> Calibration:
 
 def without_paths(made: Calibration) -> str:
   """Returns how it was found, for whom the paths of this machine are not."""
-  return made.how if made.n else 'Not calibrated (T = 1).'
+  if made.n:
+    return made.how
+  return 'Not calibrated (T = 1): the probabilities may be too sure.'
 
 
 def training_embeddings(run) -> neighbours.Embeddings | None:
@@ -93,7 +96,3 @@ def _keep(file, run, made) -> None:
     logging.warning(
       '%s cannot be kept (%s).', run.workdir / file.FILE, error.strerror
     )
-
-
-def _none(why: str, step: int) -> Calibration:
-  return Calibration(1.0, f'Not calibrated (T = 1): {why}', step)

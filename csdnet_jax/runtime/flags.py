@@ -25,7 +25,12 @@ class Parser(argparse.ArgumentParser):
 
   def error(self, message: str):
     """Raises what argparse would print with the usage."""
-    raise UserError(f'{self.prog}: {message}; {self.prog} --help says more.')
+    blanks = ''
+    if message.startswith('unrecognized'):  # argparse's words for what is left.
+      blanks = ' (a name with blanks needs quotes around it)'
+    raise UserError(
+      f'{self.prog}: {message}{blanks}; {self.prog} --help says more.'
+    )
 
 
 def of_run(prog: str, description: str) -> Parser:

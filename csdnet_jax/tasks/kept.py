@@ -54,8 +54,7 @@ def read(
   """The temperature and the training embeddings of a step, as far as kept."""
   fitted, leaves = calibration.read(workdir), neighbours.read(workdir)
   if fitted is None or fitted.step != step:
-    how = f'Not calibrated (T = 1): nothing was fitted at step {step}.'
-    fitted = calibration.Calibration(1.0, how, step)
+    fitted = calibration.none(f'nothing was fitted at step {step}', step)
   return fitted, leaves if leaves and leaves.step == step else None
 
 

@@ -80,10 +80,10 @@ def of_folder(folder: str, given: Sequence[str] = ()) -> list[str]:
       f'folder is set by --config.data.root={folder}.'
     )
   if not paths.is_remote(folder) and not os.path.exists(folder):
-    hint = f'; the config of that name is --config={folder}'
-    raise UserError(
-      f'There is no folder {folder}{hint if folder in installed() else ""}.'
-    )
+    hint = 'check the path'
+    if folder in installed():
+      hint = f'the config of that name is --config={folder}'
+    raise UserError(f'There is no folder {folder}; {hint}.')
   # From the root, so that the run is the same from wherever it is used.
   root = paths.absolute(paths.resolve(paths.of(folder)))
   return [

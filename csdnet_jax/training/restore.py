@@ -110,7 +110,7 @@ def restore_run(
   if checkpoint == 'best' and 'val' not in split:
     say(
       f'Step {step} is the best on the test part, since the run has no '
-      'validation part (config.data.val_fraction): figures on the test part '
+      'validation part (--config.data.val_fraction): figures on the test part '
       'flatter it.'
     )
   return program, state

@@ -124,7 +124,7 @@ def _absent(config) -> str:
     return f'The teacher {c.run or c.weights} is absent'
   return (
     f'The method {config.method.name!r} needs a teacher, and neither '
-    'config.teacher.run=DIR nor config.teacher.weights=FILE names one'
+    '--config.teacher.run=DIR nor --config.teacher.weights=FILE names one'
   )
 
 
@@ -154,9 +154,9 @@ def _require_folder(config) -> None:
   if paths.of(config.teacher.run).exists():
     raise UserError(
       f'config.teacher.run={config.teacher.run} is a file, not the workdir of '
-      'a run; a file of weights is config.teacher.weights.'
+      'a run; a file of weights is --config.teacher.weights.'
     )
-  raise UserError(f'{_absent(config)}; check config.teacher.run.')
+  raise UserError(f'{_absent(config)}; check --config.teacher.run.')
 
 
 def _of_run(config, program):

@@ -268,7 +268,7 @@ def check_finite(pending) -> dict[str, float]:
   if bad := not_finite(steps, fetched):
     raise UserError(
       f'{bad}; training stopped, the last good checkpoint is kept. Lower '
-      'config.optim.lr, or check the images of that step.'
+      '--config.optim.lr, or check the images of that step.'
     )
   return means(fetched)
 

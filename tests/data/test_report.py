@@ -120,7 +120,7 @@ def test_names_that_disagree_with_the_split(name, train, test):
   text, figures, _ = run(dataset)
   assert figures['misnamed'] == [f'{train} (train)', f'{test} (test)']
   assert 'WARNING' in text and train in text
-  with pytest.raises(UserError, match='config.data.strict=False'):
+  with pytest.raises(UserError, match='set --config.data.strict=False'):
     run(dataset, strict=True)
 
 

@@ -253,7 +253,8 @@ def test_validation_images_that_are_all_right_fit_nothing(fresh, monkeypatch):
 def test_without_a_validation_part_it_is_one_and_says_so(fresh):
   run = fresh(without=['val'])
   assert run.calibration.temperature == 1.0
-  assert 'no validation part' in run.calibration.how
+  assert 'without a validation part' in run.calibration.how
+  assert '--config.data.val_fraction=0.2' in run.calibration.how
   assert not (run.workdir / 'calibration.json').exists()
   with pytest.raises(UserError, match=r'has no val part.*val_fraction='):
     run.part('val')

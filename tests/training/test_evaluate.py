@@ -261,7 +261,8 @@ def test_what_an_older_run_lacks_for_its_table_is_said(moved, tmp_path):
     (workdir / name).unlink()
   out = tmp_path / 'x.csv'
   _, said = evaluated(workdir, data_root=str(root), out=out)
-  assert 'Not calibrated (T = 1): nothing was fitted at step' in said
+  assert 'Not calibrated (T = 1), nothing was fitted at step' in said
+  assert 'too sure; train with --config.data.val_fraction=0.2' in said
   assert 'the table has no distances' in said
   assert out.read_text().splitlines()[1].endswith(',,')
 

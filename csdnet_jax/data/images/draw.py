@@ -66,8 +66,8 @@ def draw_split(
   if val_fraction:
     if dataset.val is not None:
       raise UserError(
-        f'{dataset.name} has a val/ folder; set config.data.val_fraction=0 or '
-        'remove the folder'
+        f'{dataset.name} has a val/ folder; set --config.data.val_fraction=0 '
+        'or remove the folder'
       )
     train, val = _drawn(dataset, equal, 'val', val_fraction, seed)
     dataset = dataset._replace(train=train, val=val)
@@ -131,7 +131,7 @@ def _drawn(
       f'No class of {dataset.name} has two training images'
       f'{" of different groups" if dataset.groups else ""}, of which one could '
       f'be in the {part} part; add images, or set '
-      f'config.data.{part}_fraction=0'
+      f'--config.data.{part}_fraction=0'
     )
   parts = (np.flatnonzero(rows).tolist() for rows in (~taken, taken))
   rest, drawn = (splits.gather([(train, i) for i in rows]) for rows in parts)

@@ -212,7 +212,7 @@ def _alike(images: _Images) -> list[Finding]:
     Finding(
       'alike_across', across,
       'pairs of images on both sides of the split are all but equal',
-      'take one of each out, or name what they share by config.data.group',
+      'take one of each out, or name what they share: --config.data.group=...',
     ),
     Finding(
       'copies', copies, 'classes look like copies of others',

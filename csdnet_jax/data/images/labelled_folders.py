@@ -170,7 +170,7 @@ def _classes(
       f'Images lie in {folder} itself '
       f'({preview(image.name for image in here.images)}); move each into the '
       'folder of its class, take them out, or name each and its class in a '
-      'table (config.data.table)'
+      'table (--config.data.table=FILE)'
     )
   found, unused = [], folders.relative(here.unused, root)
   for entry in here.folders:
@@ -199,7 +199,7 @@ def _require_no_split(root: paths.Path, classes: list[_Class]) -> None:
       f'folders of equal names ({preview(sorted(largest), 3)}): they look like '
       'parts of a split. Rename them train/, test/ and val/; or, if they are '
       'the classes, put their images into them directly, or name each image '
-      'and its class in a table (config.data.table)'
+      'and its class in a table (--config.data.table=FILE)'
     )
 
 

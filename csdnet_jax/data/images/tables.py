@@ -231,14 +231,14 @@ def _names(
   if outside:
     raise UserError(
       f'{table} names images outside {root} ({preview(outside)}); write paths '
-      'relative to that folder, or set config.data.root to the one that holds '
-      'them'
+      'relative to that folder, or set --config.data.root to the one that '
+      'holds them'
     )
   missing = folders.missing_of(root, other)
   if missing:
     raise UserError(
       f'{table} names images that are not in {root} ({preview(missing)}); add '
-      'them, take their rows out, or set config.data.root to the folder that '
+      'them, take their rows out, or set --config.data.root to the folder that '
       'the paths start from'
     )
   labels: dict[str, list[_Row]] = collections.defaultdict(list)

@@ -95,7 +95,7 @@ def load(name: str, *, data_dir: str = '') -> splits.Dataset:
   if not builder.data_path.exists():
     raise UserError(
       f'{builder.data_path} is not there on process {jax.process_index()}; set '
-      'config.data.root to a folder that all the processes share'
+      '--config.data.root to a folder that all the processes share'
     )
   saved = builder.info.metadata
   if builder.info.file_format.value != 'array_record' or not saved:
@@ -119,7 +119,7 @@ def _prepare(name: str, builder) -> None:
   except OSError as e:
     raise UserError(
       f'Cannot prepare {name} in {builder.data_dir_root} ({e}); free space '
-      'there or set config.data.root to another folder'
+      'there or set --config.data.root to another folder'
     ) from e
 
 
@@ -182,7 +182,7 @@ def _open_release(name: str, manual: pathlib.Path) -> splits.Dataset:
       f'anno/train.txt and {found.test} in anno/test.txt where {name} has '
       f'{expected.classes}, {expected.train} and {expected.test}; unpack the '
       'release again, or read the folder as it is with '
-      f'config.data.source=folder and config.data.root={root}'
+      f'--config.data.source=folder and --config.data.root={root}'
     )
   return dataset
 

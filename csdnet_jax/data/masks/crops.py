@@ -114,8 +114,8 @@ def _require_canvas(prepared, canvas, size, least, rotate) -> None:
     raise UserError(
       f'A crop of {size} pixels at the scale {least:g}, turned as far as '
       f'allowed, may see {needed} pixels a side of the training images; set '
-      f'config.data.canvas, now {canvas}, to {needed} or more, or shrink the '
-      'images with config.data.resize'
+      f'--config.data.canvas={needed} or more (it is {canvas}), or shrink the '
+      'images with --config.data.resize=PIXELS'
     )
 
 

@@ -328,8 +328,8 @@ def _matched(
 def _by_stem(root, folder, suffix) -> dict[str, str]:
   if not (root / folder).is_dir():
     raise UserError(
-      f'{root} has no {folder}/; add it, or set config.data.root to the folder '
-      'that holds it'
+      f'{root} has no {folder}/; add it, or set --config.data.root to the '
+      'folder that holds it'
     )
   found: dict[str, str] = {}
   for path in folders.walk(root / folder, root)[0]:

@@ -67,7 +67,10 @@ class Report(NamedTuple):
   def __str__(self) -> str:
     parts = [f'{len(self.loaded)} arrays loaded']
     if self.skipped:  # By name in `weights.json`: what nobody misses.
-      parts.append(f'{len(self.skipped)} of no use here')
+      parts.append(
+        f'{len(self.skipped)} more in the file not needed (classifier, '
+        'counters or fixed tables)'
+      )
     for what in ('reshaped', 'missing', 'unexpected', 'new'):
       if names := getattr(self, what):
         parts.append(f'{len(names)} {what} ({preview(names, 3)})')

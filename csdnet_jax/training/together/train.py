@@ -213,7 +213,7 @@ def _log(group, logs, failed, pending, flushing) -> list:
       own = [{name: x[r] for name, x in found.items()} for found in figures]
       if bad := not_finite(steps, own):
         failed[r] = (
-          f'{bad}; the others of its program went on. Lower config.optim.lr, '
+          f'{bad}; the others of its program went on. Lower --config.optim.lr, '
           'or check the images of that step.'
         )
       else:

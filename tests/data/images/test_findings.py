@@ -239,7 +239,9 @@ def test_what_cannot_be_read_stops_or_is_skipped(tmp_path, capsys, bad):
   root = images.class_folders(tmp_path, {'a': 4, 'b': 4})
   bad = encode(pixels(0))[:-30] if bad is None else bad
   write(root / 'a' / 'bad.png', bad)
-  with pytest.raises(UserError, match='unreadable=skip: a/bad.png: '):
+  with pytest.raises(
+    UserError, match='set --config.data.unreadable=skip: a/bad.png: '
+  ):
     reported(root)
   made = reported(root, unreadable='skip')
   assert made.figures['parts']['train']['images'] == 4

@@ -194,7 +194,7 @@ def test_a_pytorch_state_dict_is_loaded(tmp_path, lite, form):
       np.testing.assert_array_equal(ours[name], want[name])
   assert ours['head/kernel'].shape == (32, CLASSES)
   assert sum('num_batches_tracked' in name for name in report.skipped) == 10
-  assert f'{len(report.skipped)} of no use here' in str(report)
+  assert f'{len(report.skipped)} more in the file not needed' in str(report)
 
 
 @pytest.mark.parametrize(
