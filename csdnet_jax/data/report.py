@@ -9,9 +9,11 @@ import numpy as np
 from csdnet_jax.data import folders
 from csdnet_jax.data.images import findings, splits
 from csdnet_jax.data.masks import layouts, pairs
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, counted, printable
 
-_SHOWN = 10
+_SHOWN = 3  # Items of a finding, in a line of the report.
+_NAMED = 10  # In an error, which has no file that names the rest.
+_CLASSES = 20  # Of more, a line says too much.
 
 
 class Report(NamedTuple):
@@ -63,11 +65,12 @@ def data_report(
       for part, split in splits.parts_of(dataset).items()
       if split.names
     },
+    'images_of_class': _images_of_class(dataset),
     'unused': folders.counts(dataset.unused),
     'sizes': _sizes(prints['size']),
     **{finding.name: finding.items for finding in found},
   }
-  stops = [_finding(f.items, f.what) for f in found if f.stops]
+  stops = [_refused(f.items, f.what) for f in found if f.stops]
   if strict and stops:
     raise UserError(
       f'{dataset.name}: {" and ".join(stops)}; correct the data, or set '
@@ -83,8 +86,7 @@ def data_report(
     )
   for f in sorted(found, key=lambda f: f.warns):
     kind = 'WARNING' if f.warns else 'note'
-    advice = f'; {f.advice}' if f.advice else ''
-    lines.append(f'{kind}: {_finding(f.items, f.what)}{advice}')
+    lines.append(f'{kind}: {_finding(f.items, f.what, f.advice)}')
   return Report('\n'.join(lines), figures, _details(figures['sizes']))
 
 
@@ -97,9 +99,9 @@ def _drawn(dataset: splits.Dataset, group: str, test_fraction: float) -> str:
     return f'  Nothing is for test (config.data.test_fraction=0): {told}.'
   by = ''
   if dataset.groups:
-    n = len(set(dataset.groups.values()))
+    n = counted(len(set(dataset.groups.values())), 'groups')
     whose = f'config.data.group={group}' if group else 'of the table'
-    by = f', {n} groups kept whole ({whose})'
+    by = f', {n} kept whole ({whose})'
   return (
     f'  The program drew the test part, {test_fraction:g} of each class '
     f'(config.data.test_fraction){by}.'
@@ -109,8 +111,9 @@ def _drawn(dataset: splits.Dataset, group: str, test_fraction: float) -> str:
 def beside(dataset: splits.Dataset | layouts.SegmentationSet) -> list[str]:
   """What lies beside the images, and what its source says, in lines."""
   said = folders.said(dataset.unused)
-  notes = getattr(dataset, 'notes', ())
-  return [*([f'  {said}'] if said else []), *(f'note: {n}' for n in notes)]
+  notes = [f'note: {n}' for n in getattr(dataset, 'notes', ())]
+  doubts = [f'WARNING: {w}' for w in getattr(dataset, 'warnings', ())]
+  return [*([f'  {said}'] if said else []), *notes, *doubts]
 
 
 def _counts(dataset: splits.Dataset, split: splits.Split) -> dict[str, Any]:
@@ -123,6 +126,12 @@ def _counts(dataset: splits.Dataset, split: splits.Split) -> dict[str, Any]:
     'smallest_class_images': int(counts[smallest]),
     'largest_class_images': int(counts.max()),
   }
+
+
+def _images_of_class(dataset: splits.Dataset) -> dict[str, int]:
+  labels = splits.whole(dataset).labels
+  counts = np.bincount(labels, minlength=len(dataset.class_names))
+  return dict(zip(dataset.class_names, counts.tolist(), strict=True))
 
 
 def _sizes(sizes: np.ndarray) -> dict[str, Any]:
@@ -157,24 +166,43 @@ def _equal_files(
   return within, across
 
 
-def _finding(items: Sequence[str], what: str) -> str:
-  if not items:
-    return ''
-  more = len(items) - _SHOWN
+def _finding(items: Sequence[str], what: str, advice: str = '') -> str:
+  """A line of the report; what to do comes before what may be long."""
+  shown = '; '.join(items[:_SHOWN])
+  if len(items) > _SHOWN:
+    shown += '; ...; data_report.json has all'
+  advice = advice and f'; {advice}'
+  return f'{counted(len(items), what)}{advice} ({shown})'
+
+
+def _refused(items: Sequence[str], what: str) -> str:
+  """What stops a run, for an error's sentence."""
+  more = len(items) - _NAMED
   rest = f' and {more} more' if more > 0 else ''
-  return f'{len(items)} {what} ({", ".join(items[:_SHOWN])}{rest})'
+  return f'{counted(len(items), what)} ({", ".join(items[:_NAMED])}{rest})'
 
 
 def _table(figures: Mapping[str, Any]) -> list[str]:
-  lines = [f'{figures["name"]}: {figures["classes"]} classes']
+  lines = [f'{figures["name"]}: {counted(figures["classes"], "classes")}']
   for part, c in figures['parts'].items():
     low, high = c['smallest_class_images'], c['largest_class_images']
     spread = f'{low} to {high} each (fewest: {c["smallest_class"]})'
     lines.append(
-      f'  {part:5} {c["images"]:6} images of {c["classes"]} classes, '
+      f'  {part:5} {_aligned(c["images"], "images")} of '
+      f'{counted(c["classes"], "classes")}, '
       f'{spread if low < high else f"{low} each"}'
     )
+  of_class = figures['images_of_class']
+  if len(of_class) <= _CLASSES:
+    said = ', '.join(f'{printable(name)} {n}' for name, n in of_class.items())
+    lines.append(f'  classes: {said}')
   return lines
+
+
+def _aligned(n: int, what: str) -> str:
+  """`counted`, with the numbers of lines below one another."""
+  number, _, noun = counted(n, what).partition(' ')
+  return f'{number:>6} {noun}'
 
 
 def _details(sizes: Mapping[str, Any]) -> str:
@@ -247,19 +275,24 @@ def pairs_report(
     'equal_within': within,
     'equal_across': across,
   }
-  findings = [
-    _finding(across, 'images are on both sides of the split'),
-    _finding(absent['train'], 'classes have no pixel in train'),
-  ]
-  if strict and any(findings):
-    raise UserError(
-      f'{dataset.name}: {" and ".join(filter(None, findings))}; correct the '
-      'data, or set --config.data.strict=False to go on'
+  found = [
+    (items, what)
+    for items, what in (
+      (across, 'images are on both sides of the split'),
+      (absent['train'], 'classes have no pixel in train'),
     )
-  equal = _finding(within, 'images are twice in one part')
+    if items
+  ]
+  if strict and found:
+    stops = ' and '.join(_refused(*finding) for finding in found)
+    raise UserError(
+      f'{dataset.name}: {stops}; correct the data, or set '
+      '--config.data.strict=False to go on'
+    )
   notes = beside(dataset)
-  notes += [f'note: {equal}'] if equal else []
-  notes += [f'WARNING: {finding}' for finding in findings if finding]
+  if within:
+    notes.append(f'note: {_finding(within, "images are twice in one part")}')
+  notes += [f'WARNING: {_finding(*finding)}' for finding in found]
   return Report(
     '\n'.join([*_pairs_table(figures), *notes]),
     figures,
@@ -268,15 +301,16 @@ def pairs_report(
 
 
 def _pairs_table(figures: Mapping[str, Any]) -> list[str]:
-  lines = [f'{figures["name"]}: {len(figures["classes"])} classes']
+  classes = counted(len(figures['classes']), 'classes')
+  lines = [f'{figures["name"]}: {classes}']
   for part, p in figures['parts'].items():
     absent = len(p['absent_classes'])
     without = p['pairs_without_labels']
     lines.append(
-      f'  {part:5} {p["pairs"]:6} pairs, {p["left_out_percent"]:.2f} % of the '
-      'pixels left out'
-      + (f', {absent} classes absent' if absent else '')
-      + (f', {without} pairs without any label' if without else '')
+      f'  {part:5} {_aligned(p["pairs"], "pairs")}, '
+      f'{p["left_out_percent"]:.2f} % of the pixels left out'
+      + (f', {counted(absent, "classes absent")}' if absent else '')
+      + (f', {counted(without, "pairs without any label")}' if without else '')
     )
   train = {name: share['train'] for name, share in figures['classes'].items()}
   rare = sorted(train, key=train.get)[:5]

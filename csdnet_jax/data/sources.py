@@ -37,7 +37,7 @@ from csdnet_jax.data.images import (
 )
 from csdnet_jax.data.masks import layouts
 from csdnet_jax.runtime import paths, plugins
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, counted
 from csdnet_jax.runtime.fields import Field, Fields
 from csdnet_jax.runtime.terminal import progress_bar, say
 
@@ -319,7 +319,8 @@ def _as_begun(
 
 
 def _say_skipped(problems: Mapping[str, str]) -> None:
-  say(f'Skipped, {len(problems)} images that cannot be read:', style='red')
+  skipped = counted(len(problems), 'images that cannot be read')
+  say(f'Skipped, {skipped}:', style='red')
   for problem in problems.values():
     say(f'  {problem}', style='red')
 

@@ -8,7 +8,7 @@ from csdnet_jax.data import folders
 from csdnet_jax.data.cache import cache_dir
 from csdnet_jax.inference.trained import TrainedRun, load_run
 from csdnet_jax.runtime import commands, environment
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, counted, preview
 from csdnet_jax.runtime.terminal import say
 
 
@@ -57,7 +57,8 @@ def report(problems: list[str], unused: Iterable[folders.Unused] = ()) -> int:
       style='red',
     )
   if problems:
-    say(f'Left out, {len(problems)} images that cannot be read:', style='red')
+    left = counted(len(problems), 'images that cannot be read')
+    say(f'Left out, {left}:', style='red')
   for problem in problems:
     say(f'  {problem}', style='red')
   return 1 if groups or problems else 0

@@ -6,6 +6,7 @@ from csdnet_jax.data.images import inputs
 from csdnet_jax.evaluation import predictions
 from csdnet_jax.inference import calibrated, command
 from csdnet_jax.runtime import commands, writers
+from csdnet_jax.runtime.errors import counted
 from csdnet_jax.runtime.terminal import progress_bar, say
 
 
@@ -25,5 +26,5 @@ def main(args: argparse.Namespace) -> int:
         leaves=leaves,
       )  # fmt: skip
   writers.write_text(out, predictions.table(table, run.class_names))
-  say(f'{len(table)} images: {out}')
+  say(f'{counted(len(table), "images")}: {out}')
   return command.report(problems, unused)

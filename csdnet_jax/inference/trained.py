@@ -13,7 +13,7 @@ from csdnet_jax.data.images import inputs, splits
 from csdnet_jax.evaluation import calibration
 from csdnet_jax.inference import calibrated
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, counted, preview
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import averaged
 from csdnet_jax.training import places
@@ -202,7 +202,8 @@ class TrainedRun:
       parts = [x for _, x in outputs]
       if problems:
         raise UserError(
-          f'{len(problems)} images cannot be read: {preview(problems)}'
+          f'{counted(len(problems), "images")} cannot be read: '
+          f'{preview(problems)}'
         )
       return jax.tree.map(lambda *x: np.concatenate(x), *parts)
     size = self.config.model.size

@@ -35,6 +35,30 @@ def preview(names: Iterable[str], n: int = 10) -> str:
   return ', '.join(names[:n]) + rest
 
 
+def counted(n: int, what: str) -> str:
+  """A number and what it is of; one has its first word and its verbs singular.
+
+  Args:
+    n: the number.
+    what: starts with a noun in the plural.
+
+  >>> counted(2, 'images are black'), counted(1, 'images are black')
+  ('2 images are black', '1 image is black')
+  """
+  if n != 1:
+    return f'{n} {what}'
+  noun, *rest = what.split(' ')
+  noun = noun.removesuffix('es' if noun.endswith('sses') else 's')
+  return ' '.join(['1', noun, *(_OF_ONE.get(word, word) for word in rest)])
+
+
+# The verbs that this program says of what it counts.
+_OF_ONE = {
+  'are': 'is', 'have': 'has', 'were': 'was', 'look': 'looks', 'lie': 'lies',
+  'disagree': 'disagrees',
+}  # fmt: skip
+
+
 def printable(text: str) -> str:
   """The text on one line: what would break it, or is none, becomes an escape.
 

@@ -11,7 +11,7 @@ from csdnet_jax.config import differences, validate
 from csdnet_jax.data import report
 from csdnet_jax.data.images import fingerprints
 from csdnet_jax.runtime import paths, processes, writers
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, counted, preview
 from csdnet_jax.runtime.terminal import say, show_table
 from csdnet_jax.tasks import classification
 from csdnet_jax.tasks.base import Experiment
@@ -101,7 +101,7 @@ def evaluate_run(
     table = classification.predictions(experiment, state, 'test', workdir)
     if jax.process_index() == 0:
       writers.write_text(out, table)
-    say(f'{figures["n"]} images: {out}')
+    say(f'{counted(figures["n"], "images")}: {out}')
   return figures
 
 
@@ -174,7 +174,8 @@ def _others(config, changed, folder, own, split, workdir):
       'evaluate it on others.'
     )
   if left < n:
-    say(f'{n - left} images of {n} were trained on and are left out.')
+    what = f'images of {n} were trained on and are left out.'
+    say(counted(n - left, what))
   if 'prints' in split:
     _warn_of_alike(judges, split)
   return judges

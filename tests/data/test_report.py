@@ -61,7 +61,8 @@ def test_counts_and_sizes():
   }
   assert json.loads(json.dumps(figures)) == figures
   assert '64 x 65' in details and '3.0 : 1' in details
-  for words in ('3 images of 2 classes', 'fewest: Bo'):
+  assert '\n  classes: Ada 3, Bo 2' in text
+  for words in ('     3 images of 2 classes', 'fewest: Bo'):
     assert words in text
   assert 'WARNING' not in text and 'val' not in text
 
@@ -73,8 +74,8 @@ def test_what_is_not_used_and_how_the_data_were_read_is_said():
   text, figures, _ = run(dataset)
   assert figures['unused'] == {'.HEIC': 5, 'empty class folders': 1}
   lines = text.splitlines()
-  assert lines[3].startswith('  not used: 5 .HEIC, 1 empty class folder (b/)')
-  assert lines[4] == 'note: val is test'
+  assert lines[4].startswith('  not used: 5 .HEIC, 1 empty class folder (b/)')
+  assert lines[5] == 'note: val is test'
   assert run(make(TRAIN, TEST)).figures['unused'] == {}
 
 
@@ -89,7 +90,7 @@ def test_what_is_not_used_beside_pairs_is_said(tmp_path):
 
 
 def test_equal_files_within_a_part_are_noted():
-  dataset = make(TRAIN, TEST, {'v.png': 1})
+  dataset = make(TRAIN, TEST, {'v.png': 1, 'w.png': 0})
   text, figures, _ = run(dataset, equal=('a1.png', 'a2.png'), strict=True)
   assert figures['equal_within'] == ['a1.png (train) = a2.png (train)']
   assert 'equal_across' not in figures
@@ -146,5 +147,17 @@ def test_names_that_agree_or_say_nothing(name, train, test):
 
 def test_long_findings_are_cut_and_counted():
   train = {f'{i}_2_test.png': i % 2 for i in range(25)}
-  text = run(make(train, TEST)).text
-  assert '25 file names' in text and '9_2_test.png (train) and 15 more' in text
+  dataset = make(train, TEST)
+  assert (
+    'WARNING: 25 files disagree by name with the split (0_2_test.png (train); '
+    '1_2_test.png (train); 2_2_test.png (train); ...; data_report.json has all)'
+  ) in run(dataset).text
+  with pytest.raises(UserError, match=r'9_2_test.png \(train\) and 15 more'):
+    run(dataset, strict=True)
+
+
+def test_one_is_no_plural():
+  text = run(make(TRAIN | {'c_2_test.png': 0}, {'b3.png': 1})).text
+  assert '     1 image of 1 class, 0 to 1 each' in text
+  assert '1 file disagrees by name with the split (c_2_test.png' in text
+  assert '1 class has no test image (Ada)' in text

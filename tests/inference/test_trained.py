@@ -112,7 +112,7 @@ def test_a_folder_a_glob_and_a_path_agree_with_the_list(run, tmp_path):
     )
   assert 'not used: 1 .CR2' in ' '.join(captured.get().split())
   images.write(tmp_path / 'leaves' / '7.jpg', b'')
-  with pytest.raises(UserError, match=r'1 images cannot .*7\.jpg'):
+  with pytest.raises(UserError, match=r'1 image cannot .*7\.jpg'):
     run.predict(tmp_path / 'leaves')
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from csdnet_jax.data.images import fingerprints, groups, splits
+from csdnet_jax.runtime.errors import counted
 
 # Grey levels. Twelve bits that are stored as sixteen reach a sixteenth of 255.
 _BLACK, _WHITE = 20, 235
@@ -89,11 +90,15 @@ def of(
     *_equal(images),
     Finding(
       'misnamed', _misnamed(dataset.name, parts),
-      'file names disagree with the split', stops=True,
+      'files disagree by name with the split', stops=True,
     ),
     *_groups(dataset, images, group),
     *_alike(images),
-    _untested(dataset),
+    _absent(dataset, 'test', 'untested', _why_untested(dataset)),
+    _absent(
+      dataset, 'val', 'unvalidated',
+      'the best epoch and the temperature are found without it',
+    ),
     *_pixels(images, size),
   ]  # fmt: skip
   return [finding for finding in found if finding.items]
@@ -174,7 +179,7 @@ def _groups(dataset, images: _Images, group: str) -> list[Finding]:
     Finding(
       'stems_across', [images.said(rows, ', ') for rows in rows_of],
       'stems of names are on both sides of the split, with '
-      f'{tested} of {len(dataset.test.names)} test images',
+      f'{tested} of {counted(len(dataset.test.names), "test images")}',
       'if a stem is one plant or photograph, the figures flatter; '
       + (
         f'to keep it on one side: --config.data.group={groups.STEM}'
@@ -215,29 +220,32 @@ def _alike(images: _Images) -> list[Finding]:
       'take one of each out, or name what they share: --config.data.group=...',
     ),
     Finding(
-      'copies', copies, 'classes look like copies of others',
+      'copies', copies, 'classes look like a copy of another',
       'join the two, or take one out',
     ),
   ]  # fmt: skip
 
 
-def _untested(dataset: splits.Dataset) -> Finding:
-  """Classes of which nothing is tested, though something is."""
-  n = len(dataset.class_names)
-  counts = np.bincount(dataset.test.labels, minlength=n)
+def _absent(
+  dataset: splits.Dataset, part: str, name: str, advice: str
+) -> Finding:
+  """Classes of which a part has nothing, though it has something."""
+  labels = splits.parts_of(dataset).get(part, splits.EMPTY).labels
+  counts = np.bincount(labels, minlength=len(dataset.class_names))
   absent = [
-    name
-    for name, count in zip(dataset.class_names, counts, strict=True)
-    if not count and len(dataset.test.names)
+    class_name
+    for class_name, count in zip(dataset.class_names, counts, strict=True)
+    if not count and len(labels)
   ]
-  why = ''
-  if dataset.drawn:
-    why = (
-      'each is a single group, which stays whole in train'
-      if dataset.groups
-      else 'each has a single image, or only equal ones'
-    )
-  return Finding('untested', absent, 'classes have no test image', why)
+  return Finding(name, absent, f'classes have no {part} image', advice)
+
+
+def _why_untested(dataset: splits.Dataset) -> str:
+  if not dataset.drawn:
+    return ''
+  if dataset.groups:
+    return 'each is a single group, which stays whole in train'
+  return 'each has a single image, or only equal ones'
 
 
 def _pixels(images: _Images, size: int) -> list[Finding]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from csdnet_jax.data import folders, naming
 from csdnet_jax.data.images import lists, splits
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError, preview, printable
+from csdnet_jax.runtime.errors import UserError, counted, preview, printable
 
 VAL_TESTS = 'there is no test part: the validation part is the test part'
 _LOOSE = 'images outside of the split folders'
@@ -93,11 +93,11 @@ def open_folder(
     _require_no_split(root, classes['train'])
   every = [c for found in classes.values() for c in found]
   class_names = tuple(sorted({naming.class_name(c.written) for c in every}))
-  notes += [*naming.notes(c.written for c in every), *_nested(every)]
+  notes += naming.notes(c.written for c in every)
   found = {part: _split(root, c, class_names) for part, c in classes.items()}
   dataset = splits.Dataset(
     name or root.name, class_names, unused=tuple(unused), notes=tuple(notes),
-    **{'train': splits.EMPTY, **found},
+    warnings=tuple(_nested(every, root)), **{'train': splits.EMPTY, **found},
   )  # fmt: skip
   if trains:
     splits.require_classes(dataset, root)
@@ -203,16 +203,17 @@ def _require_no_split(root: paths.Path, classes: list[_Class]) -> None:
     )
 
 
-def _nested(classes: list[_Class]) -> list[str]:
+def _nested(classes: list[_Class], root: paths.Path) -> list[str]:
   """What to say of class folders that hold folders."""
-  deep = [f'{c.written}/{c.inner[0]}' for c in classes if c.inner]
+  deep = [f'{c.written}/{inner}' for c in classes for inner in c.inner]
   if not deep:
     return []
   first = deep[0].partition('/')[0]
   return [
-    f'{len(deep)} class folder{"s" * (len(deep) > 1)} hold'
-    f'{"s" * (len(deep) == 1)} folders ({preview(deep, 3)}): all images below '
-    f'are taken as of the outer folder, such as of class {first}'
+    f'{counted(len(deep), "folders lie")} in class folders: all images in such '
+    f'a folder are taken as of the outer one, such as of class '
+    f'{printable(first)}; move it out of {root} if it is no class '
+    f'({preview(deep, 5)})'
   ]
 
 

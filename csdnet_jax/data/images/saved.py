@@ -14,7 +14,7 @@ import numpy as np
 from csdnet_jax.data.folders import Unused
 from csdnet_jax.data.images.splits import EMPTY, Dataset, gather, parts_of
 from csdnet_jax.data.naming import class_name
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, counted, preview
 from csdnet_jax.runtime.terminal import say
 
 ADDED = 'added since the run began'
@@ -75,9 +75,10 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
   _require_all(dataset, classes, found, class_of)
   renamed = [f'{n} is {found[n]}' for n in labels if found[n] != n]
   if renamed:
+    what = f'images of {dataset.name} have other names than when the run began'
     say(
-      f'{len(renamed)} images of {dataset.name} have other names than when the '
-      f'run began, and the same content ({preview(renamed, 3)}).'
+      f'{counted(len(renamed), what)}, and the same content '
+      f'({preview(renamed, 3)}).'
     )
   where = {
     name: (split, i)

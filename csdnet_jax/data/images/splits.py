@@ -60,6 +60,7 @@ class Dataset(NamedTuple):
       name; `load_images` fills them in, and for the images of a run takes those
       that it kept, of its training images.
     notes: what a person should know of how the data were read.
+    warnings: what of that is likely not what the person meant.
   """
 
   name: str
@@ -73,6 +74,7 @@ class Dataset(NamedTuple):
   digests: Mapping[str, str] = MappingProxyType({})
   prints: Mapping[str, bytes] = MappingProxyType({})
   notes: tuple[str, ...] = ()
+  warnings: tuple[str, ...] = ()
 
 
 PARTS = ('train', 'val', 'test')

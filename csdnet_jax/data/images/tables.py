@@ -23,7 +23,7 @@ from typing import NamedTuple
 from csdnet_jax.data import folders, naming
 from csdnet_jax.data.images import labelled_folders, splits
 from csdnet_jax.runtime import paths
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, counted, preview
 
 _UNNAMED = 'images that the table does not name'
 _HEADER = "write a first line such as 'path,label'"
@@ -84,9 +84,10 @@ def open_table(
   notes = [*naming.notes(written)]
   groups = {n: r.group for n, r in zip(names, rows, strict=True) if r.group}
   if groups and len(groups) < len(rows):
+    what = f'rows of {table.name} are without a group'
     notes.append(
-      f'{len(rows) - len(groups)} rows of {table.name} name no group: each of '
-      'their images is one of its own'
+      f'{counted(len(rows) - len(groups), what)}: such an image is a group of '
+      'its own'
     )
   parts = _parts(table, rows) if trains else {'train': list(range(len(rows)))}
   if 'test' not in parts and 'val' in parts:

@@ -12,7 +12,7 @@ import numpy as np
 from csdnet_jax.data import cache, decode
 from csdnet_jax.data.folders import Unused
 from csdnet_jax.data.masks import layouts
-from csdnet_jax.runtime.errors import UserError, preview
+from csdnet_jax.runtime.errors import UserError, counted, preview
 from csdnet_jax.runtime.terminal import say
 
 _COUNTS = np.dtype('<i8')
@@ -127,7 +127,8 @@ def usable(dataset: layouts.SegmentationSet) -> layouts.SegmentationSet:
       )
     made[name] = layouts.take([(part, i) for i in rows])
   if problems:
-    say(f'Skipped, {len(problems)} pairs that cannot be used:', style='red')
+    skipped = counted(len(problems), 'pairs that cannot be used')
+    say(f'Skipped, {skipped}:', style='red')
   for problem in problems.values():
     say(f'  {problem}', style='red')
   skipped = (Unused(name, 'unreadable') for name in problems)

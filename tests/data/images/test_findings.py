@@ -156,7 +156,7 @@ def test_a_class_that_is_a_copy(tmp_path):
     write(root / 'a (1)' / f'{i}.png', (root / 'a' / f'{i}.png').read_bytes())
   made = reported(root)
   assert made.figures['copies'] == ['a (1) of a: 4 of its 4 images']
-  assert any('classes look like copies' in w for w in warnings(made))
+  assert any('class looks like a copy' in w for w in warnings(made))
 
 
 def test_a_class_that_is_a_copy_of_smaller_pictures(tmp_path):
@@ -224,6 +224,15 @@ def test_classes_that_are_not_tested_are_named(tmp_path):
   assert 'a single group, which stays whole in train' in warnings(made)[0]
 
 
+def test_classes_without_a_validation_image_are_named(tmp_path):
+  root = images.class_folders(tmp_path, {'a': 6, 'b': 2})
+  made = reported(root, val_fraction=0.3)
+  assert made.figures['unvalidated'] == ['b'] and warnings(made) == [
+    'WARNING: 1 class has no val image; the best epoch and the temperature are '
+    'found without it (b)'
+  ]
+
+
 def test_nothing_for_test_is_said(tmp_path):
   root = images.class_folders(tmp_path, {'a': 4, 'b': 1})
   made = reported(root, test_fraction=0.0)
@@ -245,7 +254,7 @@ def test_what_cannot_be_read_stops_or_is_skipped(tmp_path, capsys, bad):
     reported(root)
   made = reported(root, unreadable='skip')
   assert made.figures['parts']['train']['images'] == 4
-  assert 'Skipped, 1 images' in capsys.readouterr().out
+  assert 'Skipped, 1 image that' in capsys.readouterr().out
   # None of a class is left.
   for i in range(4):
     write(root / 'b' / f'{i}.png', bad)

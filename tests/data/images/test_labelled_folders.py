@@ -206,9 +206,10 @@ def test_nested_class_folders_are_named_as_what_they_are_taken_for(tmp_path):
   images.class_folders(tmp_path, {'oak': 2})
   dataset = load(tmp_path)
   assert dataset.class_names == ('oak', 'plum', 'vine')
-  assert dataset.notes == (
-    '2 class folders hold folders (plum/plum1, vine/vine1): all images below '
-    'are taken as of the outer folder, such as of class plum',
+  assert dataset.warnings == (
+    '4 folders lie in class folders: all images in such a folder are taken as '
+    f'of the outer one, such as of class plum; move it out of {tmp_path} if it '
+    'is no class (plum/plum1, plum/plum2, vine/vine1, vine/vine2)',
   )
 
 

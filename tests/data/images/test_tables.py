@@ -81,7 +81,7 @@ def test_a_part_and_a_group_come_with_the_table(root):
   assert dataset.groups == {
     'a/1.png': 'tree 1', 'a/2.png': 'tree 1', 'b/1.png': 'tree 2'
   }  # fmt: skip
-  assert '1 rows of t.csv name no group' in dataset.notes[0]
+  assert '1 row of t.csv is without a group' in dataset.notes[0]
   by_plot = opened(root, text, group='Plot').groups
   assert set(by_plot.values()) == {'N', 'S'}
   assert opened(root, text, group='stem').groups == {}

@@ -177,8 +177,8 @@ def test_the_report_warns_and_when_strict_stops(tmp_path):
   )  # fmt: skip
   text = report.pairs_report(*args).text
   assert 'images/train/0.png (train) = images/test/1.png (test)' in text
-  assert 'classes have no pixel in train (unicorn)' in text
-  assert '1 pairs without any label' in text
+  assert '1 class has no pixel in train (unicorn)' in text
+  assert '1 pair without any label' in text
   with pytest.raises(UserError, match='unicorn.*config.data.strict'):
     report.pairs_report(*args, strict=True)
 
