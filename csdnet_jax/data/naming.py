@@ -27,6 +27,22 @@ def class_name(name: str) -> str:
   return unicodedata.normalize('NFC', name).strip() or name
 
 
+def loose(name: str) -> str:
+  """A class's name without case, accents, blanks, `_` and `-`.
+
+  Names that are equal so are likely one, written by two people.
+
+  >>> loose('Sauvignon_Blanc') == loose('sauvignon blanc')
+  True
+  """
+  letters = unicodedata.normalize('NFKD', name).casefold()
+  return ''.join(
+    c
+    for c in letters
+    if not (unicodedata.combining(c) or c.isspace() or c in '_-')
+  )
+
+
 def notes(written: Iterable[str]) -> tuple[str, ...]:
   """What to say of names of classes, as written, that are one or nearly.
 

@@ -9,7 +9,7 @@ import numpy as np
 from csdnet_jax import sharding
 from csdnet_jax.data import cache, report, sources
 from csdnet_jax.data.images import pipeline, saved, splits
-from csdnet_jax.data.naming import class_name
+from csdnet_jax.data.naming import class_name, loose
 from csdnet_jax.evaluation import (
   accuracy,
   probes,
@@ -17,7 +17,6 @@ from csdnet_jax.evaluation import (
 from csdnet_jax.pictures import of_run
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
-from csdnet_jax.runtime.fields import nearest
 from csdnet_jax.runtime.terminal import progress_bar, say
 from csdnet_jax.step import make_eval_step
 from csdnet_jax.tasks import kept
@@ -81,16 +80,22 @@ def judges(dataset: splits.Dataset, class_names, trained_on) -> splits.Dataset:
   """
   number = {class_name(name): i for i, name in enumerate(class_names)}
   split, names = dataset.test, dataset.class_names
-  unknown = {
-    names[label]: nearest(names[label], number)
+  known = {loose(name): name for name in class_names}
+  unknown = [
+    names[label]
     for label in np.unique(split.labels)
     if class_name(names[label]) not in number
-  }
+  ]
   if unknown:
-    said = [f'{name}{hint}' for name, hint in unknown.items()]
+    said = [
+      f'{name} (the run has {known[loose(name)]})'
+      if loose(name) in known
+      else name
+      for name in unknown
+    ]
     raise UserError(
-      f'Classes of {dataset.name} are none of the run ({preview(said)}); '
-      'rename them as they were trained, or take them out.'
+      f'Classes of {dataset.name} are none of the run: {preview(said)}; rename '
+      'them as they were trained, or take them out.'
     )
   kept = [
     (split, i)

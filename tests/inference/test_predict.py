@@ -98,7 +98,7 @@ def test_what_is_passed_by_is_listed_and_the_status_is_1(
     tmp_path / 'picture.upload', images.encode(images.pixels(9, 40, 40))
   )
   status, said = _run(f'--run={trained}', f'--out={out}', picture)
-  assert status == 0 and '1 images' in said
+  assert status == 0 and '1 image: ' in said
 
 
 def test_when_nothing_can_be_read_nothing_is_written(trained, tmp_path):

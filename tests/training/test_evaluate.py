@@ -216,8 +216,8 @@ def test_all_rows_of_a_table_are_evaluated_whatever_their_part(
 
 
 def test_classes_that_are_unknown_are_refused_by_name(folder_run, tmp_path):
-  folder = others(tmp_path / 'x', folder_run, 'test', Oak=1, elm=1)
-  words = r'none of the run \(Oak Did you mean "oak"\?, elm\); rename'
+  folder = others(tmp_path / 'x', folder_run, 'test', Oak=1, oaks=1)
+  words = r'none of the run: Oak \(the run has oak\), oaks; rename'
   with pytest.raises(UserError, match=words):
     evaluated(folder_run[0], folder=folder)
   with pytest.raises(UserError, match='There is no folder .*absent'):

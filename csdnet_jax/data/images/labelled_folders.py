@@ -12,6 +12,7 @@ A folder is read in one of three layouts, told apart by what lies in it:
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from csdnet_jax.runtime.errors import UserError, counted, preview, printable
 
 VAL_TESTS = 'there is no test part: the validation part is the test part'
 _LOOSE = 'images outside of the split folders'
+# What `csdnet cut` writes beside the classes.
+_TABLE, _HEADER = 'leaves.csv', b'path,label,group'
 
 
 class _Class(NamedTuple):
@@ -94,6 +97,8 @@ def open_folder(
   every = [c for found in classes.values() for c in found]
   class_names = tuple(sorted({naming.class_name(c.written) for c in every}))
   notes += naming.notes(c.written for c in every)
+  if trains:
+    notes += _unused_table(root)
   found = {part: _split(root, c, class_names) for part, c in classes.items()}
   dataset = splits.Dataset(
     name or root.name, class_names, unused=tuple(unused), notes=tuple(notes),
@@ -107,6 +112,32 @@ def open_folder(
         f'{folder} holds no images; add some or remove the folder'
       )
   return dataset
+
+
+def by_table(root: str | os.PathLike) -> list[str]:
+  """The flags that train on what `csdnet cut` wrote, whole photographs aside.
+
+  Args:
+    root: the folder that it made.
+  """
+  return [
+    f'--config.data.table={os.path.join(root, _TABLE)}',
+    '--config.data.group=group',
+  ]
+
+
+def _unused_table(root: paths.Path) -> list[str]:
+  """What to say of a table of `csdnet cut` that nobody named."""
+  table = root / _TABLE
+  if not table.is_file():
+    return []
+  with table.open('rb') as file:
+    if file.read(len(_HEADER)) != _HEADER:
+      return []
+  return [
+    f'{_TABLE} names the photograph of each image and is not used; to keep a '
+    f'photograph on one side: {shlex.join(by_table(root))}'
+  ]
 
 
 def _parts(root: paths.Path, here: folders.Listing) -> dict[str, paths.Path]:

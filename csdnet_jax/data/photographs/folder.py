@@ -102,12 +102,13 @@ def by_folder(photographs: Sequence[str]) -> dict[str, str]:
   return {p: names[tops[p]] if p in tops else UNLABELLED for p in photographs}
 
 
-def look(root: pathlib.Path, name: str) -> Photograph:
+def look(root: pathlib.Path, name: str, label: str) -> Photograph:
   """Finds and cuts out the leaves of one photograph.
 
   Args:
     root: the folder.
     name: of the photograph, under it.
+    label: its class, for the contact sheet.
 
   Raises:
     decode.ImageError: it cannot be read.
@@ -124,7 +125,7 @@ def look(root: pathlib.Path, name: str) -> Photograph:
   return Photograph(
     tuple(leaves),
     tuple(region.reason for region in found.left_out),
-    sheet.panel(found, f'{printable(name)}: {len(leaves)}'),
+    sheet.panel(found, f'{printable(name)}, {label}: {len(leaves)}'),
     found.plain,
   )
 
@@ -174,7 +175,9 @@ def write(
     made(out) as new,
     made(sheets) as new_sheets,
     contextlib.closing(
-      cache.in_order(lambda i: look(root, names[i]), len(names))
+      cache.in_order(
+        lambda i: look(root, names[i], labels[names[i]]), len(names)
+      )
     ) as looked,
   ):
     for i, (name, seen) in enumerate(zip(names, looked, strict=True), 1):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csdnet_jax.data.images import labelled_folders
+from csdnet_jax.data.images import labelled_folders, tables
 from csdnet_jax.data.photographs import command as of_cut, find, folder
 from csdnet_jax.runtime.errors import UserError
 
@@ -73,9 +73,17 @@ def test_photographs_and_their_key_become_a_folder_to_train_on(photographs):
   dataset = labelled_folders.open_folder(out)
   assert dataset.class_names == ('Béclan', 'ash')
   assert len(dataset.train.names) == 6
+  (note,) = dataset.notes
+  flags = f'--config.data.table={out}/leaves.csv --config.data.group=group'
+  assert note.startswith('leaves.csv names') and note.endswith(flags)
+  by_table = tables.open_table(out / 'leaves.csv', group='group')
+  assert set(by_table.groups.values()) == {'P1.png', 'P2.png', 'P3.png'}
   for words in (
     'Beside the photographs, not used: 1 of unknown kind (notes.txt)',
-    'without a photograph: P9',
+    'without a photograph: P9.',
+    'Classes with letters beyond ASCII: Béclan: if they look wrong',
+    f'csdnet train {out} --config.data.table={out}/leaves.csv '
+    '--config.data.group=group',
     'Leaves: 6, of photographs: 3, of classes: 2',
     'out_sheets',
   ):
@@ -179,6 +187,17 @@ def _refused(root, *args, **kw):
   left = [p.name for p in root.parent.iterdir() if p.name.endswith('.tmp')]
   assert not left
   return str(error.value)
+
+
+def test_a_refusal_says_nothing_of_the_key(photographs, monkeypatch):
+  said = []
+  monkeypatch.setattr(of_cut, 'say', said.append)
+  table = photographs.parent / 'key.txt'
+  args = (f'--table={table}', '--encoding=mac_roman')
+  assert 'make it first' in _refused(photographs, *args, out='a/b')
+  assert 'P9' not in ''.join(said)
+  _cut(photographs, *args)
+  assert 'P9' in ''.join(said)
 
 
 def test_what_is_there_is_never_written_over(photographs):
