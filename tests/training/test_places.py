@@ -132,24 +132,6 @@ def test_a_table_that_is_gone_is_no_reason_to_stop(here):
     sources.load_images(now.data, split=split)
 
 
-def test_equal_pictures_of_two_classes_keep_their_labels(here):
-  for name in 'ab':
-    images.write(here / 'set' / f'{name}.png', images.encode(images.pixels(1)))
-  for i in range(4):
-    data = images.encode(images.pixels(10 + i))
-    images.write(here / 'set' / f'{i}.png', data)
-  rows = 'path,label,part\na.png,ash,train\nb.png,oak,train\n0.png,ash,train\n'
-  rows += '1.png,oak,train\n2.png,ash,test\n3.png,oak,test\n'
-  images.write(here / 'key.csv', rows.encode())
-  config = config_of(root='set', table='key.csv')
-  split = saved.split_to_json(sources.load_images(config.data))
-  (here / 'key.csv').unlink()
-  (here / 'set/b.png').rename(here / 'set/0b.png')
-  (here / 'set/a.png').rename(here / 'set/z.png')
-  again = sources.load_images(config.data, split=split)
-  assert again.train.labels.tolist() == list(split['train'].values())
-
-
 def test_a_mistaken_place_is_said(here):
   with pytest.raises(UserError, match='--data_root=absent is not a folder'):
     places.found(config_of(root='/gone'), here / 'run', 'absent')

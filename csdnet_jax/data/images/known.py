@@ -46,13 +46,13 @@ def labelled(
     saved: as for `candidates`.
 
   Returns:
-    The images that are of a part of the run. What it has never seen is
-    `unused`.
+    The images that are of a part of the run, by content or else by name, for
+    `saved.apply_split` to judge. What it has never seen is `unused`.
   """
   labels = {n: y for p in splits.PARTS for n, y in saved.get(p, {}).items()}
   alike = collections.defaultdict(list)
   for name in labels:
-    alike[saved['digests'][name]].append(name)
+    alike[saved['digests'].get(name)].append(name)
   found = {}
   # Equal pictures may have two labels: those that kept their names first.
   for name in sorted(dataset.digests, key=lambda n: (n not in labels, n)):
@@ -62,11 +62,13 @@ def labelled(
       found[name] = labels[known]
       if len(same) > 1:
         same.remove(known)
+    elif name in labels:
+      found[name] = labels[name]
   seen = set(saved['digests'].values())
   unused = [
     folders.Unused(name, _UNKNOWN)
     for name, digest in dataset.digests.items()
-    if digest not in seen
+    if digest not in seen and name not in found
   ]
   train = dataset.train
   rows = [(train, i) for i, n in enumerate(train.names) if n in found]
