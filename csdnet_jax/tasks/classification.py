@@ -8,7 +8,7 @@ import numpy as np
 
 from csdnet_jax import sharding
 from csdnet_jax.data import cache, report, sources
-from csdnet_jax.data.images import pipeline, saved, splits
+from csdnet_jax.data.images import dividing, pipeline, saved, splits
 from csdnet_jax.data.naming import class_name, loose
 from csdnet_jax.evaluation import (
   accuracy,
@@ -135,7 +135,7 @@ def reported(config, dataset: splits.Dataset) -> report.Report:
   """
   c = config.data
   images = splits.whole(dataset)
-  prints, problems = sources.fingerprints_of(images, dataset.digests, c)
+  prints, problems = dividing.fingerprints_of(images, dataset.digests, c)
   if problems:
     raise cache.UnreadableError(list(problems.values()))
   return report.data_report(

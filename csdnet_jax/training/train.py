@@ -18,8 +18,7 @@ import numpy as np
 from csdnet_jax import sharding, tasks
 from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import outside, validate
-from csdnet_jax.data import sources
-from csdnet_jax.data.images import splits
+from csdnet_jax.data.images import dividing, splits
 from csdnet_jax.runtime import environment, paths, processes, writers
 from csdnet_jax.runtime.code import of_code
 from csdnet_jax.runtime.errors import UserError
@@ -94,7 +93,7 @@ def train(
       if dataset is None:
         dataset = tasks.of(config).load(config, split)
       else:
-        dataset = sources.divide(dataset, config.data, split=split)
+        dataset = dividing.divide(dataset, config.data, split=split)
     ready = prepare(config, dataset, workdir, devices=devices)
     return _train(ready, dataset, workdir, record, profile)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from csdnet_jax.data import decode, sources
-from csdnet_jax.data.images import arrays
+from csdnet_jax.data import decode
+from csdnet_jax.data.images import arrays, dividing
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -29,7 +29,7 @@ def test_images_in_memory_become_a_data_set(one_array):
   for i, image in enumerate(given):
     data = dataset.train.read(i)
     np.testing.assert_array_equal(decode.decode(data, 'x'), image)
-  divided = sources.divide(dataset, images.data_config(split_seed=1))
+  divided = dividing.divide(dataset, images.data_config(split_seed=1))
   assert len(divided.train.names) + len(divided.test.names) == 6
   assert np.bincount(divided.test.labels).tolist() == [2, 2]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from csdnet_jax.data import report, sources
-from csdnet_jax.data.images import splits
+from csdnet_jax.data.images import dividing, splits
 from csdnet_jax.runtime.errors import UserError
 
 import images
@@ -15,7 +15,7 @@ from images import encode, pixels, write
 def reported(root, *, strict=False, size=16, split=None, **fields):
   data = images.data_config(root=str(root), strict=strict, **fields)
   dataset = sources.load_images(data, split=split)
-  prints, _ = sources.fingerprints_of(
+  prints, _ = dividing.fingerprints_of(
     splits.whole(dataset), dataset.digests, data
   )
   return report.data_report(

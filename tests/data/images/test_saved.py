@@ -133,7 +133,7 @@ def test_what_was_skipped_is_named_again(root, unreadable, capsys):
   # What shots left out can be read.
   again = load(root, split=split, unreadable=unreadable)
   assert again.unused == (Unused('a/bad.png', 'unreadable'),)
-  assert 'Skipped, 1 images that cannot be read' in capsys.readouterr().out
+  assert 'Skipped, 1 image that cannot be read' in capsys.readouterr().out
   assert kept(root, split=split, unreadable=unreadable) == split
 
 
