@@ -467,6 +467,7 @@ def test_a_dry_run_of_a_finished_run_says_so(finished, cache):
   assert 'is finished; nothing to do' in text and 'Compiling' not in text
 
 
+@pytest.mark.slow
 def test_a_dry_run_takes_the_split_that_the_run_began_with(cache, tmp_path):
   images.class_folders(tmp_path / 'set', {'ash': 6, 'oak': 6})
   config = runs.config(
@@ -496,6 +497,7 @@ def test_a_dry_run_takes_the_split_that_the_run_began_with(cache, tmp_path):
     dry_run(config, workdir, devices=DEVICE)
 
 
+@pytest.mark.slow
 def test_a_dry_run_warns_of_the_workdir_of_another_config(
   finished, cache, capsys
 ):

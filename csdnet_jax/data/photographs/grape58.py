@@ -169,7 +169,14 @@ def fetch(
     kept, base, registry={n: f'sha256:{d}' for n, d in digests.items()},
     retry_if_failed=retries,
   )  # fmt: skip
-  download = pooch.HTTPDownloader(timeout=30)
+
+  # pooch's own leaves the socket of an answer that it cannot use open.
+  def download(url, path, _):
+    with requests.get(url, stream=True, timeout=30) as answer:
+      answer.raise_for_status()
+      with open(path, 'wb') as file:
+        file.writelines(answer.iter_content(2**16))
+
   files = {}
   for done, name in enumerate(digests, 1):
     try:

@@ -290,6 +290,7 @@ def test_a_tiny_benchmark_prints_one_line(tmp_path):
   assert json.loads(file.read_text()) == result
 
 
+@pytest.mark.slow
 def test_runs_together_and_alone_step_on_from_turn_to_turn():
   fields = {
     'model.name': 'vit_tiny', 'model.size': 16, 'batch_size': 4, 'epochs': 3.0,
