@@ -63,7 +63,6 @@ def data_report(
     'parts': {
       part: _counts(dataset, split)
       for part, split in splits.parts_of(dataset).items()
-      if split.names
     },
     'images_of_class': _images_of_class(dataset),
     'unused': folders.counts(dataset.unused),
@@ -149,7 +148,7 @@ def _sizes(sizes: np.ndarray) -> dict[str, Any]:
 
 
 def _equal_files(
-  parts: Mapping[str, splits.Split | layouts.Pairs],
+  parts: Mapping[str, layouts.Pairs],
   digests: Mapping[str, Sequence[str]],
 ) -> tuple[list[str], list[str]]:
   """Groups of equal files, in one part and over parts, as 'a = b' each."""

@@ -134,13 +134,9 @@ def reported(config, dataset: splits.Dataset) -> report.Report:
     UserError: as `prepare`.
   """
   c = config.data
-  images = splits.whole(dataset)
-  prints, problems = dividing.fingerprints_of(images, dataset.digests, c)
-  if problems:
-    raise cache.UnreadableError(list(problems.values()))
   return report.data_report(
-    dataset, prints, size=config.model.size, group=c.group,
-    test_fraction=c.test_fraction, strict=c.strict,
+    dataset, dividing.prints_of(dataset, c), size=config.model.size,
+    group=c.group, test_fraction=c.test_fraction, strict=c.strict,
   )  # fmt: skip
 
 

@@ -54,8 +54,7 @@ def divide(
     return as_begun(dataset, problems, split, data)
   dataset = read(dataset, problems, data)
   splits.require_trained(dataset)
-  names = splits.whole(dataset).names
-  prints = fingerprints.of_bytes(dataset.prints[name] for name in names)
+  names, prints = splits.whole(dataset).names, prints_of(dataset, data)
   if data.resplit and dataset.test.names:
     dataset = draw.swap_sides(dataset, data.split_seed)
   return draw.draw_split(
@@ -66,6 +65,21 @@ def divide(
     seed=data.split_seed,
     equal=dict(zip(names, fingerprints.equal(prints).tolist(), strict=True)),
   )
+
+
+def prints_of(dataset: splits.Dataset, data: Any) -> np.ndarray:
+  """The fingerprints, `fingerprints.DTYPE` [n], in the order of `splits.whole`.
+
+  Raises:
+    UnreadableError: lists the images that cannot be read.
+  """
+  images = splits.whole(dataset)
+  if dataset.prints.keys() >= set(images.names):  # Since the split was drawn.
+    return fingerprints.of_bytes(dataset.prints[name] for name in images.names)
+  prints, problems = fingerprints_of(images, dataset.digests, data)
+  if problems:
+    raise cache.UnreadableError(list(problems.values()))
+  return prints
 
 
 def fingerprints_of(

@@ -6,13 +6,19 @@ the content.
 """
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from csdnet_jax.data.folders import Unused
-from csdnet_jax.data.images.splits import EMPTY, Dataset, gather, parts_of
+from csdnet_jax.data.images.splits import (
+  EMPTY,
+  PARTS,
+  Dataset,
+  gather,
+  parts_of,
+)
 from csdnet_jax.data.naming import class_name
 from csdnet_jax.runtime.errors import UserError, counted, preview
 from csdnet_jax.runtime.terminal import say
@@ -62,7 +68,7 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
   Raises:
     UserError: an image is gone, is another one now, or has another label.
   """
-  wanted = {p: saved[p] for p in ('train', 'val', 'test') if p in saved}
+  wanted = {p: saved[p] for p in PARTS if p in saved}
   labels = {name: y for part in wanted.values() for name, y in part.items()}
   class_of = {
     name: class_name(dataset.class_names[label])
@@ -147,6 +153,19 @@ def _require_all(dataset, classes, found, class_of) -> None:
     'are other pictures now': [n for n in lost if n in class_of],
     'have another label now': moved,
   }
+  require_none(faults, dataset.name)
+
+
+def require_none(faults: Mapping[str, Sequence[str]], name: str) -> None:
+  """Refuses a data set that is not what a run began with.
+
+  Args:
+    faults: of images, by what they are, such as 'are missing'.
+    name: of the data set.
+
+  Raises:
+    UserError: names the images.
+  """
   if any(faults.values()):
     said = ', '.join(
       f'{len(names)} {what} ({preview(names)})'
@@ -154,6 +173,6 @@ def _require_all(dataset, classes, found, class_of) -> None:
       if names
     )
     raise UserError(
-      f'{dataset.name} does not hold the images of this run any more: {said}; '
-      'restore them, or start a new run in another --workdir'
+      f'{name} does not hold the images of this run any more: {said}; restore '
+      'them, or start a new run in another --workdir'
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from csdnet_jax.data.folders import Unused
-from csdnet_jax.data.images.saved import ADDED
+from csdnet_jax.data.images.saved import ADDED, require_none
 from csdnet_jax.data.masks.layouts import SegmentationSet, parts_of, take
 from csdnet_jax.data.masks.pairs import Scan
 from csdnet_jax.runtime.errors import UserError, preview
@@ -89,16 +89,7 @@ def apply_split(
       image for image in masks if image in where and differs(image)
     ],
   }
-  if any(faults.values()):
-    said = ', '.join(
-      f'{len(names)} {what} ({preview(names)})'
-      for what, names in faults.items()
-      if names
-    )
-    raise UserError(
-      f'{dataset.name} does not hold the images of this run any more: {said}; '
-      'restore them, or start a new run in another --workdir'
-    )
+  require_none(faults, dataset.name)
   parts = {
     part: [where[image] for image in names] for part, names in wanted.items()
   }
