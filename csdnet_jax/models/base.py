@@ -18,12 +18,14 @@ class Outputs(NamedTuple):
     embedding: the pooled embedding z, [B, C], the input of the head.
     logits: p, [B, classes]; of a segmentation network [B, h, w, classes].
     aux: the logits of its auxiliary head, [B, h, w, classes].
+    fine: the last map of stride 8 or less, [B, h', w', C'].
   """
 
   features: jax.Array
   embedding: jax.Array
   logits: jax.Array
   aux: jax.Array | None = None
+  fine: jax.Array | None = None
 
 
 class Model(NamedTuple):
@@ -41,6 +43,7 @@ class Model(NamedTuple):
     head: `params -> (kernel [C, classes], bias [classes])`.
     has_batch_norm: whether views must be forwarded one after the other.
     mean: the colour, [3] in [0, 1], that normalises to zero.
+    has_fine: whether it gives `Outputs.fine`.
   """
 
   init: Callable[..., tuple[Any, Any]]
@@ -48,6 +51,7 @@ class Model(NamedTuple):
   head: Callable[[Any], tuple[jax.Array, jax.Array]]
   has_batch_norm: bool
   mean: Colour
+  has_fine: bool = False
 
 
 def _as_they_are(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -65,7 +69,8 @@ class ModelSpec(NamedTuple):
       `classes`, `drop_rate`, `drop_path`, `remat`, `dtype` and `sizes`; what
       they mean is said at `csdnet_jax.models.build`. The module is called as
       `net(x, train=, keys=, axis=)`, x being normalised images [B, H, W, 3],
-      and returns the fields of `Outputs` in order. `keys` and `axis` are those
+      and returns the fields of `Outputs` in order,
+      None for one between them that it has not. `keys` and `axis` are those
       of `Model.apply`. Its last layer is dense and called 'head'.
     mean: the colour in [0, 1] that is subtracted from images.
     std: what they are divided by after that.
@@ -73,6 +78,7 @@ class ModelSpec(NamedTuple):
     has_batch_norm: see `Model`.
     from_torch: `{name: array} -> {name: array}` from PyTorch's names and
       layouts to those of the module; a name that it does not know is kept.
+    has_fine: see `Model`.
     segments: whether logits are given for every pixel.
     fields: fields of the config that are the network's own; their values are
       passed to `net` beside `sizes`.
@@ -86,6 +92,7 @@ class ModelSpec(NamedTuple):
   std: Colour
   sizes: Mapping[str, Any] = MappingProxyType({})
   has_batch_norm: bool = False
+  has_fine: bool = False
   from_torch: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = (
     _as_they_are
   )

@@ -185,15 +185,16 @@ class Net(nn.Module):
   def __call__(self, x, *, train, keys, axis):
     norm = functools.partial(BatchNorm, train, axis, epsilon=EPSILON)
     blocks = layout(self.width, self.depth, self.stages)
-    *_, x = _trunk(self, blocks, x, train, keys, axis)
-    x = Pointwise(self.top, name='top')(x)
+    maps = _trunk(self, blocks, x, train, keys, axis)
+    fine = maps[_last_of_stride_8(blocks)]
+    x = Pointwise(self.top, name='top')(maps[-1])
     features = norm(relu6=True, name='top_bn')(x).astype(jnp.float32)
     embedding = jnp.mean(features, (1, 2))
     logits = classify(
       embedding, self.classes,
       drop_rate=self.drop_rate, train=train, keys=keys,
     )  # fmt: skip
-    return features, embedding, logits
+    return features, embedding, logits, None, fine
 
 
 class Backbone(nn.Module):
@@ -255,6 +256,12 @@ def layout(
   (16, (3, 1, 6, 352))
   """
   return sum(_by_stage(width, depth, stages), [])
+
+
+def _last_of_stride_8(blocks) -> int:
+  """Which block is the last before the image is cut to less than an eighth."""
+  strides = 2 * np.cumprod([stride for _, stride, *_ in blocks])
+  return int(np.sum(strides <= 8)) - 1
 
 
 def dilated_layout(

@@ -28,7 +28,7 @@ def _ours(module, colours, sizes, **more):
 
 
 def _lite(**sizes):
-  return _ours(efficientnet, _LITE, sizes, has_batch_norm=True)
+  return _ours(efficientnet, _LITE, sizes, has_batch_norm=True, has_fine=True)
 
 
 def _resnet(depths, bottleneck, **sizes):
@@ -242,10 +242,12 @@ def build(
       axis=axis,
       mutable=list(model_state) if train else [],
     )
-    outputs = Outputs(*(x.astype(jnp.float32) for x in outputs))
+    outputs = Outputs(
+      *(x if x is None else x.astype(jnp.float32) for x in outputs)
+    )
     return outputs, moved if train else model_state
 
   def head(params):
     return params['head']['kernel'], params['head']['bias']
 
-  return Model(init, apply, head, spec.has_batch_norm, spec.mean)
+  return Model(init, apply, head, spec.has_batch_norm, spec.mean, spec.has_fine)

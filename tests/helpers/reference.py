@@ -118,6 +118,27 @@ def content_kernel(features, saliency, size, temperature):
   return result
 
 
+def content_upsample(fine, saliency, size, temperature):
+  """Each fine place takes the coarse cells around it, the more so the more
+  their mean is like it."""
+  b, h, w = saliency.shape
+  height, width = fine.shape[1:3]
+  result = np.zeros((b, height, width))
+  places = list(np.ndindex(height, width))
+  cell = {(y, x): (y * h // height, x * w // width) for y, x in places}
+  for n in range(b):
+    means = {
+      v: np.mean([fine[n][u] for u in places if cell[u] == v], axis=0)
+      for v in np.ndindex(h, w)
+    }
+    for u in places:
+      around = neighbours(*cell[u], h, w, size)
+      alike = [cosine(fine[n][u], means[v]) for v in around]
+      values = np.array([saliency[n][v] for v in around], np.float64)
+      result[n][u] = softmax(np.array(alike) / temperature) @ values
+  return result
+
+
 def box_kernel(saliency, size):
   """Each place takes the plain mean of its neighbours."""
   b, h, w = saliency.shape

@@ -28,6 +28,7 @@ FIELDS = {
   'mode': Field('spotlight', choices=('spotlight', 'erase', 'views', 'none')),
   'redraw': Field(True),  # Mask a second draw of the view, not the raw one.
   'saliency': Field('similarity', choices=('similarity', 'margin')),
+  'map': Field('last', choices=('last', 'fine')),  # Resolution of the map.
   'kernel': Field('content', choices=('content', 'box')),
   'kernel_size': Field(3, low=1, high=31),
   # Share of the area hidden or erased, drawn per image.
@@ -51,8 +52,17 @@ def make(config, model: Model) -> base.Method:
     config: of the run; reads `views`, `optim.label_smoothing` and
       `method.csdnet`.
     model: the backbone.
+
+  Raises:
+    UserError: if the network does not give the map that is asked for.
   """
   c = config.method.csdnet
+  if c.mode in _ADAPTIVE and c.map == 'fine' and not model.has_fine:
+    raise UserError(
+      f'config.model.name={config.model.name} gives no map of stride 8, which '
+      "config.method.csdnet.map='fine' asks for; take an EfficientNet, or "
+      "map='last'."
+    )
   sample, poses = base.sampler(config)
   smoothing = config.optim.label_smoothing
 
@@ -80,8 +90,8 @@ def make(config, model: Model) -> base.Method:
     """
     saliency = ssdp.saliency_map(
       outputs.features, outputs.embedding, model.head(params)[0],
-      outputs.logits, labels, saliency=c.saliency, kernel=c.kernel,
-      size=c.kernel_size,
+      outputs.logits, labels, outputs.fine if c.map == 'fine' else None,
+      saliency=c.saliency, kernel=c.kernel, size=c.kernel_size,
     )  # fmt: skip
     side = min(size, ssdp.GRID)
     saliency = carry(ssdp.upsample(saliency, side, side))

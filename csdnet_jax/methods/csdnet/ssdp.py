@@ -10,6 +10,7 @@ brought to the size of the image, and the image is shown where S ranks high
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from csdnet_jax.methods.losses import normalise
 
@@ -61,18 +62,20 @@ def margin_map(
   return jnp.einsum('bhwc,cb->bhw', features, direction, precision='highest')
 
 
-def _neighbours(x: jax.Array, size: int, fill: float) -> jax.Array:
-  """[B, h, w, ...] -> [size^2, B, h, w, ...]; outside the map is `fill`."""
+def _neighbours(x: jax.Array, size: int) -> list[jax.Array]:
+  """[B, h, w, ...] shifted size^2 ways; outside the map it is 0."""
   r = size // 2
   h, w = x.shape[1:3]
   widths = [(0, 0), (r, r), (r, r)] + [(0, 0)] * (x.ndim - 3)
-  x = jnp.pad(x, widths, constant_values=fill)
+  x = jnp.pad(x, widths)
   shifts = [(i, j) for i in range(size) for j in range(size)]
-  return jnp.stack([x[:, i : i + h, j : j + w] for i, j in shifts])
+  return [x[:, i : i + h, j : j + w] for i, j in shifts]
 
 
-def _inside(saliency: jax.Array, size: int) -> jax.Array:
-  return _neighbours(jnp.ones_like(saliency), size, 0.0) > 0
+def _stacked(saliency: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+  """The neighbours [size^2, B, h, w] of each place, and which there are."""
+  inside = _neighbours(jnp.ones_like(saliency), size)
+  return jnp.stack(_neighbours(saliency, size)), jnp.stack(inside) > 0
 
 
 def content_kernel(
@@ -97,10 +100,60 @@ def content_kernel(
     S', [B, h, w] float32.
   """
   unit = normalise(features)
-  cosine = jnp.sum(unit * _neighbours(unit, size, 0.0), axis=-1)
-  score = jnp.where(_inside(saliency, size), cosine / temperature, -jnp.inf)
-  weight = jax.nn.softmax(score, axis=0)
-  return jnp.sum(weight * _neighbours(saliency, size, 0.0), axis=0)
+  values, inside = _stacked(saliency, size)
+  # Shift by shift: size^2 copies of the features would be the step's largest.
+  cosine = jnp.stack(
+    [jnp.sum(unit * other, axis=-1) for other in _neighbours(unit, size)]
+  )
+  score = jnp.where(inside, cosine / temperature, -jnp.inf)
+  return jnp.sum(jax.nn.softmax(score, axis=0) * values, axis=0)
+
+
+def content_upsample(
+  fine: jax.Array,
+  saliency: jax.Array,
+  *,
+  size: int = 3,
+  temperature: float = 0.1,
+) -> jax.Array:
+  """Brings S to a finer grid by weights that the finer features give.
+
+  S'(u) = sum_v a(u, v) S(v), with a(u, .) the softmax over the size x size
+  coarse cells v around u of cos(G(u), G(v)) / temperature, where G(v) is the
+  mean of G over the cell v. Upsampling by a kernel predicted from the content
+  is CARAFE's idea (Wang et al., ICCV 2019), whose kernel is learned; that of
+  likeness is joint bilateral upsampling's (Kopf et al., SIGGRAPH 2007).
+
+  Args:
+    fine: G, [B, h', w', C].
+    saliency: S, [B, h, w], of the same view; h <= h' and w <= w'.
+    size: odd width of the neighbourhood, in coarse cells; those outside the map
+      take no part.
+    temperature: > 0; infinite for a plain mean.
+
+  Returns:
+    S', [B, h', w'] float32.
+  """
+  grids = zip(fine.shape[1:3], saliency.shape[1:], strict=True)
+  cells = [np.arange(n) * coarse // n for n, coarse in grids]
+  rows, columns = (
+    np.abs(own[:, None] - np.arange(coarse))
+    for own, coarse in zip(cells, saliency.shape[1:], strict=True)
+  )
+  near = (rows <= size // 2)[:, None, :, None] & (columns <= size // 2)[:, None]
+  down, across = (
+    (distance == 0) / np.sum(distance == 0, axis=0, dtype=np.float32)
+    for distance in (rows, columns)
+  )
+  means = jnp.einsum(
+    'byxc,yv,xu->bvuc', fine, down, across, precision='highest'
+  )
+  cosine = jnp.einsum(
+    'byxc,bvuc->byxvu', normalise(fine), normalise(means), precision='highest'
+  )
+  score = jnp.where(near, cosine / temperature, -jnp.inf)
+  weight = jax.nn.softmax(score, axis=(-2, -1))
+  return jnp.einsum('byxvu,bvu->byx', weight, saliency, precision='highest')
 
 
 def box_kernel(saliency: jax.Array, *, size: int = 3) -> jax.Array:
@@ -113,9 +166,8 @@ def box_kernel(saliency: jax.Array, *, size: int = 3) -> jax.Array:
   Returns:
     S', [B, h, w] float32.
   """
-  inside = _inside(saliency, size)
-  total = jnp.sum(_neighbours(saliency, size, 0.0), axis=0)
-  return total / jnp.sum(inside, axis=0)
+  values, inside = _stacked(saliency, size)
+  return jnp.sum(values, axis=0) / jnp.sum(inside, axis=0)
 
 
 def saliency_map(
@@ -124,6 +176,7 @@ def saliency_map(
   head_kernel: jax.Array,
   logits: jax.Array,
   labels: jax.Array,
+  fine: jax.Array | None = None,
   *,
   saliency: str = 'similarity',
   kernel: str = 'content',
@@ -137,16 +190,18 @@ def saliency_map(
     head_kernel: [C, classes].
     logits: [B, classes].
     labels: [B] int32.
+    fine: an earlier map, [B, h', w', C'], to whose grid the kernel brings the
+      saliency; None to smooth it where it is.
     saliency: 'similarity' or 'margin'; the margin falls back to the similarity
       while the head is still zero, when no class activates anything.
     kernel: 'content' or 'box'.
     size: odd width of the kernel.
 
   Returns:
-    [B, h, w] float32, at the resolution of the features.
+    [B, h, w] float32, at the resolution of the features, or of `fine`.
   """
-  args = features, embedding, head_kernel, logits
-  features, embedding, head_kernel, logits = jax.lax.stop_gradient(args)
+  args = features, embedding, head_kernel, logits, fine
+  features, embedding, head_kernel, logits, fine = jax.lax.stop_gradient(args)
   score = similarity_map(features, embedding)
   if saliency == 'margin':
     untrained = jnp.all(head_kernel == 0)
@@ -154,11 +209,14 @@ def saliency_map(
     score = jnp.where(untrained, score, margin)
   elif saliency != 'similarity':
     raise ValueError(f"saliency is 'similarity' or 'margin', not {saliency!r}.")
+  if kernel not in ('content', 'box'):
+    raise ValueError(f"kernel is 'content' or 'box', not {kernel!r}.")
+  if fine is not None:
+    temperature = 0.1 if kernel == 'content' else jnp.inf
+    return content_upsample(fine, score, size=size, temperature=temperature)
   if kernel == 'content':
     return content_kernel(features, score, size=size)
-  if kernel == 'box':
-    return box_kernel(score, size=size)
-  raise ValueError(f"kernel is 'content' or 'box', not {kernel!r}.")
+  return box_kernel(score, size=size)
 
 
 def upsample(saliency: jax.Array, height: int, width: int) -> jax.Array:

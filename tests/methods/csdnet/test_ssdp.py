@@ -70,6 +70,25 @@ def test_content_kernel_equals_numpy(size, temperature):
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize('shape', [(8, 12), (7, 5), (4, 3)])
+def test_content_upsampling_equals_numpy(shape):
+  fine, saliency = normal(2, *shape, 5), normal(2, 4, 3, seed=1)
+  for temperature in (0.2, np.inf):
+    found = ssdp.content_upsample(fine, saliency, temperature=temperature)
+    expected = reference.content_upsample(fine, saliency, 3, temperature)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_upsampled_map_follows_the_outline_of_fine_features():
+  """A leaf whose edge lies within the coarse cells, not between them."""
+  leaf = np.zeros((16, 16), np.float32)
+  leaf[:, 6:] = 1.0
+  fine = np.stack([leaf, 1 - leaf], -1)[None]
+  coarse = leaf.reshape(4, 4, 4, 4).mean((1, 3))[None]
+  found = ssdp.content_upsample(fine, coarse, temperature=0.05)[0]
+  assert found[:, :6].max() < 0.1 and found[:, 6:].min() > 0.9
+
+
 @pytest.mark.parametrize('size', [1, 3, 5])
 def test_box_kernel_equals_numpy(size):
   saliency = normal(2, 4, 6)
@@ -188,34 +207,47 @@ def test_hidden_pixels_take_the_fill_colour():
   np.testing.assert_allclose(shown, m * images + (1 - m) * fill, atol=1e-6)
 
 
-@pytest.mark.parametrize('saliency', ['similarity', 'margin'])
-@pytest.mark.parametrize('kernel', ['content', 'box'])
-def test_the_saliency_is_composed_and_its_gradient_stopped(saliency, kernel):
+@pytest.mark.parametrize(
+  'saliency,kernel,fine',
+  [
+    ('similarity', 'content', False),
+    ('margin', 'box', False),
+    ('margin', 'content', True),
+    ('similarity', 'box', True),
+  ],
+)
+def test_the_saliency_is_composed_and_its_gradient_stopped(
+  saliency, kernel, fine
+):
   features, embedding = normal(2, 4, 4, 6), normal(2, 6, seed=1)
   head, logits = normal(6, 5, seed=2), normal(2, 5, seed=3)
   labels = np.array([1, 4], np.int32)
 
   @jax.jit
-  def composed(*args):
-    def total(*args):
+  def composed(args, fine):
+    def total(args, fine):
       options = {'saliency': saliency, 'kernel': kernel}
-      found = ssdp.saliency_map(*args, labels, **options)
+      found = ssdp.saliency_map(*args, labels, fine, **options)
       return found.sum(), found
 
-    return jax.grad(total, argnums=(0, 1, 2, 3), has_aux=True)(*args)
+    return jax.grad(total, argnums=(0, 1), has_aux=True)(args, fine)
 
   args = features, embedding, head, logits
   if saliency == 'similarity':
     expected = reference.similarity_map(features, embedding)
   else:
     expected = reference.margin_map(features, head, logits, labels)
-  if kernel == 'content':
+  fine = normal(2, 8, 8, 3, seed=4) if fine else None
+  if fine is not None:
+    temperature = 0.1 if kernel == 'content' else np.inf
+    expected = reference.content_upsample(fine, expected, 3, temperature)
+  elif kernel == 'content':
     expected = reference.content_kernel(features, expected, 3, 0.1)
   else:
     expected = reference.box_kernel(expected, 3)
-  grads, found = composed(*args)
+  grads, found = composed(args, fine)
   np.testing.assert_allclose(found, expected, atol=1e-5)
-  for grad in grads:
+  for grad in jax.tree.leaves(grads):
     np.testing.assert_array_equal(grad, 0.0)
 
 
