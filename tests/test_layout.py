@@ -26,8 +26,9 @@ FLOORS = [
 ]
 # The maths, which outsiders import: of JAX alone.
 MATHS = (
-  'memory', 'methods/losses', 'methods/csdnet/ssdp', 'methods/csdnet/ddl',
-  'methods/csdnet/ssdt', 'methods/apd/perspective', 'methods/apd/distill',
+  'memory', 'methods/losses', 'methods/csdnet/ssdp', 'methods/csdnet/scene',
+  'methods/csdnet/ddl', 'methods/csdnet/ssdt',
+  'methods/apd/perspective', 'methods/apd/distill',
   'evaluation/metrics', 'data/resample',
 )  # fmt: skip
 

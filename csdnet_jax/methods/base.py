@@ -46,12 +46,14 @@ class Context(NamedTuple):
     memory: the method's memory.
     frozen: what is not trained (a teacher), or ().
     axis: the device axis for collectives, or None.
+    progress: the share of the training that is done, [] float32 in [0, 1).
   """
 
   model_state: Any
   memory: Any
   frozen: Any
   axis: str | None
+  progress: jax.Array
 
 
 class Aux(NamedTuple):

@@ -127,9 +127,10 @@ def parts(
     lambda: with_extras(model.init(keys.init, config.model.size)[0])
   )
   partitions = {name: e.tx for name, e in method.extras.items() if e.tx}
+  steps = step_of(config, config.epochs, n_train)
   warmup = config.optim.warmup
   tx = optim.make(
-    config.optim, shapes, steps=step_of(config, config.epochs, n_train),
+    config.optim, shapes, steps=steps,
     warmup_steps=step_of(config, warmup, n_train) if warmup else 0,
     partitions=partitions,
   )  # fmt: skip
@@ -147,8 +148,9 @@ def parts(
     )
 
   train_step = make_train_step(
-    method, tx, seed=seed, ema=config.ema, accumulate=config.accumulate,
-    axis=axis, trained=optim.trained(config.optim, shapes, partitions),
+    method, tx, seed=seed, steps=steps, ema=config.ema,
+    accumulate=config.accumulate, axis=axis,
+    trained=optim.trained(config.optim, shapes, partitions),
   )  # fmt: skip
   return Parts(method, init, train_step)
 

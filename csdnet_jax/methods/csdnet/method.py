@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from csdnet_jax import memory, sharding
 from csdnet_jax.data import augment
 from csdnet_jax.methods import base
-from csdnet_jax.methods.csdnet import ddl, ssdp, ssdt
+from csdnet_jax.methods.csdnet import ddl, scene, ssdp, ssdt
 from csdnet_jax.methods.losses import accuracy, cross_entropy
 from csdnet_jax.models import Model
 from csdnet_jax.runtime.errors import UserError
@@ -32,7 +32,11 @@ FIELDS = {
   'kernel': Field('content', choices=('content', 'box')),
   'kernel_size': Field(3, low=1, high=31),
   # Share of the area hidden or erased, drawn per image.
-  'hidden': Field((0.15, 0.45), low=0.03, high=0.97),
+  'hidden': Field((0.15, 0.45), low=0, high=1),
+  'inside': Field(False),  # Hide places on the leaf alone, and a share of it.
+  'fill': Field('colour', choices=('colour', 'blur', 'background')),
+  'share': Field(1.0, low=0, high=1),  # Of the second views that are masked.
+  'start': Field(0.0, low=0, high=1),  # Share of the training before the first.
   'queue': Field(1024, low=0),  # Length K; at most twice the train set is used.
   'margin': Field(0.4, low=-1, high=1),  # xi.
   # 'joint' is the peers'.
@@ -81,13 +85,12 @@ def make(config, model: Model) -> base.Method:
       aug = augment.shuffle_patches(shuffle, aug, grid=2)
     return batch | {'aug': aug}
 
-  def mask(
-    params, outputs, labels, size, keys, carry=lambda saliency: saliency
-  ):
-    """SSDP's map [B, g, g] and mask [B, size, size] of a raw view.
+  def mask(params, outputs, labels, view, keys, carry=lambda maps: maps):
+    """SSDP's map [B, g, g] of a raw view and mask [B, S, S] for `view`.
 
     `carry` takes the map to the view that the mask is for.
     """
+    size = view.shape[1]
     saliency = ssdp.saliency_map(
       outputs.features, outputs.embedding, model.head(params)[0],
       outputs.logits, labels, outputs.fine if c.map == 'fine' else None,
@@ -101,22 +104,33 @@ def make(config, model: Model) -> base.Method:
       lambda key: jax.random.uniform(key, minval=low, maxval=high)
     )(draws)
     keep = 'high' if c.mode == 'spotlight' else 'low'
-    shown = ssdp.rank_mask(ties, saliency, hidden, keep=keep)
+    leaf = scene.foreground(view, side) if c.inside else None
+    shown = ssdp.rank_mask(ties, saliency, hidden, leaf, keep=keep)
     return saliency, ssdp.enlarge(shown, size, size)
 
-  def spotlight(params, outputs, batch, keys):
+  def filled(view, shown):
+    """The view where it is shown, and what lies below elsewhere."""
+    if c.fill == 'blur':
+      fill = scene.blur(view, view.shape[1] / 16)
+    elif c.fill == 'background':
+      fill = scene.background(view)[:, None, None]
+    else:
+      fill = model.mean
+    return ssdp.apply_mask(view, shown, fill)
+
+  def spotlight(params, outputs, batch, keys, progress):
     """x_a: the mask on the raw view x_r, or on the second draw of it."""
-    raw, size = batch['raw'], batch['raw'].shape[1]
-    args = params, outputs, batch['label'], size, keys
-    if not c.redraw:
-      return ssdp.apply_mask(raw, mask(*args)[1], model.mean)
-    _, shown = mask(
-      *args,
-      lambda maps: augment.carry(
-        maps, batch['pose_0'], batch['pose_1'], size=size
-      ),
-    )
-    return ssdp.apply_mask(batch['aug'], shown, model.mean)
+
+    def carry(maps):
+      poses = batch['pose_0'], batch['pose_1']
+      return augment.carry(maps, *poses, size=batch['raw'].shape[1])
+
+    view = batch['aug'] if c.redraw else batch['raw']
+    args = params, outputs, batch['label'], view, keys
+    _, shown = mask(*args, carry) if c.redraw else mask(*args)
+    draws = jax.vmap(jax.random.uniform)(base.fold_rows(keys, 2))
+    masked = (draws < c.share) & (progress >= c.start)
+    return filled(view, jnp.where(masked[:, None, None], shown, 1.0))
 
   def loss(params, context, batch, key):
     raw, labels, axis = batch['raw'], batch['label'], context.axis
@@ -124,7 +138,7 @@ def make(config, model: Model) -> base.Method:
 
     def second(outputs):
       keys = sharding.row_keys(jax.random.fold_in(key, 2), b, axis)
-      return spotlight(params, outputs, batch, keys)
+      return spotlight(params, outputs, batch, keys, context.progress)
 
     aug = second if c.mode in _ADAPTIVE else batch['aug']
     out_r, out_a, state = base.forward_two(
@@ -173,16 +187,14 @@ def make(config, model: Model) -> base.Method:
       if c.mode not in _ADAPTIVE:
         return {'augmented view': batch['aug']}
       outputs, _ = model.apply(params, model_state, batch['raw'], train=False)
-      return {'augmented view': spotlight(params, outputs, batch, keys)}
+      return {'augmented view': spotlight(params, outputs, batch, keys, 1.0)}
     images = batch['image'].astype(jnp.float32) / 255.0
     if c.mode not in _ADAPTIVE:
       extent = jnp.full((images.shape[0], 2), images.shape[1])
       batch = views(keys, batch | {'extent': extent})
       return {'raw view': batch['raw'], 'augmented view': batch['aug']}
     outputs, _ = model.apply(params, model_state, images, train=False)
-    saliency, shown = mask(
-      params, outputs, batch['label'], images.shape[1], keys
-    )
+    saliency, shown = mask(params, outputs, batch['label'], images, keys)
     low = jnp.min(saliency, axis=(1, 2), keepdims=True)
     high = jnp.max(saliency, axis=(1, 2), keepdims=True)
     saliency = (saliency - low) / jnp.maximum(high - low, 1e-12)
@@ -190,7 +202,7 @@ def make(config, model: Model) -> base.Method:
       'raw view': images,
       'SSDP map': ssdp.enlarge(saliency, *images.shape[1:3]),
       'mask': jnp.repeat(shown[..., None], 3, axis=-1),
-      'augmented view': ssdp.apply_mask(images, shown, model.mean),
+      'augmented view': filled(images, shown),
     }
 
   return base.Method(

@@ -241,6 +241,7 @@ def rank_mask(
   keys: jax.Array,
   saliency: jax.Array,
   hidden: jax.Array,
+  where: jax.Array | None = None,
   *,
   keep: str = 'high',
   edge: float = 0.05,
@@ -258,13 +259,17 @@ def rank_mask(
   Args:
     keys: [B] PRNG keys.
     saliency: S, [B, H, W].
-    hidden: [B] float32 in [edge / 2, 1 - edge / 2], the share to hide.
+    hidden: [B] float32 in [0, 1], the share to hide.
+    where: [B, H, W] bool, what alone can be hidden, and of which `hidden` is
+      the share; None for all of it.
     keep: 'high' shows where S is high (spotlight), 'low' where it is low
       (erase).
-    edge: the share of the ranks over which the mask rises from 0 to 1.
+    edge: the share of the ranks over which the mask rises from 0 to 1; less
+      where so much is not hidden, or not shown, on both sides of it.
 
   Returns:
-    [B, H, W] float32: 1 is shown, 0 hidden; its mean is 1 - hidden.
+    [B, H, W] float32: 1 is shown, 0 hidden; its mean, over `where`, is 1 -
+    hidden.
   """
   b, h, w = saliency.shape
   flat = saliency.reshape(b, h * w)
@@ -272,6 +277,13 @@ def rank_mask(
     flat = -flat
   elif keep != 'high':
     raise ValueError(f"keep is 'high' or 'low', not {keep!r}.")
+  hidden = hidden[:, None]
+  edge = jnp.minimum(edge, 2 * jnp.minimum(hidden, 1 - hidden))
+  if where is not None:
+    where = where.reshape(b, h * w)
+    flat = jnp.where(where, flat, jnp.inf)
+    share = jnp.mean(where, axis=1, keepdims=True)
+    hidden, edge = share * hidden, share * edge
 
   y, x = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w),
                       indexing='ij')  # fmt: skip
@@ -289,17 +301,18 @@ def rank_mask(
     )
 
   rank = jax.vmap(ranks)(keys, flat)
-  mask = jnp.clip((rank - hidden[:, None]) / edge + 0.5, 0.0, 1.0)
+  # An edge of 0 is a hard one.
+  mask = jnp.clip((rank - hidden) / jnp.maximum(edge, 1e-6) + 0.5, 0.0, 1.0)
   return mask.reshape(b, h, w)
 
 
 def apply_mask(images: jax.Array, mask: jax.Array, fill) -> jax.Array:
-  """Dims what is hidden to one colour: x_a = M x_r + (1 - M) fill.
+  """Puts something else where nothing is shown: x_a = M x_r + (1 - M) fill.
 
   Args:
     images: x_r, [B, H, W, 3].
     mask: M, [B, H, W] in [0, 1].
-    fill: [3], the mean colour.
+    fill: what broadcasts to the images, such as [3], one colour.
 
   Returns:
     x_a, [B, H, W, 3].
