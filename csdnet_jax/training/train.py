@@ -141,7 +141,7 @@ def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
     describe(config, program, state.params, n_train)
     for note in notes:
       say(note)
-    start = start_figures(experiment, state, workdir)
+    start, state = begin(experiment, state, workdir)
     writer = None
     if first:
       writer = writers.Writer(workdir, config, step=int(state.step))
@@ -289,19 +289,19 @@ def means(figures) -> dict[str, float]:
   }
 
 
-def start_figures(
+def begin(
   experiment: Experiment, state: TrainState, workdir: paths.Path
-) -> dict[str, float]:
-  """What the run starts from, measured once: the baselines to beat."""
+) -> tuple[dict[str, float], TrainState]:
+  """What the run starts from, measured once: see the task's `start`."""
   path = workdir / 'start.json'
   if path.exists():
-    return json.loads(path.read_text())
+    return json.loads(path.read_text()), state
   if int(state.step):
     raise UserError(
       f'{path} is missing although the run has started; restore it or choose '
       'another --workdir.'
     )
-  start = tasks.of(experiment.config).start(experiment, state)
+  start, state = tasks.of(experiment.config).start(experiment, state)
   if jax.process_index() == 0:
     writers.write_json(path, start)
-  return start
+  return start, state
