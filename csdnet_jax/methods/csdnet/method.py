@@ -210,7 +210,7 @@ def make(config, model: Model) -> base.Method:
     views=views,
     loss=loss,
     update_memory=lambda m, push: memory.push(m, *push) if m else (),
-    predict=base.predictor(model),
+    predict=base.predictor(model, average=config.data.test_average),
     pictures=pictures,
     forwards=2,
   )
