@@ -1,6 +1,7 @@
 """The questions that CSDNet raises, as grids (see `grid.py`).
 
-CSDNet is the baseline of each: what another arm has more or less is said of it.
+The baseline of each is CSDNet, or CSDNet without SSDP, which is what
+configs/folder.py trains: what another arm has more or less is said of it.
 
 Equal epochs is how the papers compare; but CSDNet sends two images through the
 network for each training image, and plain fine-tuning one. At equal compute an
@@ -19,6 +20,9 @@ from experiments.grid import ARM, Grid, chain, field, named, product, zip_
 CSDNET = named(
   'CSDNet', {'method.name': 'csdnet', 'method.csdnet.mode': 'spotlight'}
 )
+NO_SSDP = named('SSDP', {'method.csdnet.mode': 'none'})
+NO_DDL = named('DDL', {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0})
+NO_SSDT = named('SSDT', {'method.csdnet.beta': 0.0})
 ONE_VIEW = named(
   'cross-entropy, one view, equal epochs',
   {'method.name': 'supervised', 'method.supervised.views': 1},
@@ -35,11 +39,17 @@ CLEVIT = named(
   | {f'method.csdnet.{key}': value for key, value in common.CLEVIT.items()},
 )
 
-NO_SSDP = named('without SSDP', {'method.csdnet.mode': 'none'})
-NO_DDL = named(
-  'without DDL', {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0}
-)
-NO_SSDT = named('without SSDT', {'method.csdnet.beta': 0.0})
+
+def without(*modules):
+  """CSDNet without some of its modules."""
+  words = ' and '.join(module[ARM] for module in modules)
+  (arm,) = product([CSDNET], *([module] for module in modules))
+  return named(f'CSDNet without {words}' if words else 'CSDNet', arm)
+
+
+SHIPPED = without(NO_SSDP)
+PROBE = named('probe head', {'init_head': 'probe'})
+AVERAGE = named('test average', {'data.test_average': True})
 
 # What `tuning` chose on a validation part of grape58 and of leaf99's train set,
 # as factors of the rate.
@@ -81,7 +91,7 @@ def components(base):
   arms = []
   for n in (0, 1, 3, 2):
     for off in itertools.combinations((NO_SSDP, NO_DDL, NO_SSDT), n):
-      arms += product([CSDNET], *([module] for module in off))
+      arms.append(without(*off))
   return [*arms, one_view_twice(base)]
 
 
@@ -90,7 +100,7 @@ def baselines(base):
 
   The table of docs/evidence.md, and of it three rows in README.md.
   """
-  return [*_at_equal_compute(base), ONE_VIEW]
+  return [SHIPPED, *_at_equal_compute(base), ONE_VIEW]
 
 
 def _at_equal_compute(base):
@@ -121,19 +131,44 @@ def tuned(base):
     yield from product([arm], _rates(base, dict.fromkeys(RATES[arm[ARM]])))
 
 
+def _as_long(base, factor, arm):
+  """An arm and its strictest rival, trained for a multiple of the epochs."""
+  schedule = {
+    'epochs': factor * base.epochs,
+    'optim.warmup': factor * base.optim.warmup,
+  }
+  base = base.copy_and_resolve_references()
+  base.update_from_flattened_dict(schedule)
+  return [arm | schedule, one_view_more_steps(base)]
+
+
 def _for(factor):
-  """CSDNet and its strictest rival, trained for a multiple of the epochs."""
+  return Grid(lambda base: _as_long(base, factor, CSDNET))
 
-  def arms(base):
-    schedule = {
-      'epochs': factor * base.epochs,
-      'optim.warmup': factor * base.optim.warmup,
-    }
-    base = base.copy_and_resolve_references()
-    base.update_from_flattened_dict(schedule)
-    return [CSDNET | schedule, one_view_more_steps(base)]
 
-  return Grid(arms)
+def recipe(base):
+  """What else there is to choose, for CSDNet without SSDP and its rivals."""
+  sweeps = {
+    'alpha': (0.3, 3.0), 'beta': (0.3, 3.0), 'temperature': (1.0, 2.0),
+    'margin': (0.2, 0.6), 'queue': (0,), 'aug_weight': (0.0,),
+  }  # fmt: skip
+  own = [
+    arm
+    for key, values in sweeps.items()
+    for arm in field(f'method.csdnet.{key}', values)
+  ]
+  every = [*_rates(base, (0.3, 3.0)), PROBE, AVERAGE]
+  rivals = [one_view_more_steps(base), TWO_VIEWS, CLEVIT, SUPCON]
+  arms = [SHIPPED, *product([SHIPPED], chain(own, every))]
+  arms += [without(NO_SSDP, NO_SSDT), without(NO_SSDP, NO_DDL)]
+  arms += product(rivals, chain([{}], every))
+  for words, factor in (('a third', 1 / 3), ('twice', 2)):
+    arms += product(
+      _as_long(base, factor, SHIPPED), [named(f'{words} as long', {})]
+    )
+  sizes = [size for size in (160, 224) if size != base.model.size]
+  arms += product([SHIPPED, rivals[0]], field('model.size', sizes))
+  return arms
 
 
 def soy_ageing(base):
@@ -173,6 +208,7 @@ def _sweep(name, *values):
 GRIDS = {
   'components': Grid(components),
   'baselines': Grid(baselines),
+  'recipe': Grid(recipe, seeds=4),
   'tuning': Grid(tuning, seeds=2, part='val'),
   'tuned': Grid(tuned),
   'short': _for(1 / 3),

@@ -119,7 +119,7 @@ def test_mistakes_end_in_a_sentence(arguments, words):
 
 
 def test_a_field_that_makes_arms_the_same_is_refused():
-  words = "'CSDNet' and 'CSDNet, without SSDT' are the same run"
+  words = "'CSDNet' and 'CSDNet without SSDT' are the same run"
   with pytest.raises(UserError, match=words):
     _expand('components', '--config.method.csdnet.beta=0')
 

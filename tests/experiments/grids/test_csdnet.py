@@ -11,6 +11,7 @@ from csdnet_jax import models
 from csdnet_jax.training import build as build_module
 from csdnet_jax.training.build import build
 from csdnet_jax.training.fit import step_of
+from csdnet_jax.training.together import grouping
 from experiments import grid as grid_lib
 from experiments.grids import csdnet
 
@@ -18,7 +19,7 @@ QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
   'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction',
   'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning', 'tuned',
-  'batch_size', 'short', 'long',
+  'batch_size', 'short', 'long', 'recipe',
 )  # fmt: skip
 
 
@@ -83,6 +84,26 @@ def test_components_are_all_eight():
   assert on == set(itertools.product((False, True), repeat=3))
   assert len(ours) == 8 and len(configs) == 9
   assert all((c.queue > 0) == (c.alpha > 0) for c in ours)
+
+
+def test_what_ships_is_the_baseline_of_what_has_to_beat_it():
+  shipped = grid_lib.resolve(['--config=configs/folder.py'])
+  for name in ('baselines', 'recipe'):
+    point = _expand(name)[0]
+    assert point.arm == point.baseline == 'CSDNet without SSDP'
+    config = grid_lib.resolve(point.arguments)
+    assert config.to_dict() == shipped.to_dict()
+
+
+def test_many_arms_of_a_question_share_few_programs():
+  def programs(name):
+    points = _expand(name)
+    configs = [grid_lib.resolve(p.arguments) for p in points]
+    groups = grouping.groups(configs, [()] * len(configs))
+    return [[points[i].arm for i in group] for group in groups]
+
+  first, *_ = programs('recipe')
+  assert len(first) == 12 and 'CSDNet without SSDP, probe head' in first
 
 
 def test_equal_compute_is_as_many_steps_and_images():
