@@ -1,11 +1,13 @@
 """One point of a grid after the other, each in a process of its own."""
 
+import os
 import pathlib
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from experiments.grid import Point
 
@@ -14,7 +16,10 @@ _START = '$ '  # Before the command of each start in a point's log.
 
 
 def local(
-  points: Iterable[Point], workdir: pathlib.Path, stop: Callable[[], bool]
+  points: Iterable[Point],
+  workdir: pathlib.Path,
+  stop: Callable[[], bool],
+  env: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Iterator[tuple[Point, str]]:
   """Runs points one after the other on this computer.
 
@@ -22,17 +27,21 @@ def local(
     points: to be run, taken one at a time.
     workdir: of the grid.
     stop: whether to end now; a running point is told to save first.
+    env: of the processes, beside that of this one.
 
   Yields:
     (point, RUNNING) when it starts and, when it ends, what `outcome` says.
   """
   for point in points:
     yield point, RUNNING
-    yield point, execute(point, workdir, stop)
+    yield point, execute(point, workdir, stop, env)
 
 
 def execute(
-  point: Point, workdir: pathlib.Path, stop: Callable[[], bool]
+  point: Point,
+  workdir: pathlib.Path,
+  stop: Callable[[], bool],
+  env: Mapping[str, str] = types.MappingProxyType({}),
 ) -> str:
   """Runs a point in a process of its own and returns DONE, FAILED or STOPPED.
 
@@ -41,7 +50,7 @@ def execute(
   folder = workdir / point.name
   folder.mkdir(parents=True, exist_ok=True)
   command = point.command(workdir, sys.executable)
-  status, told = watch(command, folder, stop)
+  status, told = watch(command, folder, stop, env)
   if (folder / 'summary.json').exists():
     return DONE
   # A terminal's Ctrl-C reaches the point before this process tells it.
@@ -50,7 +59,10 @@ def execute(
 
 
 def watch(
-  command: Sequence[str], folder: pathlib.Path, stop: Callable[[], bool]
+  command: Sequence[str],
+  folder: pathlib.Path,
+  stop: Callable[[], bool],
+  env: Mapping[str, str] = types.MappingProxyType({}),
 ) -> tuple[int, bool]:
   """Runs a process to its end; returns its status, and if it was told to end.
 
@@ -58,11 +70,14 @@ def watch(
     command: what it prints goes to `log.txt` of the folder.
     folder: that is there.
     stop: whether the process is to be told now.
+    env: of the process, beside that of this one.
   """
   with open(folder / 'log.txt', 'a', encoding='utf-8') as log:
     log.write(f'\n{_START}{shlex.join(command)}\n')
     log.flush()
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+      command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **env}
+    )
     told = False
     try:
       while process.poll() is None:

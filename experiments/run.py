@@ -12,7 +12,8 @@ for a scheduler's array or a colleague, and needs no data.
 
 --together=N trains up to N points in one program and one process, where their
 configs differ in numbers alone; with --dry_run it says which, and reads the
-data for it.
+data for it. --programs=N runs N such processes at a time: a GPU need not wait
+while the next program is compiled.
 """
 
 import argparse
@@ -231,6 +232,10 @@ def _parser() -> argparse.ArgumentParser:
     help='runs at most that share a program; 1 is a process for each. Without '
     'it 1 on a CPU, and on a GPU what its memory holds',
   )  # fmt: skip
+  parser.add_argument(
+    '--programs', type=int, default=1, metavar='N',
+    help='processes at a time, which share the memory of a GPU',
+  )  # fmt: skip
   return parser
 
 
@@ -271,8 +276,8 @@ def main(argv: Sequence[str]) -> int:
     return minutes is not None and time.monotonic() - clock > 60 * minutes
 
   with signals() as stop:
-    if most > 1:
-      launch = _together_until(late, most)
+    if most > 1 or args.programs > 1:
+      launch = _together_until(late, most, args.programs)
     became = run(
       points, workdir, path, launch=launch,
       budget_minutes=minutes, stop=stop,
@@ -293,7 +298,14 @@ def _together(args) -> int:
   """How many runs share a program."""
   if args.together is not None and args.together < 1:
     raise UserError(f'--together={args.together}: say 1 or more.')
+  if args.programs < 1:
+    raise UserError(f'--programs={args.programs}: say 1 or more.')
   if args.launcher == 'ray':
+    if args.programs > 1:
+      raise UserError(
+        f'--programs={args.programs} is for --launcher=local; Ray runs as many '
+        'points as it has devices.'
+      )
     if (args.together or 1) > 1:
       raise UserError(
         f'--together={args.together} is for --launcher=local; Ray runs a '
@@ -306,11 +318,15 @@ def _together(args) -> int:
   return args.together
 
 
-def _together_until(late: Callable[[], bool], most: int) -> Callable:
+def _together_until(
+  late: Callable[[], bool], most: int, programs: int
+) -> Callable:
   """The launcher of runs that share programs, which save when time is up."""
 
   def launch(points, workdir, stop):
-    return together.launch(points, workdir, lambda: stop() or late(), most=most)
+    return together.launch(
+      points, workdir, lambda: stop() or late(), most=most, programs=programs
+    )
 
   return launch
 

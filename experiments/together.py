@@ -5,11 +5,15 @@ experiments.together FOLDER` for each batch, a process of its own as a point
 has, so that what it held on a GPU is free after it.
 """
 
+import concurrent.futures
 import hashlib
 import json
+import os
 import pathlib
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -133,6 +137,7 @@ def launch(
   stop: Callable[[], bool],
   *,
   most: int,
+  programs: int = 1,
 ) -> Iterator[tuple[Point, str]]:
   """What `execute.local` does, with points together that can share a program.
 
@@ -141,17 +146,60 @@ def launch(
     workdir: of the grid.
     stop: whether to end now; a running batch is told to save first.
     most: points in one batch.
+    programs: batches at a time, each in a process of its own.
   """
-  for batch in plan(list(points), workdir, most):
-    if stop():
-      return
-    if len(batch.points) == 1:
-      yield from local(batch.points, workdir, stop)
-    else:
-      yield from _run(batch, workdir, stop)
+  batches = plan(list(points), workdir, most)
+  programs = max(1, min(programs, len(batches)))
+  over, events = threading.Event(), queue.SimpleQueue()
+
+  def told() -> bool:
+    return over.is_set() or stop()
+
+  def follow(batch):
+    try:
+      if not told():
+        for event in _run(batch, workdir, told, _environment(batch, programs)):
+          events.put(event)
+      events.put(None)
+    except BaseException as error:
+      events.put(error)
+
+  with concurrent.futures.ThreadPoolExecutor(programs) as threads:
+    try:
+      for batch in batches:
+        threads.submit(follow, batch)
+      left = len(batches)
+      while left:
+        event = events.get()
+        if isinstance(event, BaseException):
+          raise event
+        if event is None:
+          left -= 1
+        else:
+          yield event
+    finally:
+      over.set()
 
 
-def _run(batch: Batch, workdir, stop) -> Iterator[tuple[Point, str]]:
+def _environment(batch: Batch, programs: int) -> dict[str, str]:
+  """What the process of a batch needs, but for what the user has set."""
+  env = {}
+  if programs > 1:
+    env['XLA_PYTHON_CLIENT_MEM_FRACTION'] = f'{0.9 / programs:.3f}'
+    env['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
+  env = {key: value for key, value in env.items() if key not in os.environ}
+  if len(batch.points) > 1:
+    # Many small programs, each run once: timing kernels on a GPU takes longer
+    # than it saves. Of a flag that is given twice the last counts.
+    flags = '--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false'
+    env['XLA_FLAGS'] = f'{flags} {os.environ.get("XLA_FLAGS", "")}'.strip()
+  return env
+
+
+def _run(batch: Batch, workdir, stop, env) -> Iterator[tuple[Point, str]]:
+  if len(batch.points) == 1:
+    yield from local(batch.points, workdir, stop, env)
+    return
   for point in batch.points:
     yield point, RUNNING
   folder = workdir / batch.folder
@@ -160,12 +208,12 @@ def _run(batch: Batch, workdir, stop) -> Iterator[tuple[Point, str]]:
   writers.write_json(folder / 'points.json', named)
   (folder / 'failed.json').unlink(missing_ok=True)
   command = [sys.executable, '-m', 'experiments.together', str(folder)]
-  status, told = watch(command, folder, stop)
+  status, told = watch(command, folder, stop, env)
   if status == _ALONE:
     say(last_words(folder))
     for point in batch.points:
       if not stop():
-        yield from local([point], workdir, stop)
+        yield from local([point], workdir, stop, env)
     return
   why = {}
   if (folder / 'failed.json').exists():

@@ -1,6 +1,8 @@
 """Points that share a program: which, how they end, and that all is equal."""
 
 import json
+import threading
+import time
 import types
 
 import jax
@@ -104,7 +106,7 @@ def test_runs_whose_method_reads_a_number_are_trained_one_by_one(
   monkeypatch.setattr(train, 'train', reads)
   status = together.main(_named(tmp_path / 'together' / 'x', points))
 
-  def watch(command, folder, stop):
+  def watch(command, folder, stop, env):
     (folder / 'log.txt').write_text('\n$ x\nThey are run one by one.\n')
     return status, False
 
@@ -121,7 +123,7 @@ def test_a_batch_that_breaks_says_so_for_each_of_its_points(
 ):
   points = _points(tmp_path / 'cache', _rates(0.01, 0.02), seeds=1)
 
-  def watch(command, folder, stop):
+  def watch(command, folder, stop, env):
     (folder / 'log.txt').write_text('\n$ x\nerror: The disk is full.\n')
     (tmp_path / points[0].name).mkdir()
     (tmp_path / points[0].name / 'summary.json').write_text('{}')
@@ -136,8 +138,41 @@ def test_a_batch_that_breaks_says_so_for_each_of_its_points(
   assert last == 'error: The disk is full.'
 
 
+def test_programs_run_at_the_same_time_share_a_gpu_and_all_are_stopped(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_autotune_level=4')
+  arms = [
+    *_rates(0.01, 0.02), grid_lib.named('views', {'method.supervised.views': 2})
+  ]  # fmt: skip
+  points = _points(tmp_path / 'cache', arms)
+  both, given, stopped = threading.Barrier(2, timeout=30), [], []
+
+  def watch(command, folder, stop, env):
+    given.append(env)
+    both.wait()  # Neither gets on before the other has started.
+    while not stop():
+      time.sleep(0.01)
+    stopped.append(folder)
+    return 0, True
+
+  monkeypatch.setattr(together, 'watch', watch)
+  became = {}
+  for point, state in together.launch(
+    points, tmp_path, lambda: len(given) == 2, most=4, programs=3
+  ):
+    became[point] = state
+  assert became == dict.fromkeys(points, together.STOPPED)
+  assert len(set(stopped)) == 2
+  for env in given:
+    assert env['XLA_PYTHON_CLIENT_MEM_FRACTION'] == '0.450'
+    assert env['XLA_FLAGS'].split()[-1] == '--xla_gpu_autotune_level=4'
+
+
 def test_ray_has_a_process_for_each_point():
-  args = types.SimpleNamespace(together=4, launcher='ray', dry_run=False)
+  args = types.SimpleNamespace(
+    together=4, programs=1, launcher='ray', dry_run=False
+  )
   with pytest.raises(UserError, match='Ray runs a process for each point'):
     run_lib._together(args)
 
