@@ -27,6 +27,7 @@ from safetensors.numpy import save as save_safetensors
 import csdnet_jax
 from csdnet_jax import methods
 from csdnet_jax.inference import calibrated, command
+from csdnet_jax.models import target
 from csdnet_jax.runtime import commands, writers
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import say
@@ -44,6 +45,9 @@ def program(run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     A function of B test views, uint8 [B, S, S, 3], to float32 `logits`
     [B, classes], `probabilities` = softmax(logits / T) [B, classes] and
     `embedding` [B, C]. Of segmentation the first two are [B, h, w, classes].
+    Its kernels are those of a CPU, which run on every platform and in every
+    version, whatever device the run is on; how fast they are on an accelerator
+    has not been measured.
   """
   params, model_state = jax.device_get((run.params, run.model_state))
   temperature = run.calibration.temperature
@@ -57,7 +61,7 @@ def program(run) -> Callable[[jax.Array], dict[str, jax.Array]]:
       'embedding': outputs['embedding'],
     }
 
-  return forward
+  return target.traced_for('cpu', forward)
 
 
 def describe(run) -> dict[str, Any]:
@@ -126,10 +130,7 @@ def _of_windows(run):
 def stablehlo(run) -> bytes:
   """Returns a zip of `model.stablehlo` and `model.json`.
 
-  The batch is symbolic and matrix products are in full float32 everywhere. All
-  platforms get what the backbone traces on the backend of this process. The
-  command traces on the CPU, whose XLA is slow at a plain depthwise convolution;
-  how fast that program is on an accelerator has not been measured.
+  The batch is symbolic and matrix products are in full float32 everywhere.
 
   Args:
     run: a `TrainedRun`.

@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from csdnet_jax.models import initialise, kernels
+from csdnet_jax.models import initialise, kernels, target
 from csdnet_jax.models.batch_norm import BatchNorm
 from csdnet_jax.models.dropout import path_scales
 from csdnet_jax.models.head import classify
@@ -108,7 +108,7 @@ class Stem(nn.Module):
 
 
 def _on_cpu() -> bool:
-  return jax.default_backend() == 'cpu'
+  return target.platform() == 'cpu'
 
 
 def _convolution(x, kernel, stride, groups, dilation=1):

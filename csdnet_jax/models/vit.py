@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.models import initialise
+from csdnet_jax.models import initialise, target
 from csdnet_jax.models.head import classify
 from csdnet_jax.models.transformer import (
   LayerNorm,
@@ -87,7 +87,7 @@ def attend(
 def _implementation(dtype) -> str | None:
   # cuDNN's attention never writes the N x N weights to memory; it takes half
   # precision only, and exists on a GPU only.
-  flash = jax.default_backend() == 'gpu' and dtype == jnp.bfloat16
+  flash = target.platform() == 'cuda' and dtype == jnp.bfloat16
   return 'cudnn' if flash else None
 
 

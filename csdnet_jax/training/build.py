@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from csdnet_jax import methods, models, optim, sharding, tasks
 from csdnet_jax.methods import Method
-from csdnet_jax.models import Model
+from csdnet_jax.models import Model, target
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import is_zero
@@ -48,7 +48,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
   model = network(config, classes)
   made = parts(
     config, model, n_train=n_train, seed=config.seed,
-    axis=sharding.axis_of(mesh),
+    axis=sharding.axis_of(mesh), platform=target.of(mesh.devices.flat[0]),
   )  # fmt: skip
   method = made.method
   require_even(config, method, mesh.size)
@@ -100,7 +100,13 @@ def network(config, classes: int) -> Model:
 
 
 def parts(
-  config, model: Model, *, n_train: int, seed, axis: str | None = None
+  config,
+  model: Model,
+  *,
+  n_train: int,
+  seed,
+  axis: str | None = None,
+  platform: str,
 ) -> Parts:
   """Returns the method, the first state and the step of a config.
 
@@ -111,8 +117,15 @@ def parts(
     n_train: training images.
     seed: of the run, [] int32.
     axis: the device axis for collectives, or None.
+    platform: of the devices, see `target.of`; all that forwards a network is
+      traced for it.
   """
   method = methods.make(config, model)
+  method = method._replace(
+    loss=target.traced_for(platform, method.loss),
+    predict=target.traced_for(platform, method.predict),
+    pictures=target.traced_for(platform, method.pictures),
+  )
   keys = streams(seed)
 
   def with_extras(params):

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from csdnet_jax import models, sharding
-from csdnet_jax.models import dropout, efficientnet, kernels
+from csdnet_jax.models import dropout, efficientnet, kernels, target
 from csdnet_jax.runtime.errors import UserError
 
 CLASSES, SIZE = 5, 32
@@ -77,28 +77,24 @@ def test_depthwise_is_the_convolution_in_value_and_gradients(
 @pytest.mark.parametrize(
   'around', [contextlib.nullcontext, kernels.of_many_networks]
 )
-def test_off_the_cpu_the_same_network_comes_out(tiny, monkeypatch, around):
+def test_off_the_cpu_the_same_network_comes_out(tiny, around):
   model, params, state = tiny
   cpu, _ = model.apply(params, state, images(2), train=False)
-  monkeypatch.setattr(efficientnet, '_on_cpu', lambda: False)
   apply = functools.partial(model.apply.__wrapped__, train=False)
-  with around():
+  with around(), target.compiled_for('tpu'):
     other, _ = jax.jit(apply)(params, state, images(2))
   chex.assert_trees_all_close(cpu, other, atol=1e-4)
 
 
-def test_mapped_over_networks_off_the_cpu_there_is_no_convolution(
-  tiny, monkeypatch
-):
+def test_mapped_over_networks_off_the_cpu_there_is_no_convolution(tiny):
   model, params, state = tiny
-  monkeypatch.setattr(efficientnet, '_on_cpu', lambda: False)
   stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), (params, state))
 
   def outputs(weights):
     apply = model.apply.__wrapped__
     return jax.vmap(lambda w: apply(*w, images(2), train=False)[0])(weights)
 
-  with kernels.of_many_networks():
+  with kernels.of_many_networks(), target.compiled_for('tpu'):
     text = str(jax.make_jaxpr(outputs)(stacked))
   assert 'dot_general' in text
   assert 'conv_general' not in text

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.models import efficientnet, initialise, psp_deeplab, resnet
+from csdnet_jax.models import (
+  efficientnet,
+  initialise,
+  psp_deeplab,
+  resnet,
+  target,
+)
 from csdnet_jax.runtime.errors import UserError
 
 CLASSES, SIZE, WIDTH = 5, 33, 16
@@ -110,7 +116,7 @@ def test_lite_keeps_stride_8_and_hands_out_its_maps(name, channels):
   assert [x.shape for x in maps] == [(1, 23, 23, c) for c in channels]
 
 
-def test_dilated_lite_off_the_cpu_is_the_same(monkeypatch):
+def test_dilated_lite_off_the_cpu_is_the_same():
   # A block for each stage and dilation, all narrow.
   stages = tuple((1, *stage[1:4], 8) for stage in efficientnet.STAGES)
   net = efficientnet.Backbone(stages=stages, stem=8)
@@ -120,8 +126,8 @@ def test_dilated_lite_off_the_cpu_is_the_same(monkeypatch):
   params = initialise.draw(jax.random.key(1), variables['params'])
   variables = variables | {'params': params}
   here = jax.jit(run)(variables, images(2))
-  monkeypatch.setattr(efficientnet, '_on_cpu', lambda: False)
-  there = jax.jit(lambda *x: run(*x))(variables, images(2))
+  with target.compiled_for('tpu'):
+    there = jax.jit(lambda *x: run(*x))(variables, images(2))
   chex.assert_trees_all_close(here, there, atol=1e-4)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from csdnet_jax import models
-from csdnet_jax.models import vit
+from csdnet_jax.models import target, vit
 from csdnet_jax.runtime.errors import UserError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'torch_resample.npz'
@@ -175,12 +175,14 @@ def test_positions_of_no_square_grid_get_a_sentence():
     vit.resample_positions(jnp.zeros((1, 13, 4)), 17, extra=1)
 
 
-def test_cudnn_is_asked_only_for_what_it_can(monkeypatch):
+@pytest.mark.parametrize('platform', ['cpu', 'gpu', 'tpu'])
+def test_cudnn_is_asked_only_for_what_it_can(platform):
   half, single = jnp.dtype('bfloat16'), jnp.dtype('float32')
-  assert vit._implementation(half) is None
-  monkeypatch.setattr('jax.default_backend', lambda: 'gpu')
-  assert vit._implementation(half) == 'cudnn'
-  assert vit._implementation(single) is None
+  with target.compiled_for(platform):
+    assert vit._implementation(half) is None
+  with target.compiled_for('cuda'):
+    assert vit._implementation(half) == 'cudnn'
+    assert vit._implementation(single) is None
 
 
 def test_registers_take_part_and_are_dropped():
@@ -264,31 +266,3 @@ def test_a_padded_token_changes_no_attention(tokens, monkeypatch):
   chex.assert_trees_all_close(run('cudnn'), run(None), atol=1e-5)
   masks = ('query_seq_lengths', 'key_value_seq_lengths')
   assert lengths == [(18, *masks) if tokens == 17 else (16,), (tokens,)]
-
-
-@pytest.mark.parametrize(
-  'name', ['vit_tiny', 'vit_tiny_gap', 'dinov2_tiny', 'dinov2_tiny_reg']
-)
-def test_training_in_bfloat16_lowers_for_a_gpu(name, monkeypatch):
-  # As on a machine that has one: 17, 16, 17 and 19 tokens.
-  from jax._src.cudnn import fused_attention_stablehlo as cudnn
-
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  monkeypatch.setattr(cudnn, 'check_cudnn_version', lambda: 91000)
-  monkeypatch.setattr(cudnn, 'check_compute_capability', lambda least: True)
-  model = models.build(
-    name, classes=CLASSES, drop_rate=0.0, drop_path=0.0, dtype='bfloat16'
-  )
-  params, state = jax.eval_shape(
-    lambda key: model.init(key, SIZE), jax.random.key(0)
-  )
-
-  def loss(params, x):
-    return model.apply(params, state, x, train=True)[0].embedding.sum()
-
-  x = jax.ShapeDtypeStruct((2, SIZE, SIZE, 3), jnp.float32)
-  traced = jax.jit(jax.grad(loss)).trace(params, x)
-  text = traced.lower(lowering_platforms=('cuda',)).as_text()
-  # Of each of the two blocks, forward and backward.
-  assert text.count('call @__cudnn$fmhaSoftmax(') == 2
-  assert text.count('call @__cudnn$fmhaSoftmaxBackward(') == 2

@@ -38,7 +38,9 @@ def _after_three_steps(name, ema, optim, views, own, multiplier, seed):
   config['optim'] |= optim | {'groups': groups}
   config['views'] |= views
   config['method'][name] |= own
-  made = parts(Values(config), tiny.model(), n_train=20, seed=seed)
+  made = parts(
+    Values(config), tiny.model(), n_train=20, seed=seed, platform='cpu'
+  )
   state = made.init(*tiny.model().init(jax.random.key(0), tiny.SIZE))
   for i in range(3):
     state, _ = made.train_step(state, tiny.batch(i), ())

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from csdnet_jax import methods
-from csdnet_jax.models import Model, kernels
+from csdnet_jax.models import Model, kernels, target
 from csdnet_jax.step import make_eval_step
 from csdnet_jax.training.build import network, parts, require_even
 from csdnet_jax.training.together.grouping import with_numbers
@@ -69,6 +69,7 @@ def make(config, *, classes: int, n_train: int) -> Program:
       be cut into its micro-batches.
   """
   model = network(config, classes)
+  platform = target.of(jax.local_devices()[0])
   require_even(config, methods.make(config, model), 1)
 
   def many(function):
@@ -83,7 +84,9 @@ def make(config, *, classes: int, n_train: int) -> Program:
 
   def of_run(run: Arguments):
     values = with_numbers(config, run.numbers)
-    return parts(values, model, n_train=n_train, seed=run.seed)
+    return parts(
+      values, model, n_train=n_train, seed=run.seed, platform=platform
+    )
 
   def init(arguments, params, model_state):
     return many(lambda run, *weights: of_run(run).init(*weights))(
