@@ -111,6 +111,8 @@ class Method(NamedTuple):
     extras: parameters beside the network's, by name.
     teacher: the frozen network whose (params, model_state) `loss` finds in
       `Context.frozen`, or None.
+    others: whether `views` reads of another training image of each row's class
+      too, `other` and `other_extent`; runs trained together alone bring it.
   """
 
   init_memory: Callable
@@ -123,6 +125,7 @@ class Method(NamedTuple):
   group: int = 1
   extras: Mapping[str, Extra] = types.MappingProxyType({})
   teacher: Model | None = None
+  others: bool = False
 
 
 def fold_rows(keys: jax.Array, data: int) -> jax.Array:

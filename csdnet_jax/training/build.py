@@ -51,6 +51,13 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
     axis=sharding.axis_of(mesh), platform=target.of(mesh.devices.flat[0]),
   )  # fmt: skip
   method = made.method
+  if method.others:
+    raise UserError(
+      'Its method asks for another image of the class of each '
+      "(config.method.csdnet.fill='class'), which only runs that are trained "
+      'together have: start it by experiments.run --together, or choose '
+      'another fill.'
+    )
   require_even(config, method, mesh.size)
 
   def init(params=None, model_state=None) -> TrainState:

@@ -34,7 +34,7 @@ FIELDS = {
   # Share of the area hidden or erased, drawn per image.
   'hidden': Field((0.15, 0.45), low=0, high=1),
   'inside': Field(False),  # Hide places on the leaf alone, and a share of it.
-  'fill': Field('colour', choices=('colour', 'blur', 'background')),
+  'fill': Field('colour', choices=('colour', 'blur', 'background', 'class')),
   'share': Field(1.0, low=0, high=1),  # Of the second views that are masked.
   'start': Field(0.0, low=0, high=1),  # Share of the training before the first.
   'queue': Field(1024, low=0),  # Length K; at most twice the train set is used.
@@ -68,11 +68,15 @@ def make(config, model: Model) -> base.Method:
       "map='last'."
     )
   sample, poses = base.sampler(config)
+  others = c.mode in _ADAPTIVE and c.fill == 'class'
   smoothing = config.optim.label_smoothing
 
   def views(keys, batch):
     """The raw view x_r; where it is drawn anew, the second view as well."""
     batch = batch | {'raw': sample(keys, batch, 0)}
+    if others:
+      other = {'image': batch['other'], 'extent': batch['other_extent']}
+      batch = batch | {'filling': sample(keys, other, int(c.redraw))}
     if c.mode in _ADAPTIVE and not c.redraw:
       return batch
     aug = sample(keys, batch, 1)
@@ -108,9 +112,11 @@ def make(config, model: Model) -> base.Method:
     shown = ssdp.rank_mask(ties, saliency, hidden, leaf, keep=keep)
     return saliency, ssdp.enlarge(shown, size, size)
 
-  def filled(view, shown):
+  def filled(view, shown, batch):
     """The view where it is shown, and what lies below elsewhere."""
-    if c.fill == 'blur':
+    if c.fill == 'class':
+      fill = batch['filling']
+    elif c.fill == 'blur':
       fill = scene.blur(view, view.shape[1] / 16)
     elif c.fill == 'background':
       fill = scene.background(view)[:, None, None]
@@ -130,7 +136,7 @@ def make(config, model: Model) -> base.Method:
     _, shown = mask(*args, carry) if c.redraw else mask(*args)
     draws = jax.vmap(jax.random.uniform)(base.fold_rows(keys, 2))
     masked = (draws < c.share) & (progress >= c.start)
-    return filled(view, jnp.where(masked[:, None, None], shown, 1.0))
+    return filled(view, jnp.where(masked[:, None, None], shown, 1.0), batch)
 
   def loss(params, context, batch, key):
     raw, labels, axis = batch['raw'], batch['label'], context.axis
@@ -202,7 +208,7 @@ def make(config, model: Model) -> base.Method:
       'raw view': images,
       'SSDP map': ssdp.enlarge(saliency, *images.shape[1:3]),
       'mask': jnp.repeat(shown[..., None], 3, axis=-1),
-      'augmented view': filled(images, shown),
+      'augmented view': filled(images, shown, batch),
     }
 
   return base.Method(
@@ -213,6 +219,7 @@ def make(config, model: Model) -> base.Method:
     predict=base.predictor(model, average=config.data.test_average),
     pictures=pictures,
     forwards=2,
+    others=others,
   )
 
 

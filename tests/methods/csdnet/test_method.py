@@ -55,20 +55,21 @@ def _second_views(batch, numbers, progress, *, mode, fill):
   batch = method.views(keys, batch)
   context = Context(state, (), (), None, progress)
   method.loss(params, context, batch, jax.random.key(0))
-  return seen[1], batch['aug']
+  return seen[1], batch.get('filling'), batch['aug']
 
 
 def _views(mode='spotlight', fill='colour', progress=0.0, **numbers):
   start = {'hidden': (0.15, 0.45), 'share': 1.0, 'start': 0.0}
-  views = _second_views(
-    tiny.batch(0, 32), start | numbers, progress, mode=mode, fill=fill
-  )
-  return map(np.asarray, views)
+  batch = tiny.batch(0, 32)
+  if fill == 'class':
+    other = tiny.batch(1, 32)
+    batch |= {'other': other['image'], 'other_extent': other['extent']}
+  return _second_views(batch, start | numbers, progress, mode=mode, fill=fill)
 
 
 def _changed(**options):
   """Which pixels of the second views are masked, [B, S, S]."""
-  seen, drawn = _views(**options)
+  seen, _, drawn = _views(**options)
   return np.abs(seen - drawn).max(-1) > 1e-6
 
 
@@ -91,14 +92,15 @@ def test_a_small_share_can_be_hidden():
   assert not _masked(hidden=(0.0, 0.0)).any()
 
 
-@pytest.mark.parametrize('fill', ['colour', 'blur', 'background'])
+@pytest.mark.parametrize('fill', ['colour', 'blur', 'background', 'class'])
 def test_what_is_hidden_takes_the_filling(fill):
-  seen, drawn = _views(fill=fill, hidden=(1.0, 1.0))
+  seen, other, drawn = _views(fill=fill, hidden=(1.0, 1.0))
   expected = {
     'colour': lambda views: np.full_like(views, 0.5),
     'blur': lambda views: scene.blur(views, 1.0),
     'background': lambda views: np.broadcast_to(
       scene.background(views)[:, None, None], views.shape
     ),
+    'class': lambda views: other,
   }[fill](drawn)
   np.testing.assert_allclose(seen, expected, atol=1e-5)
