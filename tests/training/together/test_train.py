@@ -239,3 +239,26 @@ def test_baselines_are_measured_once_for_weights_and_split(
   )
   assert len(measured) == 3
   assert starts == [_read(run.workdir, 'start.json') for run in other]
+
+
+@pytest.mark.slow
+def test_what_ssdp_can_be_told_trains_together(tmp_path):
+  ssdp = {
+    'mode': 'erase', 'map': 'fine', 'saliency': 'margin', 'inside': True,
+    'fill': 'class',
+  }  # fmt: skip
+  configs = _configs(
+    tmp_path / 'cache', **{f'method.csdnet.{k}': v for k, v in ssdp.items()}
+  )
+  for i, config in enumerate(configs):
+    share = 0.02 * (i + 1)
+    config.method.csdnet.update(start=0.2 + share, share=0.5 + share)
+    config.method.csdnet.hidden = (share, 2 * share)
+  assert _train(configs, tmp_path) == ['', '', '']
+  records = [
+    record
+    for i in range(3)
+    for record in read_records(tmp_path / str(i) / 'metrics.jsonl')
+    if record['kind'] == 'train'
+  ]
+  assert all(np.isfinite(record['ce_aug']) for record in records)
