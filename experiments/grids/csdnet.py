@@ -146,6 +146,58 @@ def _for(factor):
   return Grid(lambda base: _as_long(base, factor, CSDNET))
 
 
+def _fields(words, **fields):
+  """An arm's fields of CSDNet."""
+  own = {f'method.csdnet.{key}': value for key, value in fields.items()}
+  return named(words, own)
+
+
+# Where to look, what to put there, where it may lie: each a program.
+STRUCTURES = (
+  _fields('colour'),
+  _fields('erase', mode='erase'),
+  _fields('blur', fill='blur'),
+  _fields('fine, colour, inside', map='fine', inside=True),
+  _fields('fine, blur', map='fine', fill='blur'),
+  _fields('erase, fine, blur', mode='erase', map='fine', fill='blur'),
+  _fields('fine, blur, inside', map='fine', fill='blur', inside=True),
+  _fields(
+    'fine, background, inside', map='fine', fill='background', inside=True
+  ),
+  PROBE | _fields('fine, blur, margin, probe head', map='fine', fill='blur',
+                  saliency='margin'),
+  _fields('fine, blur, late margin', map='fine', fill='blur',
+          saliency='margin', start=1 / 3),
+)  # fmt: skip
+
+
+def ssdp(base):
+  """SSDP as it is and as it might be, against CSDNet without it.
+
+  Each structure hides little or much, in half of the second views or in all.
+  """
+  del base
+  much, often = (0.15, 0.45), 1.0
+  amounts = [
+    _fields(
+      f'{100 * low:.0f} to {100 * high:.0f} %{"" if share == 1 else ", half"}',
+      hidden=(low, high), share=share,
+    )
+    for (low, high), share in itertools.product(
+      ((0.02, 0.15), much), (0.5, often)
+    )
+  ]  # fmt: skip
+  ideas = list(product([CSDNET], STRUCTURES, amounts))
+  # The first structure with much in all views is what there is today.
+  today = next(
+    i for i, arm in enumerate(ideas)
+    if (arm['method.csdnet.hidden'], arm['method.csdnet.share'])
+    == (much, often)
+  )  # fmt: skip
+  del ideas[today]
+  return [SHIPPED, CSDNET, *ideas]
+
+
 def recipe(base):
   """What else there is to choose, for CSDNet without SSDP and its rivals."""
   sweeps = {
@@ -208,6 +260,7 @@ def _sweep(name, *values):
 GRIDS = {
   'components': Grid(components),
   'baselines': Grid(baselines),
+  'ssdp': Grid(ssdp, seeds=4),
   'recipe': Grid(recipe, seeds=4),
   'tuning': Grid(tuning, seeds=2, part='val'),
   'tuned': Grid(tuned),

@@ -19,7 +19,7 @@ QUESTIONS = (
   'components', 'queue_length', 'margin', 'alpha', 'beta', 'temperature',
   'ssdp_mode', 'redraw', 'saliency', 'kernel', 'hidden_area', 'direction',
   'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning', 'tuned',
-  'batch_size', 'short', 'long', 'recipe',
+  'batch_size', 'short', 'long', 'ssdp', 'recipe',
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_components_are_all_eight():
 
 def test_what_ships_is_the_baseline_of_what_has_to_beat_it():
   shipped = grid_lib.resolve(['--config=configs/folder.py'])
-  for name in ('baselines', 'recipe'):
+  for name in ('baselines', 'ssdp', 'recipe'):
     point = _expand(name)[0]
     assert point.arm == point.baseline == 'CSDNet without SSDP'
     config = grid_lib.resolve(point.arguments)
@@ -102,6 +102,12 @@ def test_many_arms_of_a_question_share_few_programs():
     groups = grouping.groups(configs, [()] * len(configs))
     return [[points[i].arm for i in group] for group in groups]
 
+  ideas = programs('ssdp')
+  assert [len(arms) for arms in ideas] == [1] + 10 * [4]
+  assert ideas[1] == [
+    'CSDNet', 'CSDNet, colour, 2 to 15 %, half', 'CSDNet, colour, 2 to 15 %',
+    'CSDNet, colour, 15 to 45 %, half',
+  ]  # fmt: skip
   first, *_ = programs('recipe')
   assert len(first) == 12 and 'CSDNet without SSDP, probe head' in first
 
