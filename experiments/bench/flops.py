@@ -1,13 +1,22 @@
 """Floating-point operations of a traced program, 2 for each multiply-add.
 
 Matrix products and convolutions alone are counted, as is usual where a share
-of a chip's peak is told. A convolution that is written as shifted multiply-adds
+of a chip's peak is told; those inside cuDNN's attention too, as often as XLA's
+attention does them: what its backward pass computes again counts once. A
+convolution that is written as shifted multiply-adds
 (`kernels.shifted_depthwise`, on a CPU) counts nothing.
 """
 
 import math
 
 import jax
+
+# cuDNN's in JAX, and their products of all queries by all keys: scores and
+# values; of the backward pass the gradients of values, weights, queries, keys.
+_ATTENTION = {
+  'dot_product_attention_fwd_wrapper': 2,
+  'dot_product_attention_bwd_wrapper': 4,
+}
 
 
 def count(jaxpr) -> int:
@@ -32,6 +41,12 @@ def _operations(equation) -> int:
     return 2 * math.prod(equation.outvars[0].aval.shape) * length
   if equation.primitive.name == 'conv_general_dilated':
     return _convolution(equation)
+  if equation.primitive.name in _ATTENTION:
+    query, key = (v.aval.shape for v in equation.invars[:2])
+    # [B, N, heads, d], or [B, heads, N, d] where `layout` is not 0.
+    keys = key[2 if equation.params['layout'] else 1]
+    products = _ATTENTION[equation.primitive.name]
+    return products * 2 * math.prod(query) * keys
   inner = sum(count(jaxpr) for jaxpr in _jaxprs(equation.params))
   return inner * equation.params.get('length', 1)
 

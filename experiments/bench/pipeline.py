@@ -102,8 +102,9 @@ def fastest_step(size: int, folder: str) -> float | None:
   rates = [
     r['images_per_s']
     for r in kept
-    if (r['bench'], r['method'], r['size'], r['device'])
-    == ('step', 'csdnet', size, measure.device_name())
+    if r['bench'] == 'step'
+    and (r['method'], r['size'], r['device'])
+    == ('csdnet', size, measure.device_name())
   ]
   return max(rates, default=None)
 

@@ -117,7 +117,7 @@ def alone(rows: int, width: int, pairs: int) -> list[dict]:
 def within_a_step(fields: dict, size: int, pairs: int, steps: int) -> dict:
   """The time of a step with a queue of `size` over that without, in turns."""
   programs = [
-    step.compile_program(step.make_config(**fields, queue=k))
+    step.compile_program(step.prepare(fields | {'queue': k}))
     for k in (size, 0)
   ]  # fmt: skip
   contenders = dict(

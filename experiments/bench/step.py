@@ -11,7 +11,8 @@ APD it is a crop with its labels, the teacher's forward, the student's, all
 losses, the gradient, SGD and the teacher projector's Adam.
 Its state is donated; the batch lies on the device. Dropout and drop path are
 off, here and in the peer, so that both do the same products. Contenders take
-turns in one process, and a ratio is the median over neighbouring turns.
+turns, PyTorch in a process of its own (`peer`), and a ratio is the median over
+neighbouring turns.
 """
 
 import json
@@ -33,7 +34,7 @@ from csdnet_jax.configs import common
 from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training.build import build
-from experiments.bench import flops, measure
+from experiments.bench import flops, measure, peer
 
 # SoyAgeing's, the setting of the paper.
 CLASSES = 198
@@ -51,15 +52,31 @@ METHODS = SEGMENTATION | {
 }
 
 
+class Prepared(NamedTuple):
+  """What a step runs on, nothing of it compiled.
+
+  Attributes:
+    config: of the run.
+    train_step: `(state, batch, frozen) -> (state, metrics)`, the state donated.
+    state: on the device.
+    batch: on the device.
+    frozen: the teacher's (params, model_state) on the device, or ().
+  """
+
+  config: Any
+  train_step: Callable
+  state: Any
+  batch: Any
+  frozen: Any
+
+
 class Program(NamedTuple):
   """A compiled step with what it runs on.
 
   Attributes:
     config: of the run.
     compiled: `(state, batch, frozen) -> (state, metrics)`, the state donated.
-    state: on the device.
-    batch: on the device.
-    frozen: the teacher's (params, model_state) on the device, or ().
+    state, batch, frozen: of `Prepared`.
     flops: of one step; see `flops.count`.
     trace_s: seconds until the program was lowered.
     compile_s: seconds that XLA took after it.
@@ -147,8 +164,19 @@ def synthetic_batch(config, classes: int = CLASSES) -> dict[str, np.ndarray]:
   }
 
 
-def compile_program(config, classes: int = CLASSES) -> Program:
-  """Builds and compiles the step of a config for the first device."""
+def prepare(fields: dict) -> Prepared:
+  """Makes what is timed, for the first device.
+
+  Args:
+    fields: of `make_config`, and `classes` where they are not CLASSES.
+  """
+  fields = dict(fields)
+  classes = fields.pop('classes', CLASSES)
+  return prepare_config(make_config(**fields), classes)
+
+
+def prepare_config(config, classes: int = CLASSES) -> Prepared:
+  """Builds the step of a config, its first state and a batch."""
   n_train = max(N_TRAIN, config.batch_size, config.method.csdnet.queue)
   run = build(
     config, classes=classes, n_train=n_train, devices=jax.devices()[:1]
@@ -160,14 +188,20 @@ def compile_program(config, classes: int = CLASSES) -> Program:
     init = jax.jit(run.method.teacher.init, static_argnums=1)
     frozen = init(jax.random.key(1), config.model.size)
     frozen = sharding.replicate(frozen, run.mesh)
+  return Prepared(config, run.train_step, state, batch, frozen)
+
+
+def compile_program(prepared: Prepared) -> Program:
+  """Compiles the step."""
+  config, train_step, *arguments = prepared
   start = time.perf_counter()
-  traced = run.train_step.trace(state, batch, frozen)
+  traced = train_step.trace(*arguments)
   lowered = traced.lower()
   middle = time.perf_counter()
   compiled = lowered.compile()
   end = time.perf_counter()
   return Program(
-    config, compiled, state, batch, frozen, flops.count(traced.jaxpr),
+    config, compiled, *arguments, flops.count(traced.jaxpr),
     round(middle - start, 2), round(end - middle, 2),
   )  # fmt: skip
 
@@ -188,10 +222,8 @@ def runner(program: Program) -> Callable[[int], None]:
 def _compile_again(arguments: list[str]) -> float:
   """Seconds that XLA takes for the same step in a fresh process."""
   command = [sys.executable, '-m', 'experiments.bench.step', '--compile_only']
-  # This process holds most of a GPU's memory; compiling needs little.
   environment = os.environ | {
-    'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir,
-    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+    'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir
   }
   done = subprocess.run(
     [*command, *arguments], env=environment, stdout=subprocess.PIPE,
@@ -200,29 +232,42 @@ def _compile_again(arguments: list[str]) -> float:
   return json.loads(done.stdout.splitlines()[-1])['compile_s']
 
 
-def _program(fields: dict) -> Program:
-  fields = dict(fields)
-  classes = fields.pop('classes', CLASSES)
-  return compile_program(make_config(**fields), classes)
+def _run_benchmark(
+  fields: dict, pairs: int, steps: int, peer_seconds: float, against, results
+) -> dict:
+  """Times the step; the peer, if it is ready after so many seconds, beside it.
 
-
-def _run_benchmark(fields: dict, pairs: int, steps: int, peer, against) -> dict:
-  program = _program(fields)
-  contenders = {'ours': runner(program)}
-  if peer:
-    from experiments.bench import torch_apd, torch_peer
-
-    if fields['method'] in SEGMENTATION:
-      torch_peer = torch_apd
-    contenders['peer'] = torch_peer.contender(program)
-  if against:
-    other = _program(fields | {'method': against})
-    contenders['against'] = runner(other)
-  contenders['ours'](2)
-  memory = measure.peak_memory(program.compiled)
-  timed = measure.turns(contenders, pairs=pairs, steps=steps)
+  PyTorch compiles for a GPU while XLA does; on a CPU both would take each
+  other's cores.
+  """
+  device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+  theirs, about = None, {}
+  if peer_seconds and device == 'cuda':
+    theirs = peer.start(fields, device)
+  try:
+    program = compile_program(prepare(fields))
+    contenders = {'ours': runner(program)}
+    contenders['ours'](2)
+    memory = measure.peak_memory(program.compiled)
+    if against:
+      other = compile_program(prepare(fields | {'method': against}))
+      contenders['against'] = runner(other)
+    if peer_seconds and not theirs:
+      theirs = peer.start(fields, device)
+    if theirs:
+      try:
+        about = peer.answer(theirs, peer_seconds)
+        contenders['peer'] = peer.runner(theirs)
+      except UserError as error:
+        # What was compiled for minutes is timed all the same.
+        print(f'error: {error}', file=sys.stderr)
+        peer.end(theirs)
+    timed = measure.turns(contenders, pairs=pairs, steps=steps)
+  finally:
+    if theirs:
+      peer.end(theirs)
   speed = measure.speed(timed['ours'], program.config.batch_size)
-  peak = measure.matmul_flops_per_s(fields['dtype'])
+  peak = measure.matmul_flops_per_s(fields['dtype'], results)
   reached = program.flops * 1e3 / speed['ms_per_step']
   result = fields | speed
   result |= {
@@ -235,8 +280,8 @@ def _run_benchmark(fields: dict, pairs: int, steps: int, peer, against) -> dict:
     'trace_s': program.trace_s,
     'compile_s': program.compile_s,
   }
-  if peer:
-    result['peer'] = torch_peer.describe() | measure.speed(
+  if 'peer' in timed:
+    result['peer'] = about | measure.speed(
       timed['peer'], program.config.batch_size
     )
     result['ratio'] = measure.ratio(timed['peer'], timed['ours'])
@@ -271,9 +316,15 @@ def define_flags() -> None:
   flags.DEFINE_integer('pairs', 5, 'Turns of each contender.')
   flags.DEFINE_integer('steps', 0, 'Steps a turn; 0 for about two seconds.')
   flags.DEFINE_enum('peer', None, ['torch'], 'Adds the same in PyTorch.')
+  flags.DEFINE_float(
+    'peer_seconds', 900, 'How long it is waited for, once ours is compiled.'
+  )
   flags.DEFINE_enum('against', None, list(METHODS), 'Adds another method.')
   flags.DEFINE_string(
     'results', str(measure.RESULTS), 'Where the JSON is kept; empty for none.'
+  )
+  flags.DEFINE_bool(
+    'again', True, 'Compile in a fresh process from the cache of this one.'
   )
   flags.DEFINE_bool(
     'compile_only', False, 'Print the seconds of the compiler, and stop.'
@@ -284,32 +335,40 @@ def main(argv) -> None:
   """Measures and prints."""
   del argv
   commands.quiet()
+  # JAX would take most of a GPU's memory, which is for the peer as well, and
+  # for the process that compiles again.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   own = ('queue',)
   if FLAGS.method in SEGMENTATION:
     own = ('teacher', 'width', 'classes')
   fields = {name: FLAGS[name].value for name in (*FIELDS, *own)}
   if FLAGS.compile_only:
-    program = _program(fields)
+    program = compile_program(prepare(fields))
     print(json.dumps({'compile_s': program.compile_s}))
     return
-  # An empty cache first: what it takes to fill it, and to read it, is measured.
-  with tempfile.TemporaryDirectory() as cache:
-    jax.config.update('jax_compilation_cache_dir', cache)
-    try:
-      result = _run_benchmark(
-        fields, FLAGS.pairs, FLAGS.steps, FLAGS.peer, FLAGS.against
-      )
-    except UserError as error:
-      sys.exit(f'error: {error}')
-    result['compile_cached_s'] = _compile_again(sys.argv[1:])
   names = [str(fields[name]) for name in ('backbone', 'size', 'batch')]
   names += [fields['method'], fields['dtype']]
   names += [f'{name} {fields[name]}' for name in own]
   names += [f'accumulate {fields["accumulate"]}'] * (fields['accumulate'] > 1)
   names += ['torch'] * bool(FLAGS.peer)
   names += [f'against {FLAGS.against}'] * bool(FLAGS.against)
-  result = measure.record('step', result)
-  measure.publish(result, ' '.join(['step', *names]), FLAGS.results)
+  name = ' '.join(['step', *names])
+  # An empty cache first: what it takes to fill it, and to read it, is measured.
+  with tempfile.TemporaryDirectory() as cache:
+    jax.config.update('jax_compilation_cache_dir', cache)
+    try:
+      result = _run_benchmark(
+        fields, FLAGS.pairs, FLAGS.steps,
+        FLAGS.peer_seconds if FLAGS.peer else 0.0, FLAGS.against, FLAGS.results,
+      )  # fmt: skip
+    except UserError as error:
+      sys.exit(f'error: {error}')
+    result = measure.record('step', result)
+    # Kept before the last figure, for which the time may not be left.
+    measure.keep(result, name, FLAGS.results)
+    if FLAGS.again:
+      result['compile_cached_s'] = _compile_again(sys.argv[1:])
+  measure.publish(result, name, FLAGS.results)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ GPU, bfloat16 autocast and `torch.compile`. It computes the loss of
 """
 
 import math
-import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,9 +19,6 @@ from torch.nn import functional as F
 
 from csdnet_jax.data import augment
 from experiments.bench import torch_nets, torch_segmentation
-from experiments.bench.torch_peer import describe
-
-__all__ = ['contender', 'describe']
 
 
 class Nets(NamedTuple):
@@ -258,10 +254,16 @@ def optimisers(config, nets: Nets) -> list[torch.optim.Optimizer]:
   return found
 
 
-def contender(program) -> Callable[[int], None]:
-  """Returns `run(n)`, n training steps of a `step.Program`'s config."""
-  torch.set_num_threads(os.cpu_count())
-  device = torch.device('cuda' if jax.default_backend() == 'gpu' else 'cpu')
+def contender(program, device: str, compiled: bool) -> Callable[[int], None]:
+  """Returns `run(n)`, n training steps of a `step.Prepared` config.
+
+  Args:
+    program: whose config, weights and batch are taken over.
+    device: 'cpu' or 'cuda'.
+    compiled: whether `torch.compile` makes one program of the forward pass and
+      one of the backward pass.
+  """
+  device = torch_nets.use(device)
   state, frozen, batch = jax.device_get(
     (program.state, program.frozen, program.batch)
   )
@@ -281,7 +283,7 @@ def contender(program) -> Callable[[int], None]:
     crops = crops.contiguous(memory_format=torch.channels_last)
     return loss(nets, crops, labels, config)
 
-  if device.type == 'cuda':
+  if compiled:
     forward = torch.compile(forward)
 
   def run(steps):

@@ -6,7 +6,6 @@ GPU bfloat16 autocast and `torch.compile`. It computes the loss of
 """
 
 import math
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -275,10 +274,16 @@ def optimiser(config, net) -> torch.optim.Optimizer:
   )
 
 
-def contender(program) -> Callable[[int], None]:
-  """Returns `run(n)`, n training steps of a `step.Program`'s config."""
-  torch.set_num_threads(os.cpu_count())
-  device = torch.device('cuda' if jax.default_backend() == 'gpu' else 'cpu')
+def contender(program, device: str, compiled: bool) -> Callable[[int], None]:
+  """Returns `run(n)`, n training steps of a `step.Prepared` config.
+
+  Args:
+    program: whose config, weights and batch are taken over.
+    device: 'cpu' or 'cuda'.
+    compiled: whether `torch.compile` makes one program of the forward pass and
+      one of the backward pass.
+  """
+  device = torch_nets.use(device)
   config = program.config
   params, model_state, batch = jax.device_get(
     (program.state.params, program.state.model_state, program.batch)
@@ -307,7 +312,7 @@ def contender(program) -> Callable[[int], None]:
     ]  # fmt: skip
     return loss(net, *(sampled + [None])[:2], labels, draws, queue, config)
 
-  if device.type == 'cuda':
+  if compiled:
     forward = torch.compile(forward)
 
   def step():
@@ -338,6 +343,9 @@ def contender(program) -> Callable[[int], None]:
   return run
 
 
-def describe() -> dict:
-  """The peer's version and threads."""
-  return {'torch': torch.__version__, 'threads': torch.get_num_threads()}
+def describe(device: str) -> dict:
+  """The peer's version and threads, and on a GPU the bytes at its peak."""
+  about = {'torch': torch.__version__, 'threads': torch.get_num_threads()}
+  if device == 'cuda':
+    about['peak_memory'] = torch.cuda.max_memory_allocated()
+  return about
