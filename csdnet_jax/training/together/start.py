@@ -40,12 +40,16 @@ def restored(group: Group, checkpoints) -> TrainState | None:
 
 def first(group: Group, baselines: pathlib.Path) -> TrainState:
   """The first states; leaves of each run what it starts from."""
-  weights = []
+  by_seed = {}  # Nothing else of the runs of a group decides them.
   for run in group.runs:
-    params, model_state, loaded = initial_weights(
-      run.config, group.program.model, run.dataset.class_names
-    )
-    weights.append(jax.device_get((params, model_state)))
+    if run.config.seed not in by_seed:
+      *read, loaded = initial_weights(
+        run.config, group.program.model, run.dataset.class_names
+      )
+      by_seed[run.config.seed] = jax.device_get(tuple(read)), loaded
+  weights = [by_seed[run.config.seed][0] for run in group.runs]
+  for run in group.runs:
+    loaded = by_seed[run.config.seed][1]
     writers.write_json(run.workdir / 'weights.json', loaded)
   stacked = jax.tree.map(lambda *x: np.stack(x), *weights)
   states = group.program.init(group.arguments, *stacked)
