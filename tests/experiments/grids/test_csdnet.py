@@ -21,6 +21,7 @@ QUESTIONS = (
   'averaging', 'backbone', 'soy_ageing', 'baselines', 'tuning', 'tuned',
   'batch_size', 'short', 'long', 'ssdp', 'recipe',
 )  # fmt: skip
+LONG = ('ssdp', 'recipe')  # Of some fifty arms each.
 
 
 def _expand(name, *arguments, n=1):
@@ -52,7 +53,11 @@ def abstract_models():
     yield
 
 
-@pytest.mark.parametrize('name', QUESTIONS)
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=pytest.mark.slow if name in LONG else ())
+   for name in QUESTIONS],
+)  # fmt: skip
 def test_each_point_makes_its_train_state(name, abstract_models):
   for point in _expand(name):
     config = grid_lib.resolve(point.arguments)
