@@ -21,7 +21,7 @@ CSDNET = named(
   'CSDNet', {'method.name': 'csdnet', 'method.csdnet.mode': 'spotlight'}
 )
 NO_SSDP = named('SSDP', {'method.csdnet.mode': 'none'})
-NO_DDL = named('DDL', {'method.csdnet.alpha': 0.0, 'method.csdnet.queue': 0})
+NO_DDL = named('DDL', {'method.csdnet.alpha': 0.0})
 NO_SSDT = named('SSDT', {'method.csdnet.beta': 0.0})
 ONE_VIEW = named(
   'cross-entropy, one view, equal epochs',

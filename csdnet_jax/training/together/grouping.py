@@ -3,7 +3,9 @@
 Python reads a config while a program is traced: the method, the network, what
 is left out since it is zero. Runs of one program agree in all of that. A number
 that is not zero may differ in these parts of the config, and is then an
-argument of the program; so are the seed, and the split as rows of the images.
+argument of the program; so are the seed, and the split as rows of the images. A
+number of a method may be zero in some of them: what it weighs is computed, and
+a program less to compile is worth more than that.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -136,4 +138,4 @@ def _leaves(key, value):
 def _is_argument(key: str, leaf) -> bool:
   part = key.partition('.')[0]
   may = part in _MAY_DIFFER and key not in _COUNTED
-  return may and isinstance(leaf, float) and leaf != 0
+  return may and isinstance(leaf, float) and (part == 'method' or leaf != 0)

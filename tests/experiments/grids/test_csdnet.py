@@ -88,7 +88,6 @@ def test_components_are_all_eight():
   on = {(c.mode != 'none', c.alpha > 0, c.beta > 0) for c in ours}
   assert on == set(itertools.product((False, True), repeat=3))
   assert len(ours) == 8 and len(configs) == 9
-  assert all((c.queue > 0) == (c.alpha > 0) for c in ours)
 
 
 def test_what_ships_is_the_baseline_of_what_has_to_beat_it():
