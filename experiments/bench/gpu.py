@@ -270,11 +270,16 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('parts', nargs='*', choices=[[], *PARTS])
+  parser.add_argument('parts', nargs='*', metavar='PART')
   parser.add_argument('--results', default=str(measure.RESULTS))
   parser.add_argument('--tiny', action='store_true')
   parser.add_argument('--do', help=argparse.SUPPRESS)
   args = parser.parse_args()
+  if unknown := set(args.parts) - PARTS.keys():
+    parser.error(f'no part {sorted(unknown)[0]!r}; there are {", ".join(PARTS)}')
+  if not (args.parts or args.do):
+    parser.print_help()
+    return
   commands.quiet()
   # Several processes share the memory of the GPU.
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
