@@ -276,7 +276,8 @@ def main() -> None:
   parser.add_argument('--do', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if unknown := set(args.parts) - PARTS.keys():
-    parser.error(f'no part {sorted(unknown)[0]!r}; there are {", ".join(PARTS)}')
+    known = ', '.join(PARTS)
+    parser.error(f'there is no part {min(unknown)!r}; there are {known}')
   if not (args.parts or args.do):
     parser.print_help()
     return

@@ -19,6 +19,7 @@ from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training.build import build
 from experiments.bench import (
   flops,
+  gpu,
   measure,
   peer,
   pipeline,
@@ -118,6 +119,12 @@ def test_a_peer_that_ends_is_told():
   with pytest.raises(UserError, match='ended with status 3'):
     peer.answer(process, 60)
   process.communicate()
+
+
+def test_a_part_without_time_is_ended_and_told(tmp_path, monkeypatch, capfd):
+  monkeypatch.setitem(gpu.PARTS, 'check', (*gpu.PARTS['check'][:2], 0.1))
+  assert not gpu.run_part('check', tmp_path, tiny=True)
+  assert '=== check: status out of time' in capfd.readouterr().out
 
 
 def test_turns_are_taken_in_turn():
