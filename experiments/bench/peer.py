@@ -5,6 +5,7 @@ work while XLA's does. In its process JAX has the CPU alone. It says a line of
 JSON when it is ready and after each turn; what it is told is a number of steps.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -51,8 +52,9 @@ def runner(process: subprocess.Popen) -> Callable[[int], None]:
   """Returns `run(n)`, n steps of a peer that is ready."""
 
   def run(steps):
-    process.stdin.write(f'{steps}\n')
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # `answer` says what it is.
+      process.stdin.write(f'{steps}\n')
+      process.stdin.flush()
     answer(process, 600)
 
   return run
@@ -61,7 +63,8 @@ def runner(process: subprocess.Popen) -> Callable[[int], None]:
 def end(process: subprocess.Popen) -> None:
   """Ends the peer and what it holds."""
   process.kill()
-  process.communicate()
+  with contextlib.suppress(BrokenPipeError, ValueError):  # Ended before.
+    process.communicate()
 
 
 def _contender(program, device):

@@ -254,15 +254,17 @@ def _run_benchmark(
       contenders['against'] = runner(other)
     if peer_seconds and not theirs:
       theirs = peer.start(fields, device)
-    if theirs:
-      try:
+    try:
+      both = dict(contenders)
+      if theirs:
         about = peer.answer(theirs, peer_seconds)
-        contenders['peer'] = peer.runner(theirs)
-      except UserError as error:
-        # What was compiled for minutes is timed all the same.
-        print(f'error: {error}', file=sys.stderr)
-        peer.end(theirs)
-    timed = measure.turns(contenders, pairs=pairs, steps=steps)
+        both['peer'] = peer.runner(theirs)
+      timed = measure.turns(both, pairs=pairs, steps=steps)
+    except UserError as error:
+      # What was compiled for minutes is timed all the same.
+      print(f'error: {error}', file=sys.stderr)
+      peer.end(theirs)
+      timed = measure.turns(contenders, pairs=pairs, steps=steps)
   finally:
     if theirs:
       peer.end(theirs)
