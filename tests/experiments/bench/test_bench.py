@@ -348,8 +348,11 @@ def test_a_tiny_benchmark_prints_one_line(tmp_path):
     'time_ratio', 'matmul_flops_per_s', 'backbone', 'size', 'batch', 'method',
     'dtype', 'jax', 'date', 'bench',
   }  # fmt: skip
-  (file,) = tmp_path.iterdir()
+  (file,) = tmp_path.glob('step_*')
   assert json.loads(file.read_text()) == result
+  (file,) = tmp_path.glob('peak_*')
+  peak = json.loads(file.read_text())
+  assert peak['flops_per_s'] == result['matmul_flops_per_s']
 
 
 @pytest.mark.slow
