@@ -25,6 +25,18 @@ PUBLISHED = {
   'vit_b16': 448, 'deit_s16': 224, 'vit_l14_dinov2_reg': 518, 'swin_b': 448,
   'swin_l_w12': 384, 'efficientnet_lite2': 448, 'resnet101': 448,
 }  # fmt: skip
+# Half precision on a GPU is what can fail: of each family it is seen at once.
+CASES = [
+  pytest.param(
+    name, dtype, platform,
+    marks=()
+    if (dtype, platform) == ('bfloat16', 'cuda') and name != 'vit_tiny_gap'
+    else pytest.mark.slow,
+  )
+  for name in TINY
+  for dtype in ('float32', 'bfloat16')
+  for platform in PLATFORMS
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -79,22 +91,7 @@ def _calls(text):
   )
 
 
-def _slow_but(*fast):
-  """Every tiny network in both dtypes for both; few of them are quick."""
-  return [
-    pytest.param(
-      name, dtype, platform,
-      marks=() if (dtype, platform) in fast else pytest.mark.slow,
-    )
-    for name in TINY
-    for dtype in ('float32', 'bfloat16')
-    for platform in PLATFORMS
-  ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-  ('name', 'dtype', 'platform'), _slow_but(('bfloat16', 'cuda'))
-)
+@pytest.mark.parametrize(('name', 'dtype', 'platform'), CASES)
 def test_a_step_and_an_evaluation_lower(name, dtype, platform):
   # A ViT of 32 px has 17 tokens, 16 without a class token, 19 with registers.
   size = 17 if segments(name) else 32
