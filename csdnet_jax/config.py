@@ -92,8 +92,6 @@ RUN = {
     'canvas': Field(0, low=0, high=4096),
     # Short side before the centre crop, aspect 'keep'. 0: as model.size wants.
     'test_resize': Field(0, low=0),
-    # Mean over the test view, a closer crop and their mirrors; 4 forwards.
-    'test_average': Field(False),
     # Of segmentation: shrink the shorter side of training pairs to it; 0: off.
     'resize': Field(0, low=0),
     'cache': Field(''),  # Decoded images; '' is ~/.cache/csdnet_jax.

@@ -38,7 +38,7 @@ ARM = 'arm'  # The key of an arm's name: no field of a config.
 SPLIT = 'data.split_seed'
 # What the runs of the other task never read.
 _ONLY = {
-  'classification': ('views', 'init_head', 'data.test_average'),
+  'classification': ('views',),
   'segmentation': (
     'crops', 'evaluation', 'teacher', 'data.resize', 'model.width'
   ),

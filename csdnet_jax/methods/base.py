@@ -226,34 +226,12 @@ def contrast_rows(
   return own, everyone, offset
 
 
-# Of the sides of a test view, what its closer crop keeps: our choice.
-_CLOSER = 0.93
-
-
-def predictor(model: Model, *, average: bool = False) -> Callable:
-  """Returns a `predict` that reads the finished test view alone.
-
-  Args:
-    model: the backbone.
-    average: whether the probabilities are the mean over the view, a crop of its
-      middle, and the mirror images of both; the logits are then their
-      logarithms, and the embedding is still that of the view.
-  """
+def predictor(model: Model) -> Callable:
+  """Returns a `predict` that reads the finished test view alone."""
 
   def predict(params, model_state, batch):
     images = batch['image'].astype(jnp.float32) / 255.0
-    b, size = images.shape[:2]
-    if average:
-      edge = round((1 - _CLOSER) / 2 * size)
-      closer = images[:, edge : size - edge, edge : size - edge]
-      closer = jax.image.resize(closer, images.shape, 'linear')
-      images = jnp.concatenate([images, closer])
-      images = jnp.concatenate([images, images[:, :, ::-1]])
     outputs, _ = model.apply(params, model_state, images, train=False)
-    logits = outputs.logits
-    if average:
-      each = jax.nn.log_softmax(logits).reshape(4, b, -1)
-      logits = jax.nn.logsumexp(each, axis=0) - jnp.log(4.0)
-    return {'logits': logits, 'embedding': outputs.embedding[:b]}
+    return {'logits': outputs.logits, 'embedding': outputs.embedding}
 
   return predict

@@ -50,7 +50,7 @@ def make(config, model: Model) -> base.Method:
     views=views,
     loss=loss,
     update_memory=lambda memory, push: memory,
-    predict=base.predictor(model, average=config.data.test_average),
+    predict=base.predictor(model),
     pictures=lambda params, model_state, batch, key: {},
     forwards=2 if two else 1,
   )

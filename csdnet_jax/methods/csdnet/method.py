@@ -216,7 +216,7 @@ def make(config, model: Model) -> base.Method:
     views=views,
     loss=loss,
     update_memory=lambda m, push: memory.push(m, *push) if m else (),
-    predict=base.predictor(model, average=config.data.test_average),
+    predict=base.predictor(model),
     pictures=pictures,
     forwards=2,
     others=others,
