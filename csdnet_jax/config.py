@@ -42,8 +42,6 @@ RUN = {
   # file, or '' for random values.
   'init_from': Field('imagenet'),
   'init_allow': Field(''),  # Regex of weights missing or unexpected.
-  # As loaded, zeros but for a run's; or a linear probe of the initial features.
-  'init_head': Field('loaded', choices=('loaded', 'probe')),
   # Images a step over all devices; each gives its views.
   'batch_size': Field(16, low=1),
   # Micro-batches a step; each contrasts its own rows.

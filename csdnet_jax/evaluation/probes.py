@@ -87,8 +87,13 @@ def prototypes(
   return _percent(classes[cosine.argmax(axis=1)], test_y)
 
 
-def fit_linear(train_x: np.ndarray, train_y: np.ndarray):
-  """L2-regularised logistic regression on the raw embeddings.
+def linear_probe(
+  train_x: np.ndarray,
+  train_y: np.ndarray,
+  test_x: np.ndarray,
+  test_y: np.ndarray,
+) -> float:
+  """Accuracy of L2-regularised logistic regression on the raw embeddings.
 
   Minimises ||W||^2 / 2 + C sum_i cross entropy(W x_i + b, y_i), C = 10, by
   L-BFGS from zero, so the result does not depend on a seed, in at most 5000
@@ -99,18 +104,19 @@ def fit_linear(train_x: np.ndarray, train_y: np.ndarray):
   Args:
     train_x: float [n, C].
     train_y: integer [n].
+    test_x: float [m, C].
+    test_y: integer [m]; a class that is absent from `train_y` counts as wrong.
 
   Returns:
-    A fitted classifier of scikit-learn.
+    Percent right.
   """
-  from sklearn.dummy import DummyClassifier
   from sklearn.exceptions import ConvergenceWarning
   from sklearn.linear_model import LogisticRegression
   from threadpoolctl import threadpool_limits
 
   classes = np.unique(train_y)
   if len(classes) == 1:
-    return DummyClassifier().fit(train_x, train_y)
+    return _percent(np.repeat(classes, len(test_y)), test_y)
   products = train_x.size * len(classes)
   probe = LogisticRegression(
     C=10, max_iter=min(_ITERATIONS, max(1, _PRODUCTS // products))
@@ -128,88 +134,7 @@ def fit_linear(train_x: np.ndarray, train_y: np.ndarray):
       'lower estimate.',
       probe.max_iter,
     )
-  return probe
-
-
-def linear_probe(
-  train_x: np.ndarray,
-  train_y: np.ndarray,
-  test_x: np.ndarray,
-  test_y: np.ndarray,
-) -> float:
-  """Accuracy of `fit_linear`.
-
-  Args:
-    train_x: float [n, C].
-    train_y: integer [n].
-    test_x: float [m, C].
-    test_y: integer [m]; a class that is absent from `train_y` counts as wrong.
-
-  Returns:
-    Percent right.
-  """
-  return accuracy(fit_linear(train_x, train_y), test_x, test_y)
-
-
-def accuracy(fitted, test_x: np.ndarray, test_y: np.ndarray) -> float:
-  """Returns the percent that what `fit_linear` returned has right."""
-  return _percent(fitted.predict(np.asarray(test_x, np.float64)), test_y)
-
-
-def as_head(fitted, channels: int, classes: int) -> dict[str, np.ndarray]:
-  """What `fit_linear` returned, as the last layer that fine-tuning starts from.
-
-  LP-FT: Kumar et al., Fine-Tuning can Distort Pretrained Features and
-  Underperform Out-of-Distribution, ICLR 2022.
-
-  Its predictions and its probabilities are those of the probe; the logits of
-  an embedding sum to zero. A class without a training image has the logit 0,
-  which is never above the largest of the others.
-
-  Args:
-    fitted: on labels below `classes`.
-    channels: C, of the embedding.
-    classes: of the network.
-
-  Returns:
-    `kernel` float32 [C, classes] and `bias` float32 [classes]; zeros where
-    there is one class alone to learn from.
-  """
-  kernel, bias = np.zeros((channels, classes)), np.zeros(classes)
-  if len(fitted.classes_) > 1:
-    weights, offsets = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == 2:
-      # One row, the logit of the second class over the first.
-      weights = np.stack([-weights[0], weights[0]]) / 2
-      offsets = np.stack([-offsets[0], offsets[0]]) / 2
-    kernel[:, fitted.classes_] = (weights - weights.mean(axis=0)).T
-    bias[fitted.classes_] = offsets - offsets.mean()
-  return {'kernel': np.float32(kernel), 'bias': np.float32(bias)}
-
-
-def baselines(
-  x, y, x_test, y_test, *, classes: int
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-  """Returns what features are worth, in percent of the test part.
-
-  Args:
-    x: of the train part, float32 [n, D].
-    y: their labels, int32 [n].
-    x_test: of the test part.
-    y_test: their labels.
-    classes: of the network.
-
-  Returns:
-    The figures, and the linear probe as `kernel` and `bias` of a head.
-  """
-  args = x, y, x_test, y_test
-  fitted = fit_linear(x, y)
-  figures = {
-    'knn': knn(*args),
-    'prototypes': prototypes(*args),
-    'linear_probe': accuracy(fitted, x_test, y_test),
-  }
-  return figures, as_head(fitted, x.shape[1], classes)
+  return _percent(probe.predict(np.asarray(test_x, np.float64)), test_y)
 
 
 def _percent(predicted, labels):

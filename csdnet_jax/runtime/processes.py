@@ -80,13 +80,6 @@ def of_first(data: bytes) -> bytes:
   return np.asarray(multihost_utils.broadcast_one_to_all(array)).tobytes()
 
 
-def array_of_first(array: np.ndarray) -> np.ndarray:
-  """Returns the array of process 0; all give one of its shape and dtype."""
-  array = np.asarray(array)
-  data = of_first(array.tobytes())
-  return np.frombuffer(data, array.dtype).reshape(array.shape)
-
-
 def require_shared(workdir: paths.Path) -> None:
   """Checks that every process sees the workdir that the first one made.
 

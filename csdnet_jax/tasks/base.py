@@ -100,15 +100,8 @@ class Task(Protocol):
   ) -> Callable:
     """Returns `Program.eval_step`."""
 
-  def start(
-    self, experiment: Experiment, state: TrainState
-  ) -> tuple[dict, TrainState]:
-    """Returns the baselines to beat, and the state that training begins with.
-
-    Args:
-      experiment: of the run.
-      state: of step 0, with the weights that were loaded.
-    """
+  def start(self, experiment: Experiment, state: TrainState) -> dict:
+    """Returns figures of the beginning: the baselines to beat."""
 
   def evaluate(
     self, experiment: Experiment, state: TrainState, part: str, last: bool

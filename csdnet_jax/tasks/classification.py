@@ -15,10 +15,9 @@ from csdnet_jax.evaluation import (
   probes,
 )
 from csdnet_jax.pictures import of_run
-from csdnet_jax.runtime import paths, processes
+from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.terminal import progress_bar, say
-from csdnet_jax.state import with_head
 from csdnet_jax.step import make_eval_step
 from csdnet_jax.tasks import kept
 from csdnet_jax.tasks.base import Experiment
@@ -206,31 +205,35 @@ def outputs(experiment: Experiment, state, part: str):
   )
 
 
-def start(experiment: Experiment, state):
-  """What the initial features are worth: the baselines to beat, and a head."""
-  config, program, data = experiment
-  judge, probed = data.judge, config.init_head == 'probe'
-  if judge == 'train' and not probed:
-    return {}, state
-  say('Measuring the baselines on the initial features ...')
-  parts = dict.fromkeys(('train', judge))
-  found = {part: outputs(experiment, state, part) for part in parts}
-  figures, head = {}, jax.tree.map(np.zeros_like, state.params['head'])
-  if jax.process_index() == 0:
-    figures, head = probes.baselines(
-      *(found[p][name] for p in ('train', judge)
-        for name in ('embedding', 'label')),
-      classes=len(data.dataset.class_names),
-    )  # fmt: skip
+def start(experiment: Experiment, state) -> dict[str, float]:
+  """What the initial features are worth: the baselines to beat."""
+  judge = experiment.data.judge
   if judge == 'train':
-    figures = {}  # Nobody beats what has been seen.
-  if probed:
-    # The processors of two hosts may round a fit each in its own way.
-    head = {name: processes.array_of_first(x) for name, x in head.items()}
-    state = with_head(
-      state, head, lambda head: sharding.replicate(head, program.mesh)
-    )
-  return figures, state
+    return {}
+  say('Measuring the baselines on the initial features ...')
+  train, held = (outputs(experiment, state, p) for p in ('train', judge))
+  if jax.process_index():
+    return {}
+  return baselines(
+    train['embedding'], train['label'], held['embedding'], held['label']
+  )
+
+
+def baselines(x, y, x_test, y_test) -> dict[str, float]:
+  """Returns what features are worth, in percent of the test part.
+
+  Args:
+    x: of the train part, float32 [n, D].
+    y: their labels, int32 [n].
+    x_test: of the test part.
+    y_test: their labels.
+  """
+  args = x, y, x_test, y_test
+  return {
+    'knn': probes.knn(*args),
+    'prototypes': probes.prototypes(*args),
+    'linear_probe': probes.linear_probe(*args),
+  }
 
 
 def evaluate(experiment: Experiment, state, part: str, last: bool):

@@ -166,10 +166,10 @@ def compile_eval(config, method, mesh, classes: int):
   return forward
 
 
-def start(experiment: Experiment, state):
+def start(experiment: Experiment, state) -> dict[str, float]:
   """A head that starts at zero is worth nothing: there are no baselines."""
-  del experiment
-  return {}, state
+  del experiment, state
+  return {}
 
 
 def evaluate(experiment: Experiment, state, part: str, last: bool):

@@ -197,10 +197,6 @@ def _require_network(config) -> None:
         f'{config.method.name}, which is for {methods.task(config)}; take one '
         f'such as {other}.'
       )
-  if config.init_head == 'probe' and segments:
-    raise UserError(
-      "config.init_head='probe' is for classification; leave it 'loaded'."
-    )
   if config.model.width and not segments:
     raise UserError(
       f'config.model.width is {config.model.width}, but only segmentation '

@@ -141,7 +141,7 @@ def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
     describe(config, program, state.params, n_train)
     for note in notes:
       say(note)
-    start, state = begin(experiment, state, workdir)
+    start = start_figures(experiment, state, workdir)
     writer = None
     if first:
       writer = writers.Writer(workdir, config, step=int(state.step))
@@ -289,19 +289,19 @@ def means(figures) -> dict[str, float]:
   }
 
 
-def begin(
+def start_figures(
   experiment: Experiment, state: TrainState, workdir: paths.Path
-) -> tuple[dict[str, float], TrainState]:
-  """What the run starts from, measured once: see the task's `start`."""
+) -> dict[str, float]:
+  """What the run starts from, measured once: the baselines to beat."""
   path = workdir / 'start.json'
   if path.exists():
-    return json.loads(path.read_text()), state
+    return json.loads(path.read_text())
   if int(state.step):
     raise UserError(
       f'{path} is missing although the run has started; restore it or choose '
       'another --workdir.'
     )
-  start, state = tasks.of(experiment.config).start(experiment, state)
+  start = tasks.of(experiment.config).start(experiment, state)
   if jax.process_index() == 0:
     writers.write_json(path, start)
-  return start, state
+  return start

@@ -214,23 +214,3 @@ def test_an_unconverged_probe_is_announced_without_a_warning(monkeypatch):
   probes.linear_probe(*blobs(0), *blobs(1))
   assert len(said) == 1
   assert 'did not converge' in said[0][0]
-
-
-@pytest.mark.parametrize('known', [(0, 1, 2, 3, 4), (0, 1, 3), (1, 4), (2,)])
-def test_a_head_is_the_probe(known):
-  (x, y), (test_x, _) = blobs(0, spread=1.5), blobs(1, spread=1.5)
-  rows = np.isin(y, known)
-  fitted = probes.fit_linear(x[rows], y[rows])
-  head = probes.as_head(fitted, 8, 5)
-  assert head['kernel'].shape == (8, 5) and head['bias'].dtype == np.float32
-  if len(known) == 1:
-    assert not head['kernel'].any() and not head['bias'].any()
-    return
-  logits = test_x @ head['kernel'] + head['bias']
-  np.testing.assert_allclose(logits.sum(axis=1), 0, atol=1e-4)
-  np.testing.assert_array_equal(logits.argmax(axis=1), fitted.predict(test_x))
-  own = np.exp(logits[:, known])
-  np.testing.assert_allclose(
-    own / own.sum(axis=1, keepdims=True), fitted.predict_proba(test_x),
-    atol=1e-5,
-  )  # fmt: skip

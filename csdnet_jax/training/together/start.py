@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 
 import jax
@@ -11,11 +10,10 @@ import numpy as np
 
 from csdnet_jax import sharding
 from csdnet_jax.data.images import saved, splits
-from csdnet_jax.evaluation import probes
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.code import of_code
 from csdnet_jax.runtime.terminal import say
-from csdnet_jax.state import TrainState, with_head
+from csdnet_jax.state import TrainState
 from csdnet_jax.tasks import classification
 from csdnet_jax.training.initial import initial_weights
 from csdnet_jax.training.together.group import Group, Run, outputs_in_order
@@ -56,20 +54,14 @@ def first(group: Group, baselines: pathlib.Path) -> TrainState:
   # Copies, since the states are donated: the average starts as the weights.
   states = jax.tree.map(jnp.array, states)
   known = [
-    baselines / f'{_measured_on(run, *own)}.npz'
+    baselines / f'{_measured_on(run, *own)}.json'
     for run, own in zip(group.runs, weights, strict=True)
   ]
   if not all(path.exists() for path in known):
     _measure(group, states, known)
-  head = jax.tree.map(np.array, states.params['head'])
-  for r, (run, path) in enumerate(zip(group.runs, known, strict=True)):
-    with np.load(path) as found:
-      figures = {name: float(found[name]) for name in found if name not in head}
-      writers.write_json(run.workdir / 'start.json', figures)
-      if run.config.init_head == 'probe':
-        for name, of_runs in head.items():
-          of_runs[r] = found[name]
-  return with_head(states, head, lambda head: jax.tree.map(jnp.array, head))
+  for run, path in zip(group.runs, known, strict=True):
+    writers.write_text(run.workdir / 'start.json', path.read_text())
+  return states
 
 
 def _measured_on(run: Run, params, model_state) -> str:
@@ -99,11 +91,5 @@ def _measure(group: Group, states, known: list[pathlib.Path]) -> None:
     args = [
       found[name][r] for found in parts for name in ('embedding', 'label')
     ]
-    classes = len(group.runs[r].dataset.class_names)
-    figures, head = probes.baselines(*args, classes=classes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another program of the grid may measure the same at the same time.
-    part = path.with_name(f'{path.stem}-{os.getpid()}.part')
-    with open(part, 'wb') as file:
-      np.savez(file, **figures, **head)
-    part.replace(path)
+    writers.write_json(path, classification.baselines(*args))

@@ -179,33 +179,6 @@ def test_a_stopped_group_goes_on_with_the_same_bits(tmp_path, monkeypatch):
   assert not (tmp_path / 'stopped' / 'group' / 'checkpoints').exists()
 
 
-@pytest.mark.slow
-def test_heads_start_at_the_probe_of_each_run(tmp_path, monkeypatch):
-  """In one trainer as in the other; the first steps barely move them."""
-  for of_a_run in ('write_start', 'write_end'):
-    monkeypatch.setattr(
-      classification.of_run, of_a_run, lambda *args, **kwargs: None
-    )
-  # Without BatchNorm, whose averages move at any rate.
-  network = {'model.name': 'vit_tiny'}
-  configs = _configs(tmp_path / 'cache', epochs=1.0, **CHEAP, **network)
-  for config, head in zip(configs, ('probe', 'probe', 'loaded'), strict=True):
-    config.init_head, config.optim.lr, config.ema = head, 1e-9, 0.5
-  assert _train(configs, tmp_path) == ['', '', '']
-  alone.train(configs[1], tmp_path / 'alone', devices=DEVICE)
-  for i in (0, 1, 'alone'):
-    summary = _read(tmp_path / str(i), 'summary.json')
-    assert summary['top1'] == pytest.approx(summary['start']['linear_probe'])
-  *_, last = read_records(tmp_path / '2' / 'metrics.jsonl')
-  assert last['loss'] == pytest.approx(np.log(4), abs=1e-6)
-  (texts, numbers), (other_texts, others) = (
-    _predictions(tmp_path / name) for name in ('1', 'alone')
-  )
-  assert texts == other_texts
-  # Where the fit stops depends on the last bits of the features.
-  np.testing.assert_allclose(numbers, others, atol=5e-3)
-
-
 def test_a_run_that_diverges_fails_alone_and_says_why(tmp_path):
   configs = _configs(tmp_path / 'cache', **CHEAP)
   configs[1].optim.lr, configs[1].optim.clip = 1e30, 1e30
@@ -222,9 +195,9 @@ def test_a_run_that_diverges_fails_alone_and_says_why(tmp_path):
 def test_baselines_are_measured_once_for_weights_and_split(
   tmp_path, monkeypatch
 ):
-  measured, probe = [], classification.probes.fit_linear
+  measured, probe = [], classification.probes.linear_probe
   monkeypatch.setattr(
-    classification.probes, 'fit_linear',
+    classification.probes, 'linear_probe',
     lambda *args: measured.append(1) or probe(*args),
   )  # fmt: skip
   configs = _configs(tmp_path / 'cache', epochs=1.0, **CHEAP)
