@@ -48,8 +48,6 @@ def without(*modules):
 
 
 SHIPPED = without(NO_SSDP)
-PROBE = named('probe head', {'init_head': 'probe'})
-AVERAGE = named('test average', {'data.test_average': True})
 
 # What `tuning` chose on a validation part of grape58 and of leaf99's train set,
 # as factors of the rate.
@@ -173,9 +171,9 @@ STRUCTURES = (
     'erase, fine, class, inside', mode='erase', map='fine', fill='class',
     inside=True,
   ),
-  PROBE | _fields('fine, blur, margin, probe head', map='fine', fill='blur',
+  _fields('fine, blur, margin, probe head', map='fine', fill='blur',
                   saliency='margin'),
-  PROBE | _fields('fine, class, margin, probe head', map='fine', fill='class',
+  _fields('fine, class, margin, probe head', map='fine', fill='class',
                   saliency='margin'),
   _fields('fine, blur, late margin', map='fine', fill='blur',
           saliency='margin', start=1 / 3),
@@ -206,7 +204,7 @@ def recipe(base):
     for key, values in sweeps.items()
     for arm in field(f'method.csdnet.{key}', values)
   ]
-  every = [*_rates(base, (0.3, 3.0)), PROBE, AVERAGE]
+  every = _rates(base, (0.3, 3.0))
   rivals = [one_view_more_steps(base), TWO_VIEWS, CLEVIT, SUPCON]
   arms = [SHIPPED, *product([SHIPPED], chain(own, every))]
   arms += [without(NO_SSDP, NO_SSDT), without(NO_SSDP, NO_DDL)]
