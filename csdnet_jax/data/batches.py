@@ -1,6 +1,8 @@
 """Which rows of the data are read, by which host and in which order."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import grain
 import numpy as np
@@ -96,6 +98,21 @@ def host_rows(batch: int, host: int, hosts: int) -> slice:
     )
   rows = batch // hosts
   return slice(host * rows, (host + 1) * rows)
+
+
+def one_behind(items: Iterable[Any]) -> Iterator[Any]:
+  """Yields each item once the next is made, or begun on another device.
+
+  >>> made = (print('made', i) or i for i in range(2))
+  >>> for item in one_behind(made):
+  ...   print('used', item)
+  made 0
+  made 1
+  used 0
+  used 1
+  """
+  for item, _ in itertools.pairwise(itertools.chain(items, [None])):
+    yield item
 
 
 def spread(n: int, most: int) -> np.ndarray:

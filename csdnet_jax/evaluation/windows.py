@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax.data import augment, decode, resample
+from csdnet_jax.data import augment, batches, decode, resample
 from csdnet_jax.data.masks import pairs
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime import paths, writers
@@ -138,7 +138,7 @@ def evaluate(
   counts, predictions = [], {}
   predict = functools.partial(_probabilities, forward, how.flip, weights)
   segmented = _segment(predict, prepared, layouts, classes, how.size, batch)
-  for row, predicted in _one_behind(segmented):
+  for row, predicted in batches.one_behind(segmented):
     label = prepared.mask(row)
     predicted = np.asarray(predicted)[: label.shape[0], : label.shape[1]]
     if (predicted == _UNDECIDED).any():
@@ -320,12 +320,6 @@ def _axis(layout: _Layout, axis, extent, shape, largest, size):
     np.pad(share, fill),
     np.maximum(count, 1),
   )
-
-
-def _one_behind(items: Iterator) -> Iterator:
-  """Yields each item once the next is made: the device works meanwhile."""
-  for item, _ in itertools.pairwise(itertools.chain(items, [None])):
-    yield item
 
 
 def write_classes(

@@ -6,9 +6,11 @@ then `config.init_from` (a run, a file, or ImageNet's weights), then random
 values.
 """
 
+import collections
 import contextlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,7 @@ import numpy as np
 from csdnet_jax import sharding, tasks
 from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import outside, validate
+from csdnet_jax.data import batches
 from csdnet_jax.data.images import dividing, splits
 from csdnet_jax.runtime import environment, paths, processes, writers
 from csdnet_jax.runtime.code import of_code
@@ -176,8 +179,11 @@ def loop(
 ) -> tuple[TrainState, bool]:
   """Steps until the end or a signal.
 
-  Evaluates and saves before it takes the next batch, so that the state of a
-  step, its records and its checkpoint always agree.
+  Evaluates and saves before it takes the next step, so that the state of a
+  step, its records and its checkpoint always agree. In between it never waits
+  for the step that it has just begun: the next batch is on its way to the
+  devices, and the figures of `config.log_every` steps are asked for once as
+  many more have begun.
 
   Args:
     experiment: of the run.
@@ -192,18 +198,36 @@ def loop(
   task, n_train = tasks.of(config), len(data.dataset.train.names)
   evals = evaluations(config, n_train)
   first, writer = int(state.step), outputs.writer
-  batches = task.train_batches(config, program.mesh, data, first, program.steps)
+  rows = task.train_batches(config, program.mesh, data, first, program.steps)
   if first == 0:
     task.write_start(experiment, state, outputs.workdir)
-  pending, clock = [], time.monotonic()
+  ahead = batches.one_behind(
+    sharding.shard_batch(batch, program.mesh) for batch in rows
+  )
+  pending, windows = [], collections.deque()
+  clock = time.monotonic()
+
+  def log(window) -> None:
+    """Waits for the figures of some steps, and writes their means."""
+    nonlocal clock
+    found, done = window.result()
+    averages, (last, _) = check_finite(found), found[-1]
+    rate = len(found) * config.batch_size / (done - clock)
+    clock = done
+    note = f'loss {averages["loss"]:.3f}, {rate:.1f} img/s'
+    progress(last, program.steps, note)
+    if writer:
+      logged = averages | {'images_per_s': round(rate, 2)}
+      writer.write('train', last, logged)
+
   with (
+    ThreadPoolExecutor(1) as thread,
     stopper() as stop,
     progress_bar('steps', logged='step') as progress,
     tracer(outputs.profile, first) as trace,
   ):
     progress(first, program.steps, 'compiling the step ...')
-    for step, batch in enumerate(batches, first + 1):
-      batch = sharding.shard_batch(batch, program.mesh)
+    for step, batch in enumerate(ahead, first + 1):
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
         state, figures = program.train_step(state, batch, frozen)
       trace(step, figures)
@@ -212,15 +236,11 @@ def loop(
       evaluating = step in evals
       saving = evaluating or stopping or step % config.save_every == 0
       if saving or step % config.log_every == 0:
-        averages = check_finite(pending)
-        seconds, clock = time.monotonic() - clock, time.monotonic()
-        rate = len(pending) * config.batch_size / seconds
+        windows.append(thread.submit(_fetched, pending))
         pending = []
-        note = f'loss {averages["loss"]:.3f}, {rate:.1f} img/s'
-        progress(step, program.steps, note)
-        if writer:
-          logged = averages | {'images_per_s': round(rate, 2)}
-          writer.write('train', step, logged)
+      # At the same steps on every process; nothing unseen is saved.
+      while len(windows) > (0 if saving else 1):
+        log(windows.popleft())
       selection = None
       if evaluating:
         selection = evaluate(experiment, state, evals[step], outputs)
@@ -256,14 +276,21 @@ def evaluate(
   return selection
 
 
+def _fetched(pending) -> tuple[list, float]:
+  """(step, figures) of some steps on the host, and when the last was done."""
+  return jax.device_get(pending), time.monotonic()
+
+
 def check_finite(pending) -> dict[str, float]:
-  """Returns the means of the logged figures of the last steps.
+  """Returns the means of the logged figures of some steps.
+
+  Args:
+    pending: (step, figures on the host) of each.
 
   Raises:
     UserError: if one is not finite; names the first such step and its terms.
   """
-  fetched = jax.device_get([figures for _, figures in pending])
-  steps = [step for step, _ in pending]
+  steps, fetched = zip(*pending, strict=True)
   if bad := not_finite(steps, fetched):
     raise UserError(
       f'{bad}; training stopped, the last good checkpoint is kept. Lower '

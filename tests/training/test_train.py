@@ -10,6 +10,8 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
+import types
 
 import chex
 import jax
@@ -21,6 +23,8 @@ from csdnet_jax.checkpoint import Checkpoints
 from csdnet_jax.config import default
 from csdnet_jax.runtime import terminal
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.state import TrainState
+from csdnet_jax.tasks.base import Experiment, Program
 from csdnet_jax.training import (
   train,
   workdir as workdir_lib,
@@ -250,6 +254,59 @@ def test_not_a_number_stops_and_keeps_the_last_good_checkpoint(
     train.train(config, tmp_path, devices=DEVICE)
   monkeypatch.undo()
   assert int(runs.saved_state(tmp_path).step) == 5
+
+
+class _Late:
+  """A figure that is there once a later step has begun."""
+
+  def __init__(self, value, later):
+    self._value, self._later = value, later
+
+  def __array__(self, dtype=None, copy=None):
+    assert self._later.wait(10), 'waited for the step that was just begun'
+    return np.float32(self._value)
+
+
+def test_the_loop_waits_for_no_step_that_it_has_just_begun(monkeypatch):
+  config = runs.config(
+    '', epochs=8 / 3, eval_every=8 / 3, log_every=2, save_every=5
+  )
+  begun = [threading.Event() for _ in range(10)]
+  for step in (5, 8):  # What is saved is waited for.
+    begun[step + 1].set()
+  told = []
+
+  def train_step(state, batch, frozen):
+    step = state.step + 1
+    begun[step].set()
+    assert batch['id'].tolist() == [step]
+    return state.replace(step=step), {'loss': _Late(step, begun[step + 1])}
+
+  task = types.SimpleNamespace(
+    train_batches=lambda *_: ({'id': np.array([i])} for i in range(1, 9)),
+    write_start=lambda *_: None, write_end=lambda *_: None,
+  )  # fmt: skip
+  monkeypatch.setattr(train.tasks, 'of', lambda _: task)
+  dataset = types.SimpleNamespace(train=types.SimpleNamespace(names=[''] * 12))
+  experiment = Experiment(
+    config,
+    Program(sharding.make_mesh(DEVICE), None, None, 8, None, train_step, None),
+    types.SimpleNamespace(dataset=dataset, parts={}),
+  )
+  outputs = train.Outputs(
+    None,
+    types.SimpleNamespace(save=lambda _, step, __: told.append(step)),
+    types.SimpleNamespace(update=lambda: None),
+    types.SimpleNamespace(
+      write=lambda _, step, figures: told.append((step, figures['loss'])),
+      flush=lambda: None,
+    ),
+    None,
+  )
+  state = TrainState(0, (), (), (), (), ())
+  state, ended = train.loop(experiment, state, (), outputs)
+  assert (state.step, ended) == (8, True)
+  assert told == [(2, 1.5), (4, 3.5), (5, 5), 5, (6, 6), (8, 7.5), 8]
 
 
 @pytest.mark.slow

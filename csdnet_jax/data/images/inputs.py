@@ -3,7 +3,6 @@
 import base64
 import glob
 import io
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from csdnet_jax.data import cache, decode, folders, formats
+from csdnet_jax.data.batches import one_behind
 from csdnet_jax.data.images import splits
 from csdnet_jax.runtime.errors import UserError, printable
 from csdnet_jax.runtime.paths import read_bytes
@@ -169,10 +169,8 @@ def batches(
       (start, pool.map(attempt, range(start, min(start + batch, n))))
       for start in range(0, n, batch)
     )
-    # In pairs, so that a batch is read while the one before is used.
-    for (start, results), _ in itertools.pairwise(
-      itertools.chain(chunks, [None])
-    ):
+    # A batch is read while the one before is used.
+    for start, results in one_behind(chunks):
       results = dict(enumerate(results, start))
       errors = [r for r in results.values() if isinstance(r, decode.ImageError)]
       good = {i: r for i, r in results.items() if isinstance(r, np.ndarray)}
