@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from csdnet_jax import sharding
+from csdnet_jax.data.batches import one_behind
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.runtime import paths, writers
 
@@ -26,21 +27,25 @@ class Result(NamedTuple):
   confusion: np.ndarray
 
 
-def evaluate(step, state, batches) -> Result:
+def evaluate(step, state, batches, labels: np.ndarray) -> Result:
   """Sums `step(state, batch)` over the batches.
 
   Args:
     step: the compiled evaluation step.
     state: the train state.
-    batches: of the whole part, padded rows masked.
+    batches: of the whole part in order, rows that fill up the last masked.
+    labels: of the part, int32 [n], which need not come back from the devices.
   """
 
   def found():
-    for batch in batches:
-      # One fetch a batch keeps memory flat.
-      sums, outputs = step(state, batch)
-      row = outputs['logits'], batch['label'], batch['mask']
-      yield jax.device_get(sums), *map(sharding.fetch_rows, row)
+    first = 0
+    # One fetch a batch keeps memory flat.
+    for sums, outputs in one_behind(step(state, batch) for batch in batches):
+      logits = sharding.fetch_rows(outputs['logits'])
+      own = labels[first : first + len(logits)]
+      first += len(own)
+      mask = np.ones(len(own), bool)
+      yield jax.device_get(sums), logits[: len(own)], own, mask
 
   return collect(found())
 
@@ -70,25 +75,23 @@ def _decided(logits, labels, mask) -> np.ndarray:
   return np.stack([labels[mask], logits[mask].argmax(-1)])
 
 
-def outputs(step, state, batches) -> dict[str, np.ndarray]:
+def outputs(step, state, batches, labels) -> dict[str, np.ndarray]:
   """Returns what the network makes of every image, padding left out.
 
   Args:
-    step: the compiled evaluation step.
-    state: the train state.
-    batches: of the whole part, padded rows masked.
+    step: and the others, as for `evaluate`.
 
   Returns:
     `logits` [n, classes], `embedding` [n, C] and `label` [n].
   """
-  rows = []
-  for batch in batches:
-    found = step(state, batch)[1]
-    row = {name: found[name] for name in ('logits', 'embedding')}
-    row = jax.tree.map(sharding.fetch_rows, row | {'label': batch['label']})
-    mask = sharding.fetch_rows(batch['mask'])
-    rows.append({name: x[mask] for name, x in row.items()})
-  return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+  names = 'logits', 'embedding'
+  rows = [
+    [sharding.fetch_rows(found[name]) for name in names]
+    for _, found in one_behind(step(state, batch) for batch in batches)
+  ]
+  columns = zip(names, zip(*rows, strict=True), strict=True)
+  found = {name: np.concatenate(x)[: len(labels)] for name, x in columns}
+  return found | {'label': labels}
 
 
 def write_confusion(

@@ -189,11 +189,16 @@ def compile_eval(config, method, mesh, classes: int):
 
 
 def eval_batches(experiment: Experiment, part: str) -> Iterator:
-  """Yields every image of a part once, on the devices."""
+  """Yields every image of a part once, on the devices.
+
+  As many at a time as training forwards at a time, which fit since nothing is
+  kept of them for a gradient.
+  """
   config, program, data = experiment
+  trained = config.batch_size // config.accumulate
   for batch in pipeline.eval_batches(
-    data.parts[part], batch=config.batch_size, host=jax.process_index(),
-    hosts=jax.process_count(),
+    data.parts[part], batch=program.method.forwards * trained,
+    host=jax.process_index(), hosts=jax.process_count(),
   ):  # fmt: skip
     yield sharding.shard_batch(batch, program.mesh)
 
@@ -201,8 +206,9 @@ def eval_batches(experiment: Experiment, part: str) -> Iterator:
 def outputs(experiment: Experiment, state, part: str):
   """Returns what the network makes of a part, see `accuracy.outputs`."""
   return accuracy.outputs(
-    experiment.program.eval_step, state, eval_batches(experiment, part)
-  )
+    experiment.program.eval_step, state, eval_batches(experiment, part),
+    experiment.data.parts[part].labels,
+  )  # fmt: skip
 
 
 def start(experiment: Experiment, state) -> dict[str, float]:
@@ -240,8 +246,9 @@ def evaluate(experiment: Experiment, state, part: str, last: bool):
   """Returns the figures of a part, and its `accuracy.Result`."""
   del last  # A whole part, each time.
   found = accuracy.evaluate(
-    experiment.program.eval_step, state, eval_batches(experiment, part)
-  )
+    experiment.program.eval_step, state, eval_batches(experiment, part),
+    experiment.data.parts[part].labels,
+  )  # fmt: skip
   return found.figures, found
 
 
