@@ -280,9 +280,8 @@ def _train(
   if begun is not None and (folder / 'checkpoints').is_dir():
     now = results.code_now(runs[0].config)
     results.require_same_code(folder, begun, now)
-  baselines = runs[0].workdir.parent / 'together' / 'baselines'
   try:
-    failed = train.train(runs, folder, baselines=baselines)
+    failed = train.train(runs, folder)
   except train.TooManyError as error:
     if len(runs) == 1:
       raise UserError(f'{error} Lower config.batch_size.') from error

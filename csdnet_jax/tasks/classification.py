@@ -10,16 +10,14 @@ from csdnet_jax import sharding
 from csdnet_jax.data import cache, report, sources
 from csdnet_jax.data.images import dividing, pipeline, saved, splits
 from csdnet_jax.data.naming import class_name, loose
-from csdnet_jax.evaluation import (
-  accuracy,
-  probes,
-)
+from csdnet_jax.evaluation import accuracy
 from csdnet_jax.pictures import of_run
-from csdnet_jax.runtime import paths
+from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.terminal import progress_bar, say
+from csdnet_jax.state import averaged
 from csdnet_jax.step import make_eval_step
-from csdnet_jax.tasks import kept
+from csdnet_jax.tasks import baselines, kept
 from csdnet_jax.tasks.base import Experiment
 
 FIGURE, NAME = 'top1', 'top-1'
@@ -213,33 +211,28 @@ def outputs(experiment: Experiment, state, part: str):
 
 def start(experiment: Experiment, state) -> dict[str, float]:
   """What the initial features are worth: the baselines to beat."""
-  judge = experiment.data.judge
+  config, program, data = experiment
+  judge, first = data.judge, jax.process_index() == 0
   if judge == 'train':
     return {}
+  weights, known = averaged(state, program.method.extras), None
+  if first:
+    path = baselines.place(config, data.dataset, *weights)
+    known = baselines.read(path)
+  # The other hosts have caches of their own, and measure if this one does.
+  if any(processes.of_first(bytes([known is not None]))):
+    say('The baselines on these initial features were measured before.')
+    return known or {}
   say('Measuring the baselines on the initial features ...')
   train, held = (outputs(experiment, state, p) for p in ('train', judge))
-  if jax.process_index():
-    return {}
-  return baselines(
-    train['embedding'], train['label'], held['embedding'], held['label']
-  )
-
-
-def baselines(x, y, x_test, y_test) -> dict[str, float]:
-  """Returns what features are worth, in percent of the test part.
-
-  Args:
-    x: of the train part, float32 [n, D].
-    y: their labels, int32 [n].
-    x_test: of the test part.
-    y_test: their labels.
-  """
-  args = x, y, x_test, y_test
-  return {
-    'knn': probes.knn(*args),
-    'prototypes': probes.prototypes(*args),
-    'linear_probe': probes.linear_probe(*args),
-  }
+  with processes.collective():
+    if not first:
+      return {}
+    figures = baselines.measure(
+      train['embedding'], train['label'], held['embedding'], held['label']
+    )
+    baselines.write(path, figures)
+    return figures
 
 
 def evaluate(experiment: Experiment, state, part: str, last: bool):

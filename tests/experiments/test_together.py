@@ -81,7 +81,7 @@ def test_what_memory_does_not_hold_is_halved(tmp_path, monkeypatch):
   points = _points(tmp_path / 'cache', _rates(0.01, 0.02, 0.03), seeds=1)
   sizes = []
 
-  def tried(runs, folder, *, baselines):
+  def tried(runs, folder):
     sizes.append(len(runs))
     if len(runs) > 1:
       raise train.TooManyError(f'{len(runs)} runs are too many.')

@@ -1,7 +1,5 @@
 """What runs of a group start from: saved states, or weights and baselines."""
 
-import hashlib
-import json
 import pathlib
 
 import jax
@@ -9,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax import sharding
-from csdnet_jax.data.images import saved, splits
+from csdnet_jax.data.images import splits
 from csdnet_jax.runtime import writers
-from csdnet_jax.runtime.code import of_code
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import TrainState
-from csdnet_jax.tasks import classification
+from csdnet_jax.tasks import baselines, classification
 from csdnet_jax.training.initial import initial_weights
-from csdnet_jax.training.together.group import Group, Run, outputs_in_order
+from csdnet_jax.training.together.group import Group, outputs_in_order
 
 
 def restored(group: Group, checkpoints) -> TrainState | None:
@@ -36,7 +33,7 @@ def restored(group: Group, checkpoints) -> TrainState | None:
   return jax.device_put(states, jax.local_devices()[0])
 
 
-def first(group: Group, baselines: pathlib.Path) -> TrainState:
+def first(group: Group) -> TrainState:
   """The first states; leaves of each run what it starts from."""
   by_seed = {}  # Nothing else of the runs of a group decides them.
   for run in group.runs:
@@ -53,43 +50,32 @@ def first(group: Group, baselines: pathlib.Path) -> TrainState:
   states = group.program.init(group.arguments, *stacked)
   # Copies, since the states are donated: the average starts as the weights.
   states = jax.tree.map(jnp.array, states)
-  known = [
-    baselines / f'{_measured_on(run, *own)}.json'
+  places = [
+    baselines.place(run.config, run.dataset, *own)
     for run, own in zip(group.runs, weights, strict=True)
   ]
-  if not all(path.exists() for path in known):
-    _measure(group, states, known)
-  for run, path in zip(group.runs, known, strict=True):
-    writers.write_text(run.workdir / 'start.json', path.read_text())
+  known = {path: baselines.read(path) for path in places}
+  if not all(known.values()):
+    known = _measured(group, states, places, known)
+  for run, path in zip(group.runs, places, strict=True):
+    writers.write_json(run.workdir / 'start.json', known[path])
   return states
 
 
-def _measured_on(run: Run, params, model_state) -> str:
-  """What decides the baselines: code, weights below the head, images, split."""
-  digest = hashlib.sha256()
-  below = {name: tree for name, tree in params.items() if name != 'head'}
-  for leaf in jax.tree.leaves((below, model_state)):
-    digest.update(np.ascontiguousarray(leaf).tobytes())
-  c = run.config
-  read = [
-    c.model.name, c.model.size, c.model.dtype, c.data.aspect,
-    c.data.test_resize, saved.split_to_json(run.dataset),
-    sorted(run.dataset.digests.items()), of_code(),
-  ]  # fmt: skip
-  digest.update(json.dumps(read).encode())
-  return digest.hexdigest()[:16]
-
-
-def _measure(group: Group, states, known: list[pathlib.Path]) -> None:
-  """Measures the baselines that no file holds yet."""
+def _measured(
+  group: Group, states, places: list[pathlib.Path], known: dict
+) -> dict[pathlib.Path, dict[str, float]]:
+  """The baselines of all runs, those measured that no file holds yet."""
+  known = dict(known)
   say('Measuring the baselines on the initial features ...')
   judge = classification.judge_of(splits.parts_of(group.runs[0].dataset))
   parts = [outputs_in_order(group, states, part) for part in ('train', judge)]
-  for r, path in enumerate(known):
-    if path.exists():
+  for r, path in enumerate(places):
+    if known[path]:
       continue
     args = [
       found[name][r] for found in parts for name in ('embedding', 'label')
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writers.write_json(path, classification.baselines(*args))
+    known[path] = baselines.measure(*args)
+    baselines.write(path, known[path])
+  return known

@@ -40,9 +40,7 @@ class TooManyError(Exception):
   """The device's memory does not hold so many runs at a time."""
 
 
-def train(
-  runs: Sequence[Run], folder: pathlib.Path, *, baselines: pathlib.Path
-) -> list[str] | None:
+def train(runs: Sequence[Run], folder: pathlib.Path) -> list[str] | None:
   """Trains runs of one of `grouping.groups`, or continues with them.
 
   Of each is left what an ordinary run leaves, but no weights and no pictures.
@@ -50,8 +48,6 @@ def train(
   Args:
     runs: R of them.
     folder: for what they share: their states, until they have ended.
-    baselines: a folder of what was measured of initial features, by what they
-      were measured on; many groups may share it.
 
   Returns:
     For each run '', or why it failed; None if all were told to stop (SIGTERM
@@ -67,7 +63,7 @@ def train(
     modules = outside(runs[0].config.to_dict()).values()
     record.update(code=of_code(modules))
     try:
-      failed = _train(runs, folder, record, baselines)
+      failed = _train(runs, folder, record)
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
@@ -90,7 +86,7 @@ def _steps(runs) -> int:
   return step_of(config, config.epochs, len(runs[0].dataset.train.names))
 
 
-def _train(runs, folder, record, baselines) -> list[str] | None:
+def _train(runs, folder, record) -> list[str] | None:
   n_train, batch = len(runs[0].dataset.train.names), runs[0].config.batch_size
   steps = _steps(runs)
   with concurrent.futures.ThreadPoolExecutor(4) as threads:
@@ -107,7 +103,7 @@ def _train(runs, folder, record, baselines) -> list[str] | None:
     ) as checkpoints:
       states = start.restored(group, checkpoints)
       if states is None:
-        states = start.first(group, baselines)
+        states = start.first(group)
       say(
         f'{len(runs)} runs of {steps} steps in one program; of each its '
         'figures and predictions are kept, no weights and no pictures.'

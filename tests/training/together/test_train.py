@@ -10,9 +10,11 @@ import pytest
 
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.writers import read_records
-from csdnet_jax.tasks import classification
+from csdnet_jax.tasks import baselines, classification
 from csdnet_jax.training import train as alone
 from csdnet_jax.training.fit import fit
+from csdnet_jax.training.initial import initial_weights
+from csdnet_jax.training.prepare import prepare
 from csdnet_jax.training.restore import read_run, restore_run
 from csdnet_jax.training.together import group, train as together
 
@@ -61,9 +63,7 @@ def _runs(configs, workdir):
 
 
 def _train(configs, workdir):
-  return together.train(
-    _runs(configs, workdir), workdir / 'group', baselines=workdir / 'baselines'
-  )
+  return together.train(_runs(configs, workdir), workdir / 'group')
 
 
 def _read(workdir, name):
@@ -195,9 +195,9 @@ def test_a_run_that_diverges_fails_alone_and_says_why(tmp_path):
 def test_baselines_are_measured_once_for_weights_and_split(
   tmp_path, monkeypatch
 ):
-  measured, probe = [], classification.probes.linear_probe
+  measured, probe = [], baselines.probes.linear_probe
   monkeypatch.setattr(
-    classification.probes, 'linear_probe',
+    baselines.probes, 'linear_probe',
     lambda *args: measured.append(1) or probe(*args),
   )  # fmt: skip
   configs = _configs(tmp_path / 'cache', epochs=1.0, **CHEAP)
@@ -206,12 +206,19 @@ def test_baselines_are_measured_once_for_weights_and_split(
   starts = [_read(tmp_path / 'one' / str(i), 'start.json') for i in range(3)]
   for config in configs:
     config.optim.label_smoothing = 0.3
-  other = _runs(configs, tmp_path / 'other')
-  together.train(
-    other, tmp_path / 'other', baselines=tmp_path / 'one' / 'baselines'
-  )
+  assert _train(configs, tmp_path / 'other') == ['', '', '']
   assert len(measured) == 3
-  assert starts == [_read(run.workdir, 'start.json') for run in other]
+  assert starts == [
+    _read(tmp_path / 'other' / str(i), 'start.json') for i in range(3)
+  ]
+  # The ordinary trainer starts from the same weights, and asks for no more.
+  dataset = classification.load(configs[2])
+  experiment = prepare(configs[2], dataset, None, devices=DEVICE).experiment
+  config, program, _ = experiment
+  weights = initial_weights(config, program.model, dataset.class_names)[:2]
+  state = program.init(*weights)
+  assert classification.start(experiment, state) == starts[2]
+  assert len(measured) == 3
 
 
 @pytest.mark.slow
