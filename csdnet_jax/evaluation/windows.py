@@ -86,7 +86,7 @@ class _Layout(NamedTuple):
 
 
 class _Window(NamedTuple):
-  pixels: np.ndarray  # [S, S, 3]
+  pixels: jax.Array  # float32 [S, S, 3]
   scale: int  # Which one.
   corner: tuple[int, int]
   row: int
@@ -195,9 +195,35 @@ def _layout(extent, scale: float, how: Windows) -> _Layout:
   )
 
 
+@jax.jit
+def _resized(image, rows, columns):
+  """An image uint8 [h, w, 3] as float32 [H, W, 3] in [0, 1], or the mean.
+
+  Args:
+    image: of the set's largest size, zeros below and right of what is used.
+    rows: (below, above, share, inside), each [H]: the two rows that each row of
+      the result mixes, by `share`, or the colour of the mean where not inside.
+    columns: likewise.
+  """
+  (y0, y1, fy, in_y), (x0, x1, fx, in_x) = rows, columns
+  low, high = (image[y].astype(jnp.float32) for y in (y0, y1))
+  mixed = low + fy[:, None, None] * (high - low)
+  left, right = (mixed[:, x] for x in (x0, x1))
+  pixels = (left + fx[:, None] * (right - left)) / 255
+  inside = (in_y[:, None] & in_x)[..., None]
+  return jnp.where(inside, pixels, jnp.asarray(augment.MEAN, jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _cut(image, corner, size):
+  """A window [size, size, 3] of a resized image."""
+  return jax.lax.dynamic_slice(image, (*corner, 0), (size, size, 3))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _probabilities(forward, flip, weights, windows):
-  """The class probabilities of windows [n, S, S, 3]: [n, S, S, C]."""
+  """The class probabilities of n windows [S, S, 3]: [n, S, S, C]."""
+  windows = jnp.stack(windows)
   n, size = windows.shape[:2]
   if flip:
     windows = jnp.concatenate([windows, windows[:, :, ::-1]])
@@ -260,12 +286,10 @@ def _segment(
   shapes = [(*side.tolist(), classes) for side in padded.max(0)]
   largest = prepared.extents[list(layouts)].max(0)
   canvases = None
-  windows = _windows(prepared, layouts, size)
+  windows = _windows(prepared, layouts, shapes, largest, size)
   while chunk := list(itertools.islice(windows, batch)):
-    pixels = np.zeros((batch, size, size, 3), np.float32)
-    for i, window in enumerate(chunk):
-      pixels[i] = window.pixels
-    probabilities = predict(pixels)
+    pixels = [window.pixels for window in chunk]
+    probabilities = predict(pixels + pixels[-1:] * (batch - len(chunk)))
     for i, window in enumerate(chunk):
       if canvases is None:
         canvases = [jnp.zeros(shape, jnp.float32) for shape in shapes]
@@ -285,22 +309,35 @@ def _segment(
         canvases = None
 
 
-def _windows(prepared, layouts, size) -> Iterator[_Window]:
-  """Yields the windows of every image, at one scale after the other."""
+def _windows(prepared, layouts, shapes, largest, size) -> Iterator[_Window]:
+  """Yields the windows of every image, at one scale after the other.
+
+  The device gets an image once, as bytes, and resizes it to one shape a scale.
+  """
   for row, of_scales in layouts.items():
-    image = prepared.image(row)
+    image = np.zeros((*largest, 3), np.uint8)
+    height, width = prepared.extents[row]
+    image[:height, :width] = prepared.image(row)
+    image = jnp.asarray(image)
     for scale, layout in enumerate(of_scales):
-      padded = np.empty((*layout.padded(size), 3), np.float32)
-      padded[:] = augment.MEAN
-      (top, left), (h, w) = layout.margin, layout.extent
-      padded[top : top + h, left : left + w] = (
-        decode.bilinear(image, h, w) / 255
-      )
+      axes = [
+        _onto(layout, axis, prepared.extents[row], shapes[scale])
+        for axis in (0, 1)
+      ]
+      resized = _resized(image, *axes)
       corners = list(itertools.product(*layout.starts))
-      for y, x in corners:
-        last = scale == len(of_scales) - 1 and (y, x) == corners[-1]
-        cut = padded[y : y + size, x : x + size]
-        yield _Window(cut, scale, (y, x), row, last)
+      for corner in corners:
+        last = scale == len(of_scales) - 1 and corner == corners[-1]
+        cut = _cut(resized, np.int32(corner), size)
+        yield _Window(cut, scale, corner, row, last)
+
+
+def _onto(layout: _Layout, axis, extent, shape):
+  """How one side of the image becomes one side of a canvas; see `_resized`."""
+  before, new = layout.margin[axis], layout.extent[axis]
+  taps = decode.taps(int(extent[axis]), new)
+  around = before, shape[axis] - before - new
+  return [np.pad(x, around) for x in (*taps, np.ones(new, bool))]
 
 
 def _axis(layout: _Layout, axis, extent, shape, largest, size):
