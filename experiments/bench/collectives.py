@@ -8,19 +8,22 @@ CPU devices. Prints one JSON line: for each kind of collective how many there
 are and the bytes of its operands or results, whichever are more, on a device.
 """
 
+import argparse
 import collections
 import json
 import math
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
-from ml_collections import config_flags
 
 from csdnet_jax import sharding
 from csdnet_jax.config import validate
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training.build import build
+from csdnet_jax.training.command_line import resolve
+from csdnet_jax.training.fit import fit
 
 KINDS = (
   'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
@@ -66,7 +69,7 @@ def compile_step(config, *, classes: int, n_train: int, devices=None):
   """Compiles the train step of a config for devices; nothing is run.
 
   Args:
-    config: of a run; its queue is fitted to `n_train`.
+    config: of a run, as given; it is fitted to `n_train`.
     classes: of the data set.
     n_train: training images.
     devices: all of them where None.
@@ -74,6 +77,7 @@ def compile_step(config, *, classes: int, n_train: int, devices=None):
   Returns:
     The compiled program and the abstract state.
   """
+  config, _ = fit(config, n_train)
   run = build(config, classes=classes, n_train=n_train, devices=devices)
   state = sharding.abstract(jax.eval_shape(run.init), run.mesh)
   b, side = config.batch_size, config.data.canvas
@@ -87,24 +91,30 @@ def compile_step(config, *, classes: int, n_train: int, devices=None):
   return run.train_step.lower(state, batch, ()).compile(), state
 
 
-FLAGS = flags.FLAGS
-
-
-def main(argv) -> None:
+def main() -> None:
   """Compiles, counts and prints."""
-  del argv
+  parser = argparse.ArgumentParser(
+    description=__doc__, allow_abbrev=False,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )  # fmt: skip
+  parser.add_argument('--devices', type=int, default=8, help='fake ones')
+  parser.add_argument('--classes', type=int, default=198)
+  parser.add_argument('--n_train', type=int, default=990, help='images')
+  # What is left are the flags of `csdnet train`.
+  args, rest = parser.parse_known_args()
   jax.config.update('jax_platforms', 'cpu')
-  jax.config.update('jax_num_cpu_devices', FLAGS.devices)
-  validate(FLAGS.config)
+  jax.config.update('jax_num_cpu_devices', args.devices)
+  config = resolve(rest)
+  validate(config)
   compiled, state = compile_step(
-    FLAGS.config, classes=FLAGS.classes, n_train=FLAGS.n_train
+    config, classes=args.classes, n_train=args.n_train
   )
   parameters = sum(x.size for x in jax.tree.leaves(state.params))
   record = {
-    'config': FLAGS.config.name,
-    'model': FLAGS.config.model.name,
-    'batch': FLAGS.config.batch_size,
-    'devices': FLAGS.devices,
+    'config': config.name,
+    'model': config.model.name,
+    'batch': config.batch_size,
+    'devices': args.devices,
     'parameters': parameters,
     'collectives': count(compiled.as_text()),
   }
@@ -112,9 +122,7 @@ def main(argv) -> None:
 
 
 if __name__ == '__main__':
-  config_flags.DEFINE_config_file('config', None, 'The config file.')
-  flags.DEFINE_integer('devices', 8, 'Fake devices to compile for.')
-  flags.DEFINE_integer('classes', 198, 'Classes of the data set.')
-  flags.DEFINE_integer('n_train', 990, 'Training images of the data set.')
-  flags.mark_flag_as_required('config')
-  app.run(main)
+  try:
+    main()
+  except UserError as mistake:
+    sys.exit(f'error: {mistake}')
