@@ -189,13 +189,15 @@ def compile_eval(config, method, mesh, classes: int):
 def eval_batches(experiment: Experiment, part: str) -> Iterator:
   """Yields every image of a part once, on the devices.
 
-  As many at a time as training forwards at a time, which fit since nothing is
-  kept of them for a gradient.
+  An accelerator takes as many at a time as it forwards in training, which fit
+  since nothing is kept of them for a gradient; on a CPU, whose caches are
+  small, more at a time take longer (docs/speed.md).
   """
   config, program, data = experiment
-  trained = config.batch_size // config.accumulate
+  on_cpu = program.mesh.devices.flat[0].platform == 'cpu'
+  forwards = 1 if on_cpu else program.method.forwards
   for batch in pipeline.eval_batches(
-    data.parts[part], batch=program.method.forwards * trained,
+    data.parts[part], batch=forwards * config.batch_size // config.accumulate,
     host=jax.process_index(), hosts=jax.process_count(),
   ):  # fmt: skip
     yield sharding.shard_batch(batch, program.mesh)
