@@ -220,39 +220,63 @@ def write(
   items: Iterable[bytes | decode.ImageError],
   progress: Callable[[int], None] | None = None,
 ) -> None:
-  """Writes beside the path and renames: a reader sees all or nothing.
+  """Writes one file, see `write_all`.
 
   Args:
     file: to be written.
     items: its bytes after the header, in pieces.
+    progress: called with the number of pieces so far.
+  """
+  alone = (x if isinstance(x, decode.ImageError) else (x,) for x in items)
+  write_all([file], alone, progress)
+
+
+def write_all(
+  files: Sequence[File],
+  items: Iterable[Sequence[bytes] | decode.ImageError],
+  progress: Callable[[int], None] | None = None,
+) -> None:
+  """Writes beside the paths and renames: a reader sees all or nothing.
+
+  Args:
+    files: of one folder, to be written side by side.
+    items: of each piece after the header the bytes for each file.
     progress: called with the number of pieces so far.
 
   Raises:
     UnreadableError: lists the errors among the items.
     UserError: the folder cannot be written.
   """
-  path = file.path
   # Plain writes, not a writable map: on a full disk a map kills the process.
-  scratch = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.tmp')
-  _remove_leftovers(path)
+  scratches = [
+    file.path.with_name(f'.{file.path.stem}.{uuid.uuid4().hex}.tmp')
+    for file in files
+  ]
+  for file in files:
+    _remove_leftovers(file.path)
   problems = []
   try:
     try:
-      with scratch.open('xb') as f:
-        f.write(file.header)
+      with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(s.open('xb')) for s in scratches]
+        for f, file in zip(opened, files, strict=True):
+          f.write(file.header)
         for done, item in enumerate(items, 1):
           if isinstance(item, decode.ImageError):
             problems.append(str(item))
           elif not problems:
-            f.write(item)
+            for f, data in zip(opened, item, strict=True):
+              f.write(data)
           if progress:
             progress(done)
       if not problems:
-        scratch.replace(path)
+        for scratch, file in zip(scratches, files, strict=True):
+          scratch.replace(file.path)
     finally:
-      scratch.unlink(missing_ok=True)
+      for scratch in scratches:
+        scratch.unlink(missing_ok=True)
   except OSError as e:
-    raise cache_error(path.parent, e) from e
+    raise cache_error(files[0].path.parent, e) from e
   if problems:
     raise UnreadableError(problems)
 

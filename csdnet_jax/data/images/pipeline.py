@@ -84,29 +84,26 @@ def prepare(
   """
   parts = splits.parts_of(dataset)
   view = _eval_view(size, resize, square)
-  jobs = [('train', _canvas_view(canvas, square))]
-  jobs += [(part, view) for part in parts]
-  files = [_file(cache_dir, digests[part], how) for part, how in jobs]
-  cache.require_space(cache_dir, files)
-  total = sum(len(parts[part].names) for part, _ in jobs)
-  prepared, problems, before = [], [], 0
-  for (part, how), file in zip(jobs, files, strict=True):
-    offset = before
+  views = {part: [view] for part in parts}
+  views['train'] = [_canvas_view(canvas, square), view]
+  files = {
+    part: [_file(cache_dir, digests[part], how) for how in views[part]]
+    for part in parts
+  }
+  cache.require_space(cache_dir, [f for own in files.values() for f in own])
+  total = sum(len(split.names) for split in parts.values())
+  prepared, problems, before = {}, [], 0
+  for part, split in parts.items():
+    told = progress and (lambda done, _, o=before: progress(o + done, total))
     try:
-      prepared.append(
-        _prepare(
-          parts[part],
-          how,
-          file,
-          progress and (lambda done, _, o=offset: progress(o + done, total)),
-        )
-      )
+      prepared[part] = _prepare(split, views[part], files[part], told)
     except UnreadableError as e:
       problems += e.problems
-    before += len(parts[part].names)
+    before += len(split.names)
   if problems:
     raise UnreadableError(list(dict.fromkeys(problems)))
-  return Parts(prepared[0], **dict(zip(parts, prepared[1:], strict=True)))
+  canvases, train = prepared.pop('train')
+  return Parts(canvases, train, **{n: own for n, (own,) in prepared.items()})
 
 
 def prepare_test(
@@ -133,7 +130,8 @@ def prepare_test(
   view = _eval_view(size, resize, square)
   file = _file(cache_dir, digests, view)
   cache.require_space(cache_dir, [file])
-  return _prepare(split, view, file, progress)
+  (prepared,) = _prepare(split, [view], [file], progress)
+  return prepared
 
 
 def _canvas_view(canvas: int, square: bool) -> _View:
@@ -169,26 +167,33 @@ def _file(
   return cache.file(cache_dir, made_of, record, len(digests))
 
 
-def _prepare(split, view, file: cache.File, progress) -> Prepared:
+def _prepare(split, views, files, progress) -> list[Prepared]:
+  """A part in each of its views; an image is decoded once for all of them."""
   n = len(split.names)
+  absent = {
+    file: view
+    for file, view in zip(files, views, strict=True)
+    if not cache.is_whole(file)
+  }
 
   def render(i):
     image = decode.decode(_read(split, i), split.names[i])
-    pixels, extent = view.render(image)
-    return np.array((pixels, extent, image.shape[:2]), file.dtype).tobytes()
+    return [
+      np.array((*view.render(image), image.shape[:2]), file.dtype).tobytes()
+      for file, view in absent.items()
+    ]
 
-  if not cache.is_whole(file):
+  if absent:
     told = progress and (lambda done: progress(done, n))
-    cache.write(file, cache.in_order(render, n), told)
+    cache.write_all(list(absent), cache.in_order(render, n), told)
   elif progress:
     progress(n, n)
-  records = cache.open_map(file)
-  return Prepared(
-    records['image'],
-    np.array(records['extent'], np.int32),
-    split.labels,
-    np.array(records['size'], np.int32),
-  )
+  prepared = []
+  for records in map(cache.open_map, files):
+    extents = np.array(records['extent'], np.int32)
+    sizes = np.array(records['size'], np.int32)
+    prepared.append(Prepared(records['image'], extents, split.labels, sizes))
+  return prepared
 
 
 def _read(split: splits.Split, i: int) -> bytes:

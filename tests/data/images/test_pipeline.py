@@ -100,7 +100,7 @@ def test_second_run_decodes_nothing(split, tmp_path, monkeypatch):
   again = both(split, tmp_path, progress=lambda *a: seen.append(a))
   for one, other in zip(first[:2], again[:2], strict=True):
     np.testing.assert_array_equal(one.images, other.images)
-  assert seen == [(7, 21), (14, 21), (21, 21)]
+  assert seen == [(7, 14), (14, 14)]
 
 
 def test_file_is_named_by_all_that_decides_its_pixels(
@@ -169,7 +169,27 @@ def test_progress_counts_every_image(split, tmp_path):
   seen = []
   both(split, tmp_path, progress=lambda *a: seen.append(a))
   # The test part is the train part again, whose views are there by then.
-  assert seen == [(i, 21) for i in (*range(1, 15), 21)]
+  assert seen == [(i, 14) for i in (*range(1, 8), 14)]
+
+
+def test_a_training_image_is_decoded_once_for_both_its_views(
+  split, tmp_path, monkeypatch
+):
+  decoded, real = [], decode.decode
+  monkeypatch.setattr(
+    decode,
+    'decode',
+    lambda data, name: decoded.append(name) or real(data, name),
+  )
+  first = both(split, tmp_path)
+  assert sorted(decoded) == sorted(split.names)
+  # Where one of the two files is gone, it alone is made again.
+  whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+  next(iter(whole)).unlink()
+  again = both(split, tmp_path)
+  assert {path: path.read_bytes() for path in tmp_path.iterdir()} == whole
+  for one, other in zip(first[:2], again[:2], strict=True):
+    np.testing.assert_array_equal(one.images, other.images)
 
 
 def test_unreadable_images_are_listed_together(encoded, tmp_path):
@@ -201,7 +221,7 @@ def test_prepare_gives_all_that_a_run_reads(encoded, tmp_path):
     parts.train.images, both(dataset.train, tmp_path).test.images
   )
   assert len(parts.val.labels) == 4 and len(parts.test.labels) == 3
-  assert seen[-1] == (21, 21) and seen == sorted(seen)
+  assert seen[-1] == (14, 14) and seen == sorted(seen)
   assert prepare(dataset_of(encoded, encoded), tmp_path).val is None
 
 
