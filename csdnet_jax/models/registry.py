@@ -6,7 +6,14 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from csdnet_jax.models import efficientnet, psp_deeplab, resnet, swin, vit
+from csdnet_jax.models import (
+  dinov3,
+  efficientnet,
+  psp_deeplab,
+  resnet,
+  swin,
+  vit,
+)
 from csdnet_jax.models.base import Model, ModelSpec, Outputs
 from csdnet_jax.models.initialise import draw
 from csdnet_jax.runtime import plugins
@@ -59,6 +66,11 @@ def _dinov2(width, depth, heads, registers, patch=14):
   )
 
 
+def _dinov3(width, depth, heads, patch=16, **more):
+  sizes = {'width': width, 'depth': depth, 'heads': heads, 'patch': patch}
+  return _ours(dinov3, _IMAGENET, sizes | {'mlp': 4 * width} | more)
+
+
 def _swin(width, depths, heads, window=7):
   sizes = {'width': width, 'depths': depths, 'heads': heads, 'window': window}
   return _ours(swin, _IMAGENET, sizes)
@@ -94,6 +106,10 @@ MODELS = {
   'vit_s14_dinov2_reg': _dinov2(384, 12, 6, 4),
   'vit_b14_dinov2_reg': _dinov2(768, 12, 12, 4),
   'vit_l14_dinov2_reg': _dinov2(1024, 24, 16, 4),
+  'vit_s16_dinov3': _dinov3(384, 12, 6),
+  'vit_splus16_dinov3': _dinov3(384, 12, 6, gated=True),
+  'vit_b16_dinov3': _dinov3(768, 12, 12),
+  'vit_l16_dinov3': _dinov3(1024, 24, 16),
   'swin_t': _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)),
   'swin_s': _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)),
   'swin_b': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32)),
@@ -124,6 +140,8 @@ KNOWN = MODELS | {
   'vit_tiny_gap': _vit(32, 2, 2, 8, pool='gap'),
   'dinov2_tiny': _dinov2(32, 2, 2, 0, 8),
   'dinov2_tiny_reg': _dinov2(32, 2, 2, 2, 8),
+  'dinov3_tiny': _dinov3(32, 2, 2, 8, registers=2),
+  'dinov3_tiny_gated': _dinov3(32, 2, 2, 8, registers=2, gated=True),
   'psp_tiny': _segmentation(
     _IMAGENET,
     functools.partial(resnet.Backbone, (1, 1, 1), False, 4, output_stride=8),

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.models import initialise, target
+from csdnet_jax.models import initialise, rotary, target
 from csdnet_jax.models.head import classify
 from csdnet_jax.models.transformer import (
   LayerNorm,
@@ -32,19 +32,33 @@ from csdnet_jax.runtime.errors import UserError
 
 
 class Attention(nn.Module):
-  """Multi-head self-attention over tokens [B, N, C]."""
+  """Multi-head self-attention over tokens [B, N, C].
+
+  Attributes:
+    heads: their number.
+    dtype: of the products.
+    key_bias: whether the keys have a bias, which softmax cancels where nothing
+      turns them.
+  """
 
   heads: int
   dtype: Any
+  key_bias: bool = True
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, rotation: rotary.Rotation | None = None
+  ) -> jax.Array:
     width = x.shape[-1]
     split = (self.heads, width // self.heads)
     query, key, value = (
-      Linear((width,), split, dtype=self.dtype, name=name)(x)
-      for name in ('query', 'key', 'value')
-    )
+      Linear((width,), split, bias, dtype=self.dtype, name=name)(x)
+      for name, bias in (
+        ('query', True), ('key', self.key_bias), ('value', True)
+      )
+    )  # fmt: skip
+    if rotation is not None:
+      query, key = (rotary.rotate(x, rotation) for x in (query, key))
     y = attend(query, key, value, _implementation(self.dtype))
     return Linear(split, (width,), dtype=self.dtype, name='out')(y)
 
@@ -101,26 +115,37 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-  """Attention, then the MLP, each after a LayerNorm and beside a shortcut."""
+  """Attention, then the MLP, each after a LayerNorm and beside a shortcut.
+
+  Attributes:
+    heads: of the attention.
+    mlp: makes the MLP, given its name.
+    layer_scale: whether each branch has a learnt factor a channel.
+    dtype: of the products and activations.
+    epsilon: of the LayerNorms.
+    key_bias: of `Attention`.
+  """
 
   heads: int
-  mlp: int
+  mlp: Callable[..., nn.Module]
   layer_scale: bool
-  exact_gelu: bool
   dtype: Any
+  epsilon: float = 1e-6
+  key_bias: bool = True
 
   @nn.compact
-  def __call__(self, x, paths):
+  def __call__(self, x, paths, rotation=None):
     first, second = (None, None) if paths is None else paths
-    y = LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_0')(x)
+    norm = functools.partial(LayerNorm, self.epsilon, dtype=self.dtype)
+    y = norm(name='LayerNorm_0')(x)
     y = Attention(
-      self.heads, self.dtype, name='MultiHeadDotProductAttention_1'
-    )(y)
+      self.heads, self.dtype, self.key_bias,
+      name='MultiHeadDotProductAttention_1',
+    )(y, rotation)  # fmt: skip
     if self.layer_scale:
       y = LayerScale(name='LayerScale_0')(y)
     x = add_branch(x, y, first)
-    y = LayerNorm(1e-6, dtype=self.dtype, name='LayerNorm_2')(x)
-    y = Mlp(self.mlp, self.exact_gelu, self.dtype, name='MlpBlock_3')(y)
+    y = self.mlp(name='MlpBlock_3')(norm(name='LayerNorm_2')(x))
     if self.layer_scale:
       y = LayerScale(name='LayerScale_1')(y)
     return add_branch(x, y, second)
@@ -226,9 +251,8 @@ class Net(nn.Module):
     block = functools.partial(
       nn.remat(Block) if self.remat else Block,
       self.heads,
-      self.mlp,
+      functools.partial(Mlp, self.mlp, self.exact_gelu, self.dtype),
       self.layer_scale,
-      self.exact_gelu,
       self.dtype,
     )
     x = Encoder(self.depth, self.registers, block, name='Transformer')(x, paths)

@@ -14,7 +14,8 @@ from csdnet_jax.runtime.errors import UserError
   'name',
   [
     'efficientnet_tiny', 'vit_tiny',
-    pytest.param('swin_micro', marks=pytest.mark.slow),
+    *(pytest.param(name, marks=pytest.mark.slow)
+      for name in ('dinov3_tiny_gated', 'swin_micro')),
   ],
 )  # fmt: skip
 def test_recomputed_blocks_give_the_same_gradients(name):
@@ -39,7 +40,13 @@ def test_recomputed_blocks_give_the_same_gradients(name):
   )
 
 
-@pytest.mark.parametrize('name', ['vit_tiny', 'dinov2_tiny_reg', 'swin_micro'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'vit_tiny', 'dinov2_tiny_reg', 'swin_micro',
+    pytest.param('dinov3_tiny_gated', marks=pytest.mark.slow),
+  ],
+)  # fmt: skip
 def test_bfloat16_computes_the_same_within_its_precision(name):
   images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
 

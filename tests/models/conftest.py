@@ -1,0 +1,30 @@
+"""Fixtures of the parity tests: the peers, and their table."""
+
+import pytest
+
+from parity import LIMIT
+
+
+@pytest.fixture(scope='module')
+def torch():
+  return pytest.importorskip('torch')
+
+
+@pytest.fixture(scope='module')
+def transformers():
+  return pytest.importorskip('transformers')
+
+
+@pytest.fixture
+def record(record_property, capsys):
+  """Prints a row of the parity table, and holds it to the limit."""
+
+  def write(what, size, found):
+    for key, value in found.items():
+      record_property(key, float(value))
+    row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
+    with capsys.disabled():
+      print(f'\nparity | {what} | {size} px | {row}')
+    assert max(found.values()) < LIMIT, found
+
+  return write
