@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax.models import (
+  convnext,
   dinov3,
   efficientnet,
   psp_deeplab,
@@ -76,6 +77,10 @@ def _swin(width, depths, heads, window=7):
   return _ours(swin, _IMAGENET, sizes)
 
 
+def _convnext(width, depths):
+  return _ours(convnext, _IMAGENET, {'width': width, 'depths': depths})
+
+
 def _segmentation(colours, backbone, deeplab, **more):
   sizes = {'backbone': backbone, 'deeplab': deeplab, **more}
   return _ours(
@@ -117,6 +122,16 @@ MODELS = {
   'swin_b_w12': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32), 12),
   'swin_l_w12': _swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
 }
+# Of one network, those that ImageNet-22k trained and those of DINOv3.
+MODELS |= {
+  f'convnext_{size}{pretraining}': spec
+  for size, spec in {
+    't': _convnext(96, (3, 3, 9, 3)),
+    's': _convnext(96, (3, 3, 27, 3)),
+    'b': _convnext(128, (3, 3, 27, 3)),
+  }.items()
+  for pretraining in ('', '_dinov3')
+}
 # Each backbone below PSPNet's context and below DeepLabV3's, with the colours
 # of its own weights.
 MODELS |= {
@@ -140,6 +155,7 @@ KNOWN = MODELS | {
   'vit_tiny_gap': _vit(32, 2, 2, 8, pool='gap'),
   'dinov2_tiny': _dinov2(32, 2, 2, 0, 8),
   'dinov2_tiny_reg': _dinov2(32, 2, 2, 2, 8),
+  'convnext_micro': _convnext(8, (1, 1, 2)),
   'dinov3_tiny': _dinov3(32, 2, 2, 8, registers=2),
   'dinov3_tiny_gated': _dinov3(32, 2, 2, 8, registers=2, gated=True),
   'psp_tiny': _segmentation(

@@ -21,7 +21,7 @@ HERE = pathlib.Path(__file__).parent
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 VIT = {'embed_dim': 32, 'depth': 2, 'num_heads': 2, 'patch_size': 8}
-CONVNEXT = {'depths': (1, 1, 2, 1), 'dims': (8, 16, 24, 32)}
+CONVNEXT = {'depths': (1, 1, 2, 1), 'dims': (8, 16, 32, 64)}
 # Of timm: the reduced sizes, and those of the images.
 REDUCED = {
   'vit_small_patch16_dinov3': (VIT, ((32, 32), (48, 32))),

@@ -15,7 +15,7 @@ from csdnet_jax.runtime.errors import UserError
   [
     'efficientnet_tiny', 'vit_tiny',
     *(pytest.param(name, marks=pytest.mark.slow)
-      for name in ('dinov3_tiny_gated', 'swin_micro')),
+      for name in ('convnext_micro', 'dinov3_tiny_gated', 'swin_micro')),
   ],
 )  # fmt: skip
 def test_recomputed_blocks_give_the_same_gradients(name):
@@ -44,6 +44,7 @@ def test_recomputed_blocks_give_the_same_gradients(name):
   'name',
   [
     'vit_tiny', 'dinov2_tiny_reg', 'swin_micro',
+    pytest.param('convnext_micro', marks=pytest.mark.slow),
     pytest.param('dinov3_tiny_gated', marks=pytest.mark.slow),
   ],
 )  # fmt: skip

@@ -17,13 +17,13 @@ from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 
 # A head for other classes is of no use; PyTorch's counters, the indices and
-# masks of Swin, the mask and the periods of DINOv3, which are fixed, what only
-# training by masked images needs, and a backbone's last 1 x 1, of which a
-# segmentation network has none, feed nothing.
+# masks of Swin, the mask and the periods of DINOv3, which are fixed, its norm
+# where a file has it twice, what only training by masked images needs, and a
+# backbone's last 1 x 1, of which a segmentation network has none, feed nothing.
 _SKIPPED = re.compile(
   r'^(head|aux_head|pre_logits|backbone/top(_bn)?)/|(^|\.)pooler\.'
   r'|[./](num_batches_tracked|relative_position_index|attn_mask|bias_mask)$'
-  r'|(^|[./])mask_token$|^rope_embed\.periods$'
+  r'|(^|[./])mask_token$|^rope_embed\.periods$|^norms\.'
 )
 _HEADS = ('head/', 'aux_head/')
 # What a file may have none of: what trains a segmentation network only, and
