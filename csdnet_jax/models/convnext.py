@@ -21,6 +21,7 @@ from csdnet_jax.models.transformer import (
   Linear,
   Mlp,
   add_branch,
+  exact_gelu,
   rename,
   split_patches,
 )
@@ -50,7 +51,7 @@ class Block(nn.Module):
     # Of the filter.
     y = y + self.param('bias', initialise.zeros, (channels,)).astype(y.dtype)
     y = LayerNorm(_EPSILON, dtype=self.dtype, name='norm')(y)
-    y = Mlp(4 * channels, True, self.dtype, name='mlp')(y)
+    y = Mlp(4 * channels, exact_gelu, self.dtype, name='mlp')(y)
     return add_branch(x, LayerScale(name='layer_scale')(y), path)
 
 

@@ -21,9 +21,11 @@ from csdnet_jax.models.transformer import (
   LayerNorm,
   Linear,
   Mlp,
+  exact_gelu,
   rename,
   rising_paths,
   split_patches,
+  split_qkv,
 )
 from csdnet_jax.models.vit import Block
 
@@ -124,7 +126,7 @@ class Net(nn.Module):
     paths = [None] * self.depth
     if train and self.drop_path:
       paths = rising_paths(keys, self.drop_path, self.depth)
-    mlp = functools.partial(Mlp, self.mlp, True)
+    mlp = functools.partial(Mlp, self.mlp, exact_gelu)
     if self.gated:
       mlp = functools.partial(GatedMlp, self.mlp)
     block = functools.partial(
@@ -193,14 +195,10 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   for name, array in arrays.items():
     masked = f'{name}_mask' in arrays
     name, array = rename(name, array, r'^model\.', _PATTERNS)
-    if '/qkv/' in name:
-      query, key, value = np.split(array, 3, -1)
-      ours[name.replace('qkv', 'query')] = query
-      if not masked:
-        ours[name.replace('qkv', 'key')] = key
-      ours[name.replace('qkv', 'value')] = value
-    else:
-      ours[name] = array
+    parts = split_qkv(name, array)
+    if masked:
+      parts = {k: x for k, x in parts.items() if not k.endswith('/key/bias')}
+    ours |= parts
   for name in [name for name in ours if name.endswith('/query/kernel')]:
     zeros = np.zeros(ours[name].shape[-1], np.float32)
     for part in ('query', 'value'):

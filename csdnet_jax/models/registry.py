@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax.models import (
+  clip,
   convnext,
   dinov3,
   efficientnet,
@@ -22,9 +23,13 @@ from csdnet_jax.runtime.errors import UserError
 
 # The colours that published weights were trained with. ImageNet's own mean and
 # deviation; bytes as (x - 127) / 128 for EfficientNet-Lite; [-1, 1] for the
-# original ViT.
+# original ViT; the mean and deviation of what OpenAI trained CLIP on.
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 _LITE = {'mean': (127 / 255,) * 3, 'std': (128 / 255,) * 3}
+_CLIP = {
+  'mean': (0.48145466, 0.4578275, 0.40821073),
+  'std': (0.26862954, 0.26130258, 0.27577711),
+}
 _VIT = {'mean': (0.5,) * 3, 'std': (0.5,) * 3}
 
 
@@ -72,6 +77,11 @@ def _dinov3(width, depth, heads, patch=16, **more):
   return _ours(dinov3, _IMAGENET, sizes | {'mlp': 4 * width} | more)
 
 
+def _clip(width, depth, heads, patch, **more):
+  sizes = {'width': width, 'depth': depth, 'heads': heads, 'patch': patch}
+  return _ours(clip, _CLIP, sizes | {'mlp': 4 * width} | more)
+
+
 def _swin(width, depths, heads, window=7):
   sizes = {'width': width, 'depths': depths, 'heads': heads, 'window': window}
   return _ours(swin, _IMAGENET, sizes)
@@ -111,10 +121,15 @@ MODELS = {
   'vit_s14_dinov2_reg': _dinov2(384, 12, 6, 4),
   'vit_b14_dinov2_reg': _dinov2(768, 12, 12, 4),
   'vit_l14_dinov2_reg': _dinov2(1024, 24, 16, 4),
+  # DINOv2, trained on the plants of PlantCLEF 2024.
+  'vit_b14_plantclef': _dinov2(768, 12, 12, 4),
   'vit_s16_dinov3': _dinov3(384, 12, 6),
   'vit_splus16_dinov3': _dinov3(384, 12, 6, gated=True),
   'vit_b16_dinov3': _dinov3(768, 12, 12),
   'vit_l16_dinov3': _dinov3(1024, 24, 16),
+  'vit_b16_bioclip': _clip(768, 12, 12, 16, openai=True),
+  'vit_l14_bioclip2': _clip(1024, 24, 16, 14),
+  'vit_h14_bioclip25': _clip(1280, 32, 16, 14),
   'swin_t': _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)),
   'swin_s': _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)),
   'swin_b': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32)),
@@ -155,6 +170,7 @@ KNOWN = MODELS | {
   'vit_tiny_gap': _vit(32, 2, 2, 8, pool='gap'),
   'dinov2_tiny': _dinov2(32, 2, 2, 0, 8),
   'dinov2_tiny_reg': _dinov2(32, 2, 2, 2, 8),
+  'clip_tiny': _clip(32, 2, 2, 8),
   'convnext_micro': _convnext(8, (1, 1, 2)),
   'dinov3_tiny': _dinov3(32, 2, 2, 8, registers=2),
   'dinov3_tiny_gated': _dinov3(32, 2, 2, 8, registers=2, gated=True),

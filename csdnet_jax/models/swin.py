@@ -22,6 +22,7 @@ from csdnet_jax.models.transformer import (
   Linear,
   Mlp,
   add_branch,
+  exact_gelu,
   rename,
   resize_bicubic,
   rising_paths,
@@ -163,7 +164,7 @@ class Block(nn.Module):
     )
     x = add_branch(x, attention(y), first)
     y = LayerNorm(1e-5, dtype=self.dtype, name='mlp_norm')(x)
-    y = Mlp(4 * x.shape[-1], True, self.dtype, name='mlp')(y)
+    y = Mlp(4 * x.shape[-1], exact_gelu, self.dtype, name='mlp')(y)
     return add_branch(x, y, second)
 
 

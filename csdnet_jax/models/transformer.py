@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,10 @@ from csdnet_jax.runtime.errors import UserError
 LayerNorm = functools.partial(
   nn.LayerNorm, scale_init=initialise.ones, bias_init=initialise.zeros
 )
+
+
+# GELU by the error function, as PyTorch's; JAX's own is an approximation.
+exact_gelu = functools.partial(nn.gelu, approximate=False)
 
 
 class Linear(nn.Module):
@@ -46,17 +51,17 @@ class Linear(nn.Module):
 
 
 class Mlp(nn.Module):
-  """Two dense layers with a GELU between."""
+  """Two dense layers with an activation between."""
 
   hidden: int
-  exact_gelu: bool
+  activation: Callable[[jax.Array], jax.Array]
   dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     inputs, hidden = x.shape[-1:], (self.hidden,)
     x = Linear(inputs, hidden, dtype=self.dtype, name='Dense_0')(x)
-    x = nn.gelu(x, approximate=not self.exact_gelu)
+    x = self.activation(x)
     return Linear(hidden, inputs, dtype=self.dtype, name='Dense_1')(x)
 
 
@@ -154,3 +159,16 @@ def rename(
     array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
   known = '.' not in ours and ours.rpartition('/')[2] in _LEAVES
   return ours if known else name, array
+
+
+def split_qkv(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+  """An array of queries, keys and values, [..., 3 C], as three by their names.
+
+  Args:
+    name: ours, with the part '/qkv/'; any other array comes back alone.
+    array: in our layout.
+  """
+  if '/qkv/' not in name:
+    return {name: array}
+  parts = zip(('query', 'key', 'value'), np.split(array, 3, -1), strict=True)
+  return {name.replace('/qkv/', f'/{part}/'): x for part, x in parts}

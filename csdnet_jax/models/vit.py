@@ -23,10 +23,12 @@ from csdnet_jax.models.transformer import (
   Linear,
   Mlp,
   add_branch,
+  exact_gelu,
   rename,
   resize_bicubic,
   rising_paths,
   split_patches,
+  split_qkv,
 )
 from csdnet_jax.runtime.errors import UserError
 
@@ -251,7 +253,9 @@ class Net(nn.Module):
     block = functools.partial(
       nn.remat(Block) if self.remat else Block,
       self.heads,
-      functools.partial(Mlp, self.mlp, self.exact_gelu, self.dtype),
+      functools.partial(
+        Mlp, self.mlp, exact_gelu if self.exact_gelu else nn.gelu, self.dtype
+      ),
       self.layer_scale,
       self.dtype,
     )
@@ -347,11 +351,7 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   ours = {}
   for name, array in arrays.items():
     name, array = rename(name, array, _PREFIX, _MODULES + _PARTS)
-    if '/qkv/' in name:
-      for i, part in enumerate(('query', 'key', 'value')):
-        ours[name.replace('qkv', part)] = np.split(array, 3, -1)[i]
-    else:
-      ours[name] = array
+    ours |= split_qkv(name, array)
   name = 'Transformer/posembed_input/pos_embedding'
   if 'reg_token' in arrays and name in ours:
     # timm gives no position to the class token, having added it.

@@ -118,3 +118,22 @@ def substitute(arrays, rules):
   for name, x in parts.items():
     new[name] = np.concatenate([x['q'], x['k'], x['v']])
   return new
+
+
+def tokens_forward(hidden, registers=0):
+  """`theirs` of `differences` for a vision transformer.
+
+  Args:
+    hidden: a batch to its tokens [B, 1 + registers + N, C], the class token
+      first, behind the last LayerNorm.
+    registers: tokens between it and the patches.
+  """
+
+  def forward(x):
+    tokens = hidden(x)
+    patches = tokens[:, 1 + registers :]
+    side = int(patches.shape[1] ** 0.5)
+    features = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    return features, tokens[:, 0]
+
+  return forward

@@ -13,6 +13,7 @@ from parity import (
   randomise,
   save,
   state_dict,
+  tokens_forward,
 )
 
 pytestmark = [
@@ -43,16 +44,6 @@ def dinov3_of(transformers, torch, gated):
   return randomise(torch, transformers.DINOv3ViTModel(config))
 
 
-def tokens_forward(net):
-  def forward(x):
-    hidden = net(x).last_hidden_state
-    side = int((hidden.shape[1] - 5) ** 0.5)
-    features = hidden[:, 5:].unflatten(1, (side, side))
-    return features.permute(0, 3, 1, 2), hidden[:, 0]
-
-  return forward
-
-
 def round_periods(torch, net):
   """As the release, whose file has the periods in bfloat16."""
   rope = net.rope_embeddings
@@ -72,9 +63,8 @@ def test_dinov3(
   if periods == 'bfloat16':
     round_periods(torch, net)
   head = randomise(torch, torch.nn.Linear(WIDTH, CLASSES))
-  found, report = differences(
-    torch, net, tokens_forward(net), head, path, 'parity', size
-  )
+  forward = tokens_forward(lambda x: net(x).last_hidden_state, registers=4)
+  found, report = differences(torch, net, forward, head, path, 'parity', size)
   assert not report.reshaped
   assert report.skipped == ['embeddings.mask_token [1, 1, 64]']
   kind = 'gated MLP' if gated else 'MLP'

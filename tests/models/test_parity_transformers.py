@@ -16,6 +16,7 @@ from parity import (
   save,
   state_dict,
   substitute,
+  tokens_forward,
 )
 
 pytestmark = [
@@ -179,14 +180,8 @@ def vit_of(transformers, torch, sizes, size):
   return randomise(torch, transformers.ViTForImageClassification(config))
 
 
-def tokens_forward(net, registers=0, **more):
-  def forward(x):
-    hidden = net(x, **more).last_hidden_state
-    side = int((hidden.shape[1] - 1 - registers) ** 0.5)
-    features = hidden[:, 1 + registers :].unflatten(1, (side, side))
-    return features.permute(0, 3, 1, 2), hidden[:, 0]
-
-  return forward
+def tokens_of(net, registers=0, **more):
+  return tokens_forward(lambda x: net(x, **more).last_hidden_state, registers)
 
 
 # The table is that of 224 px: at 448 px both sides resample it.
@@ -202,7 +197,7 @@ def test_vit_of_any_patch_and_size(
   monkeypatch.setitem(models.KNOWN, 'parity', row)
   net = vit_of(transformers, torch, row.sizes, 224)
   path = save(torch, net, tmp_path)
-  forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
+  forward = tokens_of(net.vit, interpolate_pos_encoding=True)
   found, report = differences(
     torch, net, forward, net.classifier, path, 'parity', size
   )
@@ -215,7 +210,7 @@ def test_vit_ti_as_published(torch, transformers, tmp_path, record):
   net = vit_of(transformers, torch, models.MODELS['vit_ti16'].sizes, 224)
   path = save(torch, net, tmp_path)
   found, _ = differences(
-    torch, net, tokens_forward(net.vit), net.classifier, path, 'vit_ti16', 224
+    torch, net, tokens_of(net.vit), net.classifier, path, 'vit_ti16', 224
   )
   record('ViT-Ti/16, transformers', 224, found)
 
@@ -229,7 +224,7 @@ def test_the_original_npz(
   net = vit_of(transformers, torch, row.sizes, 224)
   path = tmp_path / 'vit.npz'
   np.savez(path, **original_names(net.vit, heads=2))
-  forward = tokens_forward(net.vit, interpolate_pos_encoding=True)
+  forward = tokens_of(net.vit, interpolate_pos_encoding=True)
   found, report = differences(
     torch, net, forward, net.classifier, path, 'parity', size
   )
@@ -349,7 +344,7 @@ def test_dinov2(
   path = save(torch, net, tmp_path)
   head = randomise(torch, torch.nn.Linear(64, CLASSES))
   found, report = differences(
-    torch, net, tokens_forward(net, registers), head, path, 'parity', size
+    torch, net, tokens_of(net, registers), head, path, 'parity', size
   )
   assert report.reshaped == [
     f'Transformer/posembed_input/pos_embedding [1, 1370, 64] -> '

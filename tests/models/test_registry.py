@@ -9,13 +9,15 @@ import pytest
 from csdnet_jax import models
 from csdnet_jax.runtime.errors import UserError
 
+NEWER = ('clip_tiny', 'convnext_micro', 'dinov3_tiny', 'dinov3_tiny_gated')
+
 
 @pytest.mark.parametrize(
   'name',
   [
     'efficientnet_tiny', 'vit_tiny',
     *(pytest.param(name, marks=pytest.mark.slow)
-      for name in ('convnext_micro', 'dinov3_tiny_gated', 'swin_micro')),
+      for name in (*NEWER, 'swin_micro')),
   ],
 )  # fmt: skip
 def test_recomputed_blocks_give_the_same_gradients(name):
@@ -44,8 +46,7 @@ def test_recomputed_blocks_give_the_same_gradients(name):
   'name',
   [
     'vit_tiny', 'dinov2_tiny_reg', 'swin_micro',
-    pytest.param('convnext_micro', marks=pytest.mark.slow),
-    pytest.param('dinov3_tiny_gated', marks=pytest.mark.slow),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in NEWER),
   ],
 )  # fmt: skip
 def test_bfloat16_computes_the_same_within_its_precision(name):
@@ -73,6 +74,33 @@ def test_bfloat16_computes_the_same_within_its_precision(name):
   assert not any(none) and products == [True] * (len(products) - 1) + [False]
   error = np.abs(half - single).max() / np.abs(single).max()
   assert 0 < error < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NEWER)
+def test_training_in_bfloat16_reaches_every_parameter(name):
+  model = models.build(
+    name, classes=3, drop_rate=0.1, drop_path=0.1, dtype='bfloat16'
+  )
+  params, state = jax.jit(model.init, static_argnums=1)(jax.random.key(0), 32)
+  params['head']['kernel'] += 1.0
+  images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
+  keys = jax.random.split(jax.random.key(2), 2)
+
+  def loss(params):
+    outputs, _ = model.apply(params, state, images, train=True, keys=keys)
+    features = (outputs.features**3).sum()
+    return (outputs.embedding**3).sum() + outputs.logits[:, 0].sum() + features
+
+  gradients = jax.jit(jax.grad(loss))(params)
+  chex.assert_tree_all_finite(gradients)
+  names = {
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, x in jax.tree.leaves_with_path(gradients)
+    if not np.any(x)
+  }
+  # The bias of the keys is nothing to softmax.
+  assert all(name.endswith('/key/bias') for name in names), names
 
 
 def test_a_model_that_is_not_there_gets_the_nearest_name():

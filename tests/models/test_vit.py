@@ -12,6 +12,8 @@ from csdnet_jax import models
 from csdnet_jax.models import target, vit
 from csdnet_jax.runtime.errors import UserError
 
+import golden
+
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'torch_resample.npz'
 CLASSES, SIZE = 5, 32
 
@@ -218,6 +220,45 @@ def test_a_layer_scale_of_zero_leaves_the_tokens_as_they_are():
   x = x - x.mean(-1, keepdims=True)
   wanted = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
   np.testing.assert_allclose(outputs.features, wanted, atol=1e-4)
+
+
+PLANTCLEF = 'vit_base_patch14_reg4_dinov2'
+
+
+# The file's positions are those of 48 px.
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [48, 72])
+def test_plantclef_computes_what_timm_does(tmp_path, monkeypatch, size):
+  spec = models.find('vit_b14_plantclef')
+  sizes = {'width': 32, 'depth': 2, 'heads': 2, 'mlp': 128, 'patch': 8}
+  outputs = golden.outputs(
+    tmp_path, spec._replace(sizes=spec.sizes | sizes), f'{PLANTCLEF} reduced',
+    (size, size), monkeypatch,
+  )  # fmt: skip
+  wanted = golden.values(f'{PLANTCLEF}/{size}x{size}/features')
+  np.testing.assert_allclose(outputs.embedding, wanted[:, 0], atol=1e-4)
+  wanted = wanted[:, 5:].reshape(2, size // 8, size // 8, 32)
+  np.testing.assert_allclose(outputs.features, wanted, atol=1e-4)
+
+
+def test_plantclefs_file_holds_what_the_network_wants():
+  spec = models.find('vit_b14_plantclef')
+  theirs, ours = golden.sizes(spec, PLANTCLEF, 518)
+  assert theirs == ours
+
+
+@pytest.mark.slow
+def test_the_strict_loader_leaves_plantclefs_species_out(tmp_path, monkeypatch):
+  arrays = golden.draw(golden.KEYS[PLANTCLEF])
+  arrays['head.weight'] = np.zeros((7806, 768), np.float32)
+  arrays['head.bias'] = np.zeros(7806, np.float32)
+  spec = models.find('vit_b14_plantclef')
+  *_, report = golden.load(tmp_path, spec, arrays, 224, monkeypatch)
+  assert not report.missing + report.unexpected
+  assert report.skipped == ['head/kernel [768, 7806]', 'head/bias [7806]']
+  assert report.reshaped == [
+    'Transformer/posembed_input/pos_embedding [1, 1370, 768] -> [1, 257, 768]'
+  ]
 
 
 @pytest.mark.parametrize('shape', [(3, 3), (9, 9)])

@@ -18,12 +18,16 @@ from csdnet_jax.runtime.errors import UserError, preview
 
 # A head for other classes is of no use; PyTorch's counters, the indices and
 # masks of Swin, the mask and the periods of DINOv3, which are fixed, its norm
-# where a file has it twice, what only training by masked images needs, and a
-# backbone's last 1 x 1, of which a segmentation network has none, feed nothing.
+# where a file has it twice, CLIP's texts, what only training by masked images
+# needs, and a backbone's last 1 x 1, of which a segmentation network has none,
+# feed nothing.
 _SKIPPED = re.compile(
   r'^(head|aux_head|pre_logits|backbone/top(_bn)?)/|(^|\.)pooler\.'
   r'|[./](num_batches_tracked|relative_position_index|attn_mask|bias_mask)$'
   r'|(^|[./])mask_token$|^rope_embed\.periods$|^norms\.'
+  r'|^(text|text_model|transformer|token_embedding|ln_final)\.'
+  r'|^(positional_embedding|logit_(scale|bias)|text_projection(\.weight)?'
+  r'|visual\.(continual_)?proj|visual_projection\.weight)$'
 )
 _HEADS = ('head/', 'aux_head/')
 # What a file may have none of: what trains a segmentation network only, and
@@ -34,6 +38,8 @@ _ADMIT = (
   ', or admit missing and unexpected arrays by the regex config.init_allow'
 )
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
+# What the networks have whose releases resample them without aliasing.
+_ANTIALIASED = {'Transformer/registers', 'Transformer/pre_norm/scale'}
 _BIASES = '/relative_position_bias'
 _ATTENTION = re.compile(r'/(query|key|value|qkv|out)/(kernel|bias)$')
 
@@ -44,7 +50,7 @@ class Report(NamedTuple):
   Attributes:
     loaded: taken as they are.
     reshaped: learnt tables resampled, 'name old -> new'.
-    skipped: of the file, left out: the classifier, counters, fixed tables.
+    skipped: of the file, left out: the classifier, texts, counters, tables.
     missing: of the model, not in the file, admitted: initial values stay.
     unexpected: of the file, not in the model, admitted.
     new: of the parts above a segmentation network's backbone that the file has
@@ -70,7 +76,7 @@ class Report(NamedTuple):
     if self.skipped:  # By name in `weights.json`: what nobody misses.
       parts.append(
         f'{len(self.skipped)} more in the file not needed (classifier, '
-        'counters or fixed tables)'
+        'texts, counters or fixed tables)'
       )
     for what in ('reshaped', 'missing', 'unexpected', 'new'):
       if names := getattr(self, what):
@@ -314,12 +320,12 @@ def _resampled(name, array, slots):
   if array.ndim != len(shape) or array.shape == shape:
     return None
   if name == _POSITIONS and array.shape[::2] == shape[::2]:
-    # The release with registers, alone, resamples without aliasing.
+    # DINOv2 with registers and CLIP, alone, resample without aliasing.
     return vit.resample_positions(
       jnp.asarray(array, jnp.float32),
       shape[1],
       extra=int('cls' in slots),
-      antialias='Transformer/registers' in slots,
+      antialias=not slots.keys().isdisjoint(_ANTIALIASED),
     )
   if name.endswith(_BIASES) and array.shape[1:] == shape[1:]:
     return swin.resample_biases(jnp.asarray(array, jnp.float32), shape[0])
