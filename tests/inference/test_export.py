@@ -16,10 +16,13 @@ from csdnet_jax import load_run
 from csdnet_jax.inference import calibrated, embed, export
 from csdnet_jax.runtime import commands
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.training import train
+from csdnet_jax.training.build import build
 from experiments import grid as grids, results
 
 import command
 import images
+import runs
 
 EXAMPLE = (
   pathlib.Path(__file__).parents[2] / 'experiments/examples/run_stablehlo.py'
@@ -237,3 +240,42 @@ def test_onnx_runtime_agrees(run, trained, tmp_path):
     np.testing.assert_allclose(found, x, atol=1e-4, err_msg=name)
   about = session.get_modelmeta().custom_metadata_map['csdnet_jax']
   assert json.loads(about)['class_names'] == list(run.class_names)
+
+
+NEWER = ('clip_tiny', 'convnext_micro', 'dinov3_tiny', 'dinov3_tiny_gated')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NEWER)
+def test_newer_networks_train_in_bfloat16_and_are_exported(name, tmp_path):
+  config = runs.config(
+    tmp_path / 'cache',
+    **{'model.name': name, 'model.dtype': 'bfloat16', 'epochs': 1.0},
+  )
+  train.train(config, tmp_path / 'run', devices=jax.devices()[:1])
+  run = load_run(tmp_path / 'run')
+  with zipfile.ZipFile(io.BytesIO(export.stablehlo(run))) as archive:
+    program = bytearray(archive.read('model.stablehlo'))
+  outputs = jax.export.deserialize(program).call(VIEWS)
+  for key, x in _expected(run, VIEWS).items():
+    np.testing.assert_allclose(outputs[key], x, atol=0.02, err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NEWER)
+def test_newer_networks_keep_what_is_frozen_and_convert_to_onnx(name, tmp_path):
+  pytest.importorskip('onnxruntime')
+  config = runs.config(
+    tmp_path / 'cache', **{'model.name': name, 'epochs': 1.0}
+  )
+  config.optim.groups = (('^(?!head/)', 0.0, False),)
+  workdir = tmp_path / 'run'
+  summary = train.train(config, workdir, devices=jax.devices()[:1])
+  # The baselines on the frozen features.
+  assert set(summary['start']) == {'knn', 'prototypes', 'linear_probe'}
+  program = build(config, classes=4, n_train=12, devices=jax.devices()[:1])
+  before, after = program.init().params, runs.saved_state(workdir).params
+  assert np.abs(before.pop('head')['kernel']).max() == 0
+  assert np.abs(after.pop('head')['kernel']).max() > 0
+  jax.tree.map(np.testing.assert_array_equal, before, after)
+  assert export.onnx(load_run(workdir))
