@@ -28,7 +28,8 @@ REDUCED = {
   'vit_small_patch16_dinov3_qkvb': (VIT, ((48, 48),)),
   'vit_small_plus_patch16_dinov3': (VIT, ((32, 32),)),
   'vit_base_patch14_reg4_dinov2': (
-    VIT | {'img_size': 48}, ((48, 48), (72, 72))
+    VIT | {'img_size': 48},
+    ((48, 48), (24, 24), (72, 72)),
   ),
   'convnext_tiny': (CONVNEXT, ((64, 64), (72, 100))),
 }  # fmt: skip
@@ -118,7 +119,7 @@ def of_open_clip(golden, keys):
   for kind, quick in (('gelu', False), ('quick_gelu', True)):
     net = fill(open_clip.CLIP(**CLIP_SMALL, quick_gelu=quick))
     keys['open_clip reduced'] = shapes(net)
-    for size in (32, 48):
+    for size in (24, 32, 48):
       config = CLIP_SMALL | {
         'vision_cfg': CLIP_SMALL['vision_cfg'] | {'image_size': size}
       }

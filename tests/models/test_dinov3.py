@@ -58,7 +58,11 @@ def test_periods_are_those_of_the_release_unless_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'name', ['vit_small_patch16_dinov3', 'vit_small_plus_patch16_dinov3']
+  'name',
+  [
+    'vit_small_plus_patch16_dinov3',
+    pytest.param('vit_small_patch16_dinov3', marks=SLOW),
+  ],
 )
 def test_published_files_hold_what_the_network_wants(name):
   theirs, ours = golden.sizes(models.find(NAMES[name]), name, 256)

@@ -227,7 +227,7 @@ PLANTCLEF = 'vit_base_patch14_reg4_dinov2'
 
 # The file's positions are those of 48 px.
 @pytest.mark.slow
-@pytest.mark.parametrize('size', [48, 72])
+@pytest.mark.parametrize('size', [48, 24, 72])
 def test_plantclef_computes_what_timm_does(tmp_path, monkeypatch, size):
   spec = models.find('vit_b14_plantclef')
   sizes = {'width': 32, 'depth': 2, 'heads': 2, 'mlp': 128, 'patch': 8}
