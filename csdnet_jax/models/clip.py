@@ -3,8 +3,8 @@
 Radford et al., Learning Transferable Visual Models from Natural Language
 Supervision, ICML 2021: a LayerNorm before the blocks, epsilon 1e-5, no bias on
 the patches. BioCLIP (Stevens et al., CVPR 2024) began as OpenAI's, which has a
-GELU of its own; BioCLIP 2 and 2.5 as LAION's, which has the exact one. The
-embedding is the class token before its projection beside texts.
+GELU of its own; BioCLIP 2 as LAION's, which has the exact one. The embedding is
+the class token before its projection beside texts.
 """
 
 import functools
@@ -66,7 +66,7 @@ class Net(nn.Module):
     heads: the number of attention heads.
     mlp: the hidden width of a block's MLP.
     patch: the side of a patch in pixels.
-    openai: whether the MLPs have OpenAI's GELU, not the exact one.
+    quick_gelu: whether the MLPs have OpenAI's GELU, not the exact one.
     remat: recompute each block in the backward pass instead of keeping it.
     dtype: of the matrix products and activations; parameters, LayerNorm's
       moments, softmax and what follows the last LayerNorm are float32.
@@ -80,7 +80,7 @@ class Net(nn.Module):
   heads: int
   mlp: int
   patch: int
-  openai: bool = False
+  quick_gelu: bool = False
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -100,7 +100,7 @@ class Net(nn.Module):
     paths = [None] * self.depth
     if train and self.drop_path:
       paths = rising_paths(keys, self.drop_path, self.depth)
-    gelu = quick_gelu if self.openai else exact_gelu
+    gelu = quick_gelu if self.quick_gelu else exact_gelu
     block = functools.partial(
       nn.remat(Block) if self.remat else Block,
       self.heads,

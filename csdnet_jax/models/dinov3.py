@@ -182,8 +182,8 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Arrays of a PyTorch DINOv3 under our names, in our layout.
 
   The axes of attention stay joined, as those of `vit.from_torch`. timm leaves
-  out the biases of queries and values where all are zero, which are zeros here;
-  the release masks the third of a bias that is the keys', which is left out.
+  the biases of queries and values out where all are zero: they are added. The
+  release masks the third of a bias that is the keys': it is left out.
 
   Args:
     arrays: as timm, the release, or transformers name them.
@@ -199,8 +199,8 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if masked:
       parts = {k: x for k, x in parts.items() if not k.endswith('/key/bias')}
     ours |= parts
-  for name in [name for name in ours if name.endswith('/query/kernel')]:
-    zeros = np.zeros(ours[name].shape[-1], np.float32)
-    for part in ('query', 'value'):
-      ours.setdefault(name.replace('query/kernel', f'{part}/bias'), zeros)
+    if name.endswith('/qkv/kernel'):
+      zeros = np.zeros(array.shape[0], np.float32)
+      for part in ('query', 'value'):
+        ours.setdefault(name.replace('qkv/kernel', f'{part}/bias'), zeros)
   return ours

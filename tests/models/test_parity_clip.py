@@ -38,7 +38,7 @@ def test_clip(torch, transformers, tmp_path, monkeypatch, record, name, size):
   monkeypatch.setitem(
     models.KNOWN, 'parity', spec._replace(sizes=spec.sizes | sizes)
   )
-  gelu = 'quick_gelu' if spec.sizes.get('openai') else 'gelu'
+  gelu = 'quick_gelu' if spec.sizes.get('quick_gelu') else 'gelu'
   patch = spec.sizes['patch']
   net = clip_of(transformers, torch, patch, size, gelu)
   path = save(torch, net, tmp_path)
