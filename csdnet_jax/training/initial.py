@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from csdnet_jax.models import Model
-from csdnet_jax.models.weights import pretrained
+from csdnet_jax.models.weights import pretrained, published
 from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
@@ -25,7 +25,8 @@ def initial_weights(
     class_names: of its data set; the head of another run is taken by them.
 
   Raises:
-    UserError: if the source is missing or is of another architecture.
+    UserError: if the source is missing, cannot be fetched, or is of another
+      architecture.
   """
   key = streams(config.seed).init
   params, model_state = jax.jit(model.init, static_argnums=1)(
@@ -35,14 +36,14 @@ def initial_weights(
   if not source:
     say(
       'Training from random weights: with few images a class expect far less '
-      'than from ImageNet weights (config.init_from).',
+      'than from pretrained weights (config.init_from).',
       style='bold yellow',
     )
     origin = {'source': 'random', 'seed': config.seed}
     return params, model_state, {'origin': origin}
   # What may be absent comes first: restoring a run waits for all processes.
   with processes.collective():
-    if paths.of(source).is_dir():
+    if source not in published.WORDS and paths.of(source).is_dir():
       theirs, loaded = _run_of_same_model(paths.of(source), config), None
     else:
       loaded = pretrained.load(

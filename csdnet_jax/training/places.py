@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from csdnet_jax.models.weights import published
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 
@@ -25,14 +26,13 @@ def from_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 def _of_weights(given: str) -> str:
   """A run or a file of weights from the root, or what is no path."""
-  if not given or paths.is_remote(given):
+  if not given or given in published.WORDS or paths.is_remote(given):
     return given
   path = paths.of(given)
   if path.is_dir():
     return str(path.resolve())
   # A link keeps its name, whose end says what the file holds.
-  whole = str(path.parent.resolve() / path.name)
-  return given if given == 'imagenet' else whole
+  return str(path.parent.resolve() / path.name)
 
 
 def found(

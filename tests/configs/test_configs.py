@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from csdnet_jax.config import default, validate
+from csdnet_jax.models.weights import published
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.fields import flat
 from csdnet_jax.training.build import build
@@ -66,7 +67,8 @@ def test_the_paper_s_other_backbone_is_three_fields_away():
   path = CONFIGS / 'soy_ageing.py'
   config = _module(path).get_config()
   assert (config.model.name, config.model.drop_path) == ('swin_b', 0.5)
-  assert 'swin_base_patch4_window7_224.ms_in22k' in config.init_from
+  assert config.init_from == 'pretrained'
+  assert published.find('swin_b').data == 'ImageNet-22k'
   doc = ' '.join(_module(path).__doc__.split())
   fields = dict(re.findall(r'--config\.([\w.]+)=(\S+)', doc))
   assert fields.keys() == {'model.name', 'model.drop_path', 'init_from'}

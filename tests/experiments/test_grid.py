@@ -81,6 +81,14 @@ def test_what_decides_the_images_is_part_of_a_point():
   assert grid_lib.identity(one) == grid_lib.identity(other)
 
 
+def test_the_older_word_for_the_same_weights_is_the_same_point():
+  one, other = default(), default()
+  other.init_from = 'imagenet'
+  assert grid_lib.identity(one) == grid_lib.identity(other)
+  other.init_from = ''
+  assert grid_lib.identity(one) != grid_lib.identity(other)
+
+
 def test_fields_of_their_own_count_where_they_are_chosen(monkeypatch):
   c = default()
   c.data.source = 'folder'

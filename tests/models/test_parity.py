@@ -105,7 +105,9 @@ def nchw(torch, x):
 def test_imagenet_weights_give_pytorchs_features_and_logits(size):
   torch = pytest.importorskip('torch')
   net = twin(torch, 1.0, 1.0, 1000)
-  file = published.imagenet('efficientnet_lite0')
+  file = published.packaged(
+    published.find('efficientnet_lite0'), 'efficientnet_lite0'
+  )
   net.load_state_dict(torch.load(file, weights_only=True))
   apply, params, state = ours('imagenet', 'efficientnet_lite0', 1000, net._fc)
   x = pixels(2, size)
@@ -144,7 +146,9 @@ def test_a_file_that_pytorch_saved_gives_its_logits(
 def test_a_training_step_gives_pytorchs_gradients():
   torch = pytest.importorskip('torch')
   net = twin(torch, 1.0, 1.0, 1000)
-  file = published.imagenet('efficientnet_lite0')
+  file = published.packaged(
+    published.find('efficientnet_lite0'), 'efficientnet_lite0'
+  )
   net.load_state_dict(torch.load(file, weights_only=True))
   apply, params, state = ours('imagenet', 'efficientnet_lite0', 1000, net._fc)
   x, label = pixels(4, 96), np.array([1, 2, 3, 4])

