@@ -108,6 +108,11 @@ Fetches an open data set and prepares it, so that our tables can be made anew.
 What was fetched stays in the user's cache folder: again, it needs no network.
 """
 
+_MODELS = """\
+Lists the networks: parameters, cost of a forward pass, published weights, their
+licence, and which are here already; or says all that is known of NAME.
+"""
+
 _FIELD = '--config.KEY'  # Stands for all of them.
 
 
@@ -227,6 +232,12 @@ def _data(prog: str) -> flags.Parser:
   return made
 
 
+def _models(prog: str) -> flags.Parser:
+  made = flags.Parser(prog, _MODELS)
+  made.add_argument('name', nargs='?', metavar='NAME', help='of a network')
+  return made
+
+
 def _add_config(parser: flags.Parser, fields: str) -> None:
   """Lists the flags that `parse` itself takes out of the arguments."""
   if parser.prog.endswith('train'):
@@ -283,6 +294,10 @@ COMMANDS = {
   'data': Command(
     'fetch an open data set and prepare it',
     _data, 'csdnet_jax.data.photographs.grape58',
+  ),
+  'models': Command(
+    'list the networks, their costs, weights and licences',
+    _models, 'csdnet_jax.models.listing',
   ),
 }  # fmt: skip
 

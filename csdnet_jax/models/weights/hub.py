@@ -22,6 +22,18 @@ _MAIN = 'main'
 _OTHERWISE = "set config.init_from to a file of weights, or to '' for none"
 
 
+class Pin(NamedTuple):
+  """Which file is meant: as published, or as first fetched; '' is not known.
+
+  Attributes:
+    revision: the commit, 40 hexadecimal digits.
+    sha256: of the file, 64 of them.
+  """
+
+  revision: str = ''
+  sha256: str = ''
+
+
 class Fetched(NamedTuple):
   """A file in the hub's cache.
 
@@ -65,8 +77,8 @@ def fetch(weights: Weights, model_name: str) -> Fetched:
   import huggingface_hub
   from huggingface_hub import errors
 
-  pin = _pin(weights)
-  revision = weights.revision or pin.get('revision', _MAIN)
+  pin = pinned(weights)
+  revision = pin.revision or _MAIN
   if not is_fetched(weights):
     say(
       f'Fetching the weights of {model_name}: {weights.repository}, trained on '
@@ -93,7 +105,7 @@ def fetch(weights: Weights, model_name: str) -> Fetched:
   commit = path.parents[weights.file.count('/')].name
   etag = path.resolve().name
   told = etag if re.fullmatch('[0-9a-f]{64}', etag) else ''
-  return Fetched(path, commit, weights.sha256 or pin.get('sha256', told))
+  return Fetched(path, commit, pin.sha256 or told)
 
 
 def settle(fetched: Fetched, weights: Weights, sha256: str) -> None:
@@ -114,7 +126,7 @@ def settle(fetched: Fetched, weights: Weights, sha256: str) -> None:
       f'short or another file; remove {fetched.path.resolve()} and run the '
       f'same command again, or {_OTHERWISE}.'
     )
-  if _pin(weights) or (weights.revision and weights.sha256):
+  if all(pinned(weights)):
     return
   path = pins_path()
   pins = _pins() | {
@@ -139,11 +151,21 @@ def is_fetched(weights: Weights) -> bool:
     return False
   from huggingface_hub import try_to_load_from_cache
 
-  revision = weights.revision or _pin(weights).get('revision', _MAIN)
   found = try_to_load_from_cache(
-    weights.repository, weights.file, revision=revision
-  )
+    weights.repository, weights.file,
+    revision=pinned(weights).revision or _MAIN,
+  )  # fmt: skip
   return isinstance(found, str)
+
+
+def pinned(weights: Weights) -> Pin:
+  """Returns which revision and file of published weights are meant.
+
+  Raises:
+    UserError: the file of the pins is damaged.
+  """
+  first = Pin(**_pins().get(_key(weights), {}))
+  return Pin(weights.revision or first.revision, weights.sha256 or first.sha256)
 
 
 def _has_client() -> bool:
@@ -154,20 +176,16 @@ def _key(weights):
   return f'{weights.repository}/{weights.file}'
 
 
-def _pin(weights) -> dict[str, str]:
-  return _pins().get(_key(weights), {})
-
-
 def _pins() -> dict[str, dict[str, str]]:
   path = pins_path()
   try:
     pins = json.loads(path.read_text(encoding='utf-8'))
-    if not all(pin['revision'] and pin['sha256'] for pin in pins.values()):
+    if not all(all(Pin(**pin)) for pin in pins.values()):
       raise ValueError('a pin is empty')
     return pins
   except FileNotFoundError:
     return {}
-  except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+  except (OSError, ValueError, TypeError, AttributeError) as error:
     raise UserError(
       f'{path} cannot be read ({first_line(error)}): it says which weights '
       'were fetched first; mend it, or remove it to pin those of today.'
