@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from csdnet_jax import methods, models
+from csdnet_jax import methods, models, optim
 from csdnet_jax.data import sources
 from csdnet_jax.models.weights import published
 from csdnet_jax.runtime import plugins
@@ -39,8 +39,7 @@ RUN = {
   'notice': Field(''),  # One line said at start.
   # Initial values, order of images, views, masks.
   'seed': Field(0, low=0, high=2**31 - 1),
-  # The first weights: 'pretrained', those that `csdnet models` lists; a workdir
-  # of ours, a file, or '' for random values.
+  # 'pretrained' (see `csdnet models`), a workdir, a file, or '' for random.
   'init_from': Field('pretrained'),
   'init_allow': Field(''),  # Regex of weights missing or unexpected.
   # Images a step over all devices; each gives its views.
@@ -134,25 +133,7 @@ RUN = {
     # At most so many before the last evaluation; 0: all.
     'images': Field(0, low=0),
   },
-  'optim': {
-    'name': Field('adamw', choices=('adamw', 'sgd')),  # sgd: momentum 0.9.
-    'lr': Field(1e-3, low=0),
-    # Decay to `final` of lr; 'poly' has power 0.9.
-    'schedule': Field('cosine', choices=('cosine', 'linear', 'poly')),
-    'final': Field(0.0, low=0, high=1),
-    'warmup': Field(2.0, low=0),  # Epochs.
-    'weight_decay': Field(0.05, low=0),
-    'clip': Field(5.0, low=0),  # Global norm of the gradients; 0 is off.
-    'label_smoothing': Field(0.1, low=0, high=0.99),
-    # (regex, lr multiplier, whether to decay): every row that matches a
-    # parameter's name multiplies; lr 0 freezes.
-    'groups': Field(
-      (
-        ('^head/', 5.0, True),
-        ('(bias|scale|cls|pos_embedding)$', 1.0, False),
-      )
-    ),
-  },
+  'optim': optim.FIELDS,
   'method': {
     # or 'supervised', 'supcon', a module of yours; of segmentation 'apd'.
     'name': Field('csdnet'),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from csdnet_jax import sharding
+from csdnet_jax import optim, sharding
 from csdnet_jax.evaluation import metrics
 from csdnet_jax.methods.base import Aux, Context, Method
 from csdnet_jax.runtime.fields import is_zero
@@ -23,7 +23,7 @@ def make_train_step(
   ema: float | jax.Array = 0.0,
   accumulate: int = 1,
   axis: str | None = None,
-  trained: Any = None,
+  labels: Any = None,
 ) -> Callable:
   """Returns `(state, batch, frozen) -> (state, metrics)`.
 
@@ -38,8 +38,8 @@ def make_train_step(
       one update. Each sees the memory of the step's start and its own rows as
       in-batch candidates; all their keys are pushed at the end.
     axis: the device axis for collectives, or None.
-    trained: which parameters `grad_norm` is of, a tree of bool like params, or
-      None for all; XLA leaves out the gradients that nothing reads.
+    labels: of `optim.partition`, or None where all is trained: what is frozen
+      has no gradient, and `grad_norm` is of what the one optimiser moves.
 
   Returns:
     A function of the whole state (to be donated), this device's rows of the
@@ -47,6 +47,21 @@ def make_train_step(
     metrics are the loss, its terms and `grad_norm` (before clipping), each []
     float32.
   """
+
+  def learnt(tree):
+    """A tree like the parameters without what is frozen."""
+    if labels is None:
+      return tree
+    return jax.tree.map(
+      lambda label, x: None if label == optim.FREEZE else x, labels, tree
+    )
+
+  def whole(part, tree):
+    """The tree with what `learnt` has of it from `part`."""
+    return jax.tree.map(
+      lambda x, old: old if x is None else x, part, tree,
+      is_leaf=lambda x: x is None,
+    )  # fmt: skip
 
   def gradient(state, model_state, batch, frozen, key):
     """This device's gradient of one micro-batch, and what comes with it."""
@@ -56,8 +71,12 @@ def make_train_step(
     context = Context(
       model_state, state.memory, frozen, axis, state.step / steps
     )
-    (_, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
-      state.params, context, batch, loss_key
+
+    def loss(part):
+      return method.loss(whole(part, state.params), context, batch, loss_key)
+
+    (_, aux), grads = jax.value_and_grad(loss, has_aux=True)(
+      learnt(state.params)
     )
     return grads, aux
 
@@ -76,7 +95,7 @@ def make_train_step(
     micro = jax.tree.map(
       lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch
     )
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    zeros = jax.tree.map(jnp.zeros_like, learnt(state.params))
     (total, model_state), (push, figures) = jax.lax.scan(
       micro_step,
       (zeros, state.model_state),
@@ -94,8 +113,10 @@ def make_train_step(
     else:
       grads, aux = accumulated(state, batch, frozen, key)
     grads, figures = sharding.mean((grads, aux.metrics), axis)
+    grads = whole(grads, jax.tree.map(jnp.zeros_like, state.params))
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    moved = optax.apply_updates(learnt(state.params), learnt(updates))
+    params = whole(moved, state.params)
     average = state.ema
     if not is_zero(ema):
       average = optax.incremental_update(
@@ -109,8 +130,10 @@ def make_train_step(
       memory=method.update_memory(state.memory, aux.push),
       ema=average,
     )
-    if trained is not None:
-      grads = jax.tree.map(lambda on, g: g if on else None, trained, grads)
+    if labels is not None:
+      grads = jax.tree.map(
+        lambda label, g: g if label == optim.TRAIN else None, labels, grads
+      )
     return state, figures | {'grad_norm': optax.tree.norm(grads)}
 
   return train_step

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import optim
+from csdnet_jax import models, optim
 from csdnet_jax.config import default
 
 PARAMS = {
@@ -32,7 +32,7 @@ def _updated(config, *, steps=1):
 
 
 def test_every_matching_row_multiplies():
-  lrs, decayed = optim.grouped(PARAMS, default().optim.groups)
+  lrs, decayed = optim.grouped(default().optim, PARAMS)
   assert lrs == {
     'stem': {'kernel': 1.0, 'bias': 1.0},
     'head': {'kernel': 5.0, 'bias': 5.0},
@@ -87,11 +87,11 @@ def test_zero_freezes_and_leaves_the_clipping_norm():
 def test_frozen_parameters_and_other_partitions_are_not_trained():
   config = _config(groups=(('^stem/', 0.0, True),))
   params = PARAMS | {'projector': {'kernel': jnp.ones((2, 2))}}
-  found = optim.trained(config, params, partitions=['projector'])
+  found = optim.partition(config, params, partitions=['projector'])
   assert found == {
-    'stem': {'kernel': False, 'bias': False},
-    'head': {'kernel': True, 'bias': True},
-    'projector': {'kernel': False},
+    'stem': {'kernel': 'freeze', 'bias': 'freeze'},
+    'head': {'kernel': 'train', 'bias': 'train'},
+    'projector': {'kernel': 'projector'},
   }
 
 
@@ -100,6 +100,81 @@ def test_frozen_parameters_hold_no_state():
   tx = optim.make(config, PARAMS, steps=10, warmup_steps=0)
   shapes = [x.size for x in jax.tree.leaves(tx.init(PARAMS)) if x.ndim]
   assert sum(shapes) == 2 * 2  # First and second moment of the head.
+
+
+NETWORK = {
+  'stem': {'kernel': 0}, 'stem_bn': {'scale': 0},
+  'stage_0_block_0': {'conv': {'kernel': 0}, 'conv_norm': {'bias': 0}},
+  'merge_1': {'norm': {'scale': 0}},
+  'stage_1_block_0': {
+    'LayerNorm_2': {'scale': 0}, 'LayerScale_0': {'scale': 0},
+  },
+  'norm': {'bias': 0}, 'head': {'kernel': 0}, 'projector': {'kernel': 0},
+}  # fmt: skip
+
+
+def _learning(**fields):
+  found = optim.partition(_config(**fields), NETWORK, extras=['projector'])
+  return {k for k, label in optim.names(found).items() if label == 'train'}
+
+
+def test_what_is_tuned_is_the_head_or_norms_or_all():
+  head = {'head/kernel', 'projector/kernel'}
+  norms = {
+    'stem_bn/scale', 'stage_0_block_0/conv_norm/bias', 'merge_1/norm/scale',
+    'stage_1_block_0/LayerNorm_2/scale', 'norm/bias',
+  }  # fmt: skip
+  assert _learning() == optim.names(NETWORK).keys()
+  assert _learning(tune='head') == head
+  assert _learning(tune='norms') == head | norms
+  # A row that freezes freezes whatever is tuned.
+  assert _learning(tune='norms', groups=(('(?i)norm', 0.0, True),)) == (
+    head | {'stem_bn/scale'}
+  )
+
+
+def test_the_rate_decays_by_the_layer():
+  config = _config(layer_decay=0.5, groups=(('^head/', 5.0, True),))
+  lrs, _ = optim.grouped(config, NETWORK, ['projector'])
+  assert optim.names(lrs) == {
+    'head/kernel': 5.0, 'projector/kernel': 1.0, 'norm/bias': 1.0,
+    'stage_1_block_0/LayerNorm_2/scale': 0.5,
+    'stage_1_block_0/LayerScale_0/scale': 0.5,
+    'merge_1/norm/scale': 0.25,
+    'stage_0_block_0/conv/kernel': 0.125,
+    'stage_0_block_0/conv_norm/bias': 0.125,
+    'stem/kernel': 0.0625, 'stem_bn/scale': 0.0625,
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('name', 'size', 'last', 'lowest'),
+  [
+    ('efficientnet_tiny', 32, 'block_2/project/kernel', 'stem_bn/bias'),
+    ('resnet_tiny', 32, 'backbone/layer4_1/conv1/kernel', 'backbone/bn1/bias'),
+    (
+      'dinov2_tiny_reg', 16, 'Transformer/encoderblock_1/LayerScale_0/scale',
+      'Transformer/registers',
+    ),
+    ('swin_micro', 24, 'stage_1_block_1/mlp/Dense_0/kernel', 'embedding/bias'),
+    ('psp_resnet18', 65, 'backbone/layer4_1/bn1/bias', 'backbone/bn3/scale'),
+  ],
+)  # fmt: skip
+def test_the_layers_of_a_network_are_told_by_its_names(
+  name, size, last, lowest
+):
+  model = models.build(name, classes=2, drop_rate=0.0, drop_path=0.0)
+  key = jax.random.key(0)
+  params, _ = jax.eval_shape(lambda: model.init(key, size))
+  found = optim.heights(params)
+  top = {k.split('/')[0] for k, height in found.items() if height == 0}
+  assert top <= {
+    'head', 'norm', 'top', 'top_bn', 'Transformer', 'context', 'aux', 'aux_head'
+  }  # fmt: skip
+  assert found['head/kernel'] == 0
+  assert found[last] == 1
+  assert found[lowest] == max(found.values())
+  assert set(found.values()) == set(range(max(found.values()) + 1))
 
 
 @pytest.mark.parametrize('name', ['cosine', 'linear'])

@@ -152,7 +152,7 @@ def parts(
   tx = optim.make(
     config.optim, shapes, steps=steps,
     warmup_steps=step_of(config, warmup, n_train) if warmup else 0,
-    partitions=partitions,
+    partitions=partitions, extras=method.extras,
   )  # fmt: skip
 
   def init(params, model_state) -> TrainState:
@@ -170,7 +170,7 @@ def parts(
   train_step = make_train_step(
     method, tx, seed=seed, steps=steps, ema=config.ema,
     accumulate=config.accumulate, axis=axis,
-    trained=optim.trained(config.optim, shapes, partitions),
+    labels=optim.partition(config.optim, shapes, partitions, method.extras),
   )  # fmt: skip
   return Parts(method, init, train_step)
 

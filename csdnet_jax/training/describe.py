@@ -31,7 +31,16 @@ def describe(config, program: Program, params, n_train: int) -> None:
     f'{n_train / config.batch_size:.1f} steps per epoch, '
     f'{program.steps} steps in {config.epochs:g} epochs, {config.optim.name}.'
   )
-  for line in optim.describe(config.optim, network(params, partitions)):
+  moved = optim.partition(config.optim, params, partitions, extras)
+  frozen = jax.tree.map(
+    lambda label, x: x.size * (label == optim.FREEZE), moved, params
+  )
+  if still := sum(jax.tree.leaves(frozen)):
+    say(
+      f'{still:,} parameters are frozen (config.optim.tune='
+      f'{config.optim.tune!r} and config.optim.groups): they have no gradients.'
+    )
+  for line in optim.describe(config.optim, network(params, partitions), extras):
     say(f'  {line}', verbose=True)
   for name in partitions:
     say(

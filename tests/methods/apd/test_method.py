@@ -338,10 +338,27 @@ def test_all_above_the_backbone_learns_ten_times_faster():
   run = built(config())
   params = jax.eval_shape(run.init).params
   params = {k: v for k, v in params.items() if k != 'teacher_projector'}
-  lrs, decayed = optim.grouped(params, config().optim.groups)
+  lrs, decayed = optim.grouped(config().optim, params)
   assert set(jax.tree.leaves(decayed)) == {True}
   for part, tree in lrs.items():
     assert set(jax.tree.leaves(tree)) == {1.0 if part == 'backbone' else 10.0}
+
+
+def test_a_frozen_backbone_leaves_what_stands_above_it_and_the_projectors():
+  c = config()
+  c.optim.tune = 'head'
+  run = built(c)
+  params = jax.eval_shape(run.init).params
+  found = optim.partition(
+    c.optim, params, ['teacher_projector'], run.method.extras
+  )
+  assert {part: set(jax.tree.leaves(tree)) for part, tree in found.items()} == {
+    'backbone': {'freeze'},
+    'teacher_projector': {'teacher_projector'},
+    **{
+      k: {'train'} for k in ('context', 'aux', 'aux_head', 'head', 'projector')
+    },
+  }
 
 
 def test_projectors_start_as_pytorch_draws_them():
