@@ -70,20 +70,18 @@ def heights(params, extras: Iterable[str] = ()) -> dict[str, int]:
     params: the parameters.
     extras: the names of subtrees that training alone needs, at the top.
   """
-  above = (*_ABOVE, *extras)
-  numbers = {}
-  for name in names(params):
-    block = _BLOCK.search(name)
-    if block and name.split('/')[0] not in above:
-      numbers[name] = tuple(map(int, re.findall(r'\d+', block[1])))
+  found = dict.fromkeys(names(params), 0)
+  below = [name for name in found if not _is_above(name, extras)]
+  numbers = {
+    name: tuple(map(int, re.findall(r'\d+', block[1])))
+    for name in below if (block := _BLOCK.search(name))
+  }  # fmt: skip
   order = sorted(set(numbers.values()), reverse=True)
-  found = {}
-  for name in names(params):
+  for name in below:
     if name in numbers:
       found[name] = 1 + order.index(numbers[name])
-    else:
-      first = _FIRST.search(name) and name.split('/')[0] not in above
-      found[name] = 1 + len(order) if first else 0
+    elif _FIRST.search(name):
+      found[name] = 1 + len(order)
   return found
 
 
@@ -119,9 +117,14 @@ def grouped(config, params, extras: Iterable[str] = ()) -> tuple:
   )
 
 
+def _is_above(name: str, extras: Iterable[str]) -> bool:
+  """Whether a parameter is none of the backbone's."""
+  return name.split('/')[0] in (*_ABOVE, *extras)
+
+
 def _tuned(tune: str, name: str, extras: Iterable[str]) -> bool:
   """Whether a parameter learns."""
-  if tune == 'all' or name.split('/')[0] in (*_ABOVE, *extras):
+  if tune == 'all' or _is_above(name, extras):
     return True
   return tune == 'norms' and bool(_NORM.search(name))
 

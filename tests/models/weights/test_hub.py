@@ -17,6 +17,7 @@ from csdnet_jax import models
 from csdnet_jax.models.weights import hub, pretrained, published
 from csdnet_jax.runtime.errors import UserError
 
+import command
 import hub_server
 from torch_pickles import Touch
 
@@ -266,6 +267,50 @@ def test_without_the_client_it_says_what_to_install(made, monkeypatch):
   sentence = refused(made)
   assert 'pip install "csdnet_jax[hub]"' in sentence
   assert "config.init_from to a file of weights, or to ''" in sentence
+
+
+@pytest.mark.slow
+def test_the_command_fetches_by_name_and_trains(server, tmp_path):
+  """A process of its own, told of the server by the hub's own variables."""
+  name = 'vit_ti16'
+  model = models.build(name, classes=9, drop_rate=0.0, drop_path=0.0)
+  params, _ = jax.jit(model.init, static_argnums=1)(jax.random.key(0), 32)
+  arrays = {
+    '/'.join(k.key for k in path): np.asarray(leaf)
+    for path, leaf in jax.tree.leaves_with_path(params)
+  }
+  weights = published.find(name)
+  key = f'{weights.repository}/{weights.file}'
+  server.files[key] = safetensors.numpy.save(arrays)
+
+  def train(workdir, **variables):
+    env = {
+      'HF_ENDPOINT': server.url, 'HF_HOME': str(tmp_path / 'hub'),
+      'XDG_CACHE_HOME': str(tmp_path / 'cache'),
+    }  # fmt: skip
+    return command.csdnet(
+      'train', '--config=quickstart', f'--config.model.name={name}',
+      '--config.model.size=32', '--config.epochs=0.1',
+      '--config.data.leaves.cultivars=2', '--config.batch_size=4',
+      '--config.optim.tune=head', f'--config.data.cache={tmp_path}/images',
+      '--config.method.name=supervised', f'--workdir={tmp_path / workdir}',
+      env=env | variables,
+    )  # fmt: skip
+
+  status, out = train('first')
+  assert status == 0, out
+  assert f'Fetching the weights of {name}: {weights.repository}' in out
+  assert 'Pinned in' in out and 'parameters are frozen' in out
+  kept = json.loads((tmp_path / 'first' / 'weights.json').read_text())
+  assert kept['origin']['revision'] == hub_server.COMMIT
+  server.asked.clear()
+  status, out = train('second', HF_HUB_OFFLINE='1')
+  assert status == 0, out
+  assert not server.asked and 'Fetching' not in out
+  server.status = 403
+  status, out = train('third', HF_HOME=str(tmp_path / 'elsewhere'))
+  assert status == 2 and 'Traceback' not in out
+  assert 'status 403' in out.splitlines()[-1]
 
 
 def test_the_table_says_what_each_network_is_made_with():
