@@ -18,14 +18,14 @@ from csdnet_jax.models import (
 )
 from csdnet_jax.models.base import Model, ModelSpec, Outputs
 from csdnet_jax.models.initialise import draw
-from csdnet_jax.models.weights.published import (
-  CLIP_COLOURS,
-  IMAGENET_COLOURS,
-  LITE_COLOURS,
-  VIT_COLOURS,
-)
+from csdnet_jax.models.weights import published
 from csdnet_jax.runtime import plugins
 from csdnet_jax.runtime.errors import UserError
+
+# The colours that published weights were trained with.
+_IMAGENET = published.IMAGENET_COLOURS
+_LITE = published.LITE_COLOURS
+_VIT = published.VIT_COLOURS
 
 
 def _ours(module, colours, sizes, **more):
@@ -36,17 +36,15 @@ def _ours(module, colours, sizes, **more):
 
 
 def _lite(**sizes):
-  return _ours(
-    efficientnet, LITE_COLOURS, sizes, has_batch_norm=True, has_fine=True
-  )
+  return _ours(efficientnet, _LITE, sizes, has_batch_norm=True, has_fine=True)
 
 
 def _resnet(depths, bottleneck, **sizes):
   sizes |= {'depths': depths, 'bottleneck': bottleneck}
-  return _ours(resnet, IMAGENET_COLOURS, sizes, has_batch_norm=True)
+  return _ours(resnet, _IMAGENET, sizes, has_batch_norm=True)
 
 
-def _vit(width, depth, heads, patch, colours=VIT_COLOURS, **more):
+def _vit(width, depth, heads, patch, colours=_VIT, **more):
   sizes = {
     'width': width,
     'depth': depth,
@@ -60,7 +58,7 @@ def _vit(width, depth, heads, patch, colours=VIT_COLOURS, **more):
 # Touvron et al., DeiT, ICML 2021; Oquab et al., DINOv2, TMLR 2024; Darcet et
 # al., Vision Transformers Need Registers, ICLR 2024: trained in PyTorch, with
 # its exact GELU.
-_deit = functools.partial(_vit, colours=IMAGENET_COLOURS, exact_gelu=True)
+_deit = functools.partial(_vit, colours=_IMAGENET, exact_gelu=True)
 
 
 def _dinov2(width, depth, heads, registers, patch=14):
@@ -71,21 +69,21 @@ def _dinov2(width, depth, heads, registers, patch=14):
 
 def _dinov3(width, depth, heads, patch=16, **more):
   sizes = {'width': width, 'depth': depth, 'heads': heads, 'patch': patch}
-  return _ours(dinov3, IMAGENET_COLOURS, sizes | {'mlp': 4 * width} | more)
+  return _ours(dinov3, _IMAGENET, sizes | {'mlp': 4 * width} | more)
 
 
 def _clip(width, depth, heads, patch, **more):
   sizes = {'width': width, 'depth': depth, 'heads': heads, 'patch': patch}
-  return _ours(clip, CLIP_COLOURS, sizes | {'mlp': 4 * width} | more)
+  return _ours(clip, _CLIP, sizes | {'mlp': 4 * width} | more)
 
 
 def _swin(width, depths, heads, window=7):
   sizes = {'width': width, 'depths': depths, 'heads': heads, 'window': window}
-  return _ours(swin, IMAGENET_COLOURS, sizes)
+  return _ours(swin, _IMAGENET, sizes)
 
 
 def _convnext(width, depths):
-  return _ours(convnext, IMAGENET_COLOURS, {'width': width, 'depths': depths})
+  return _ours(convnext, _IMAGENET, {'width': width, 'depths': depths})
 
 
 def _segmentation(colours, backbone, deeplab, **more):
@@ -149,8 +147,8 @@ MODELS |= {
 MODELS |= {
   f'{head}_{name}': _segmentation(colours, backbone, head == 'deeplab')
   for backbones, colours in (
-    (psp_deeplab.BACKBONES, IMAGENET_COLOURS),
-    (psp_deeplab.LITE_BACKBONES, LITE_COLOURS),
+    (psp_deeplab.BACKBONES, _IMAGENET),
+    (psp_deeplab.LITE_BACKBONES, _LITE),
   )
   for head in ('psp', 'deeplab')
   for name, backbone in backbones.items()
@@ -172,7 +170,7 @@ KNOWN = MODELS | {
   'dinov3_tiny': _dinov3(32, 2, 2, 8, registers=2),
   'dinov3_tiny_gated': _dinov3(32, 2, 2, 8, registers=2, gated=True),
   'psp_tiny': _segmentation(
-    IMAGENET_COLOURS,
+    _IMAGENET,
     functools.partial(resnet.Backbone, (1, 1, 1), False, 4, output_stride=8),
     False,
     width=16,
