@@ -6,6 +6,7 @@ variables HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are as everywhere.
 
 import errno
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -96,7 +97,8 @@ def fetch(weights: Weights, model_name: str) -> Fetched:
         weights.repository, weights.file, revision=revision,
         tqdm_class=_bar(progress),
       )  # fmt: skip
-  except (OSError, ValueError, errors.HTTPError) as error:
+  # The last is what its storage of large files raises.
+  except (OSError, ValueError, errors.HTTPError, RuntimeError) as error:
     sentence = _explained(error, weights, model_name, revision)
     raise UserError(sentence) from error
   path = pathlib.Path(path)
@@ -193,26 +195,22 @@ def _pins() -> dict[str, dict[str, str]]:
 
 
 def _bar(progress):
-  """Our bar, as the client asks for tqdm's."""
+  """Our bar, where the client asks for a class of tqdm's."""
+  import tqdm
 
-  class Bar:
-    def __init__(self, *_, total=None, initial=0, **__):
-      self.n, self.total = initial, total or 0
-      self.update(0)
+  most = whole = 0
 
-    def update(self, n=1):
-      self.n += n
-      whole = max(self.total, self.n, 1)
-      progress(self.n // 10**6, -(-whole // 10**6))
+  class Bar(tqdm.tqdm):
+    monitor_interval = 0  # No thread.
 
-    def close(self):
-      pass
+    def __init__(self, *args, **kwargs):
+      super().__init__(*args, **kwargs | {'file': io.StringIO()})
 
-    def __enter__(self):
-      return self
-
-    def __exit__(self, *_):
-      pass
+    def display(self, *_, **__):
+      # There may be two: of what arrives, and of what is written.
+      nonlocal most, whole
+      most, whole = max(most, self.n), max(whole, self.total or 0, self.n, 1)
+      progress(most // 10**6, -(-whole // 10**6))
 
   return Bar
 

@@ -135,6 +135,25 @@ def test_a_download_that_is_cut_goes_on_where_it_stopped(
   assert gets == [None, 'bytes=100-', 'bytes=150-']
 
 
+def test_our_bar_is_all_that_the_client_asks_of_tqdm():
+  told = []
+  make = hub._bar(lambda done, total: told.append((done, total)))
+  # Of large files it shows what arrives and what is written, as two.
+  with (
+    make(total=9_500_000, unit='B', position=1, mininterval=0) as bar,
+    make(total=9_500_000, unit='B', mininterval=0, leave=True) as other,
+  ):
+    other.update(5_000_000)
+    bar.update(2_000_000)
+    bar.set_postfix_str('1 MB/s', refresh=False)
+    other.total = other.n
+    other.refresh()
+    bar.update(7_500_000)
+    assert bar.format_dict['total'] == 9_500_000
+  assert told[0] == (0, 10) and told[-1] == (9, 10)
+  assert sorted(told) == told
+
+
 def test_one_that_never_ends_leaves_nothing_that_passes_for_the_file(
   made, server, tmp_path, monkeypatch
 ):
