@@ -26,6 +26,7 @@ from csdnet_jax.runtime.errors import UserError
 _IMAGENET = published.IMAGENET_COLOURS
 _LITE = published.LITE_COLOURS
 _VIT = published.VIT_COLOURS
+_CLIP = published.CLIP_COLOURS
 
 
 def _ours(module, colours, sizes, **more):
