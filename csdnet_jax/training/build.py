@@ -59,12 +59,14 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
       'another fill.'
     )
   require_even(config, method, mesh.size)
+  # One program, where each leaf of the optimiser would be one of its own.
+  first = jax.jit(made.init)
 
   def init(params=None, model_state=None) -> TrainState:
     if params is None:
       key = streams(config.seed).init
       params, model_state = model.init(key, config.model.size)
-    return made.init(params, model_state)
+    return first(params, model_state)
 
   return Program(
     mesh, method, model, step_of(config, config.epochs, n_train), init,
