@@ -20,11 +20,6 @@ pytestmark = [
 CLASSES = 7
 
 
-@pytest.fixture(scope='module')
-def torch():
-  return pytest.importorskip('torch')
-
-
 def transformers_resnet(torch, name):
   transformers = pytest.importorskip('transformers')
   sizes = models.MODELS[name].sizes

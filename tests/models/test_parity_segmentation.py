@@ -17,11 +17,6 @@ pytestmark = pytest.mark.slow
 CLASSES, WIDTH = 5, 24
 
 
-@pytest.fixture(scope='module')
-def torch():
-  return pytest.importorskip('torch')
-
-
 def make_conv(torch):
   def conv(i, o, k, s=1, d=1, groups=1):
     return torch.nn.Conv2d(i, o, k, s, d * (k // 2), d, groups, bias=False)
