@@ -41,7 +41,7 @@ _NORM = re.compile(r'(norm|bn)(_?\d+)?/\w+$', re.IGNORECASE)
 # The first layers, below all blocks; and a block's part of a name, which has a
 # number, such as 'encoderblock_3', 'layer1_0' or 'stage_2_block_5'.
 _FIRST = re.compile(
-  r'(^|/)(stem|embed|patch|cls|pos(_|emb|ition)|regist|(conv|bn)\d/)',
+  r'(^|/)(stem|embed|patch|pre_|cls|pos(_|emb|ition)|regist|(conv|bn)\d/)',
   re.IGNORECASE,
 )
 _BLOCK = re.compile(r'(?:^|/)([^/]*_\d[^/]*)/')

@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     return
   table = rich.table.Table(box=None, pad_edge=False, collapse_padding=True)
   for head, justify, width in (
-    ('network', 'left', 14), ('px', 'right', 3), ('params', 'right', 7),
+    ('network', 'left', 14), ('px', 'right', 3), ('params', 'right', 6),
     ('GFLOPs', 'right', 6), ('trained on', 'left', 12), ('licence', 'left', 14),
     ('here', 'left', 4),
   ):  # fmt: skip
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
       here = 'yes' if is_here(weights) else ''
       about = weights.data, weights.licence or 'not said', here
     table.add_row(
-      name, str(cost.size), f'{cost.parameters / 1e6:.1f} M',
+      name, str(cost.size), f'{cost.parameters / 1e6:.1f}M',
       f'{cost.gflops:.1f}', *about,
     )  # fmt: skip
   console.print(table)

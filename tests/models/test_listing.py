@@ -26,10 +26,10 @@ def test_every_network_has_a_line_with_its_cost_and_licence(capsys):
   lines = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
   assert models.MODELS.keys() <= lines.keys()
   assert lines['vit_s16'] == [
-    '224', '21.7', 'M', '9.3', 'ImageNet-21k', 'apache-2.0'
+    '224', '21.7M', '9.3', 'ImageNet-21k', 'apache-2.0'
   ]  # fmt: skip
   assert lines['efficientnet_lite0'][-2:] == ['apache-2.0', 'yes']
-  assert lines['psp_resnet18'] == ['473', '16.9', 'M', '127.1']
+  assert lines['psp_resnet18'] == ['473', '16.9M', '127.1']
 
 
 def test_what_is_fetched_is_said_to_be_here(capsys, monkeypatch):

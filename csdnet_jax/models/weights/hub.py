@@ -91,6 +91,11 @@ def fetch(weights: Weights, model_name: str) -> Fetched:
         f'accept {weights.terms}.',
         style='bold yellow',
       )
+    elif not weights.licence:
+      say(
+        f'Which licence they are under we do not know: see {weights.page}.',
+        style='bold yellow',
+      )
   try:
     with progress_bar('MB', logged='MB fetched') as progress:
       path = huggingface_hub.hf_hub_download(

@@ -96,6 +96,29 @@ def _dinov2(repository, **pins):
   )  # fmt: skip
 
 
+# Simeoni et al., DINOv3, 2025, under a licence of its own.
+def _dinov3(repository):
+  return Weights(
+    f'timm/{repository}', 'dinov3-license', 'LVD-1689M', 256,
+    **IMAGENET_COLOURS, terms=f'{HUB}timm/{repository}/blob/main/LICENSE.md',
+  )  # fmt: skip
+
+
+def _convnext(repository):
+  return Weights(
+    f'timm/{repository}.fb_in22k', 'apache-2.0', 'ImageNet-22k', 224,
+    **IMAGENET_COLOURS,
+  )  # fmt: skip
+
+
+# Stevens et al., BioCLIP, CVPR 2024, and what followed.
+def _bioclip(repository, licence, data, **more):
+  more = {'file': 'open_clip_model.safetensors'} | more
+  return Weights(
+    f'imageomics/{repository}', licence, data, 224, **CLIP_COLOURS, **more
+  )
+
+
 def _swin(repository, size=224):
   return Weights(
     f'timm/{repository}.ms_in22k', 'mit', 'ImageNet-22k', size,
@@ -157,6 +180,27 @@ WEIGHTS = {
   'vit_s14_dinov2_reg': _dinov2('dinov2-with-registers-small'),
   'vit_b14_dinov2_reg': _dinov2('dinov2-with-registers-base'),
   'vit_l14_dinov2_reg': _dinov2('dinov2-with-registers-large'),
+  'vit_b14_plantclef': Weights(
+    'PlantNet/vit_base_patch14_reg4_dinov2_lvd142m.pc24_all', '',
+    'PlantCLEF 2024', 518, **IMAGENET_COLOURS,
+  ),
+  'vit_s16_dinov3': _dinov3('vit_small_patch16_dinov3.lvd1689m'),
+  'vit_splus16_dinov3': _dinov3('vit_small_plus_patch16_dinov3.lvd1689m'),
+  'vit_b16_dinov3': _dinov3('vit_base_patch16_dinov3.lvd1689m'),
+  'vit_l16_dinov3': _dinov3('vit_large_patch16_dinov3.lvd1689m'),
+  'vit_b16_bioclip': _bioclip(
+    'bioclip', 'mit', 'TreeOfLife-10M', file='open_clip_pytorch_model.bin',
+    revision='7b4abf1f6ee747c15de00c7d28a5e62990b5dabc',
+    sha256='e380384f0c30d425d8c6c40f24471f9dd497fbdfa734a89c461a94aee95f0ef4',
+  ),
+  'vit_l14_bioclip2': _bioclip('bioclip-2', 'mit', 'TreeOfLife-200M'),
+  'vit_h14_bioclip25': _bioclip('bioclip-2.5-vith14', '', 'TreeOfLife-200M'),
+  'convnext_t': _convnext('convnext_tiny'),
+  'convnext_t_dinov3': _dinov3('convnext_tiny.dinov3_lvd1689m'),
+  'convnext_s': _convnext('convnext_small'),
+  'convnext_s_dinov3': _dinov3('convnext_small.dinov3_lvd1689m'),
+  'convnext_b': _convnext('convnext_base'),
+  'convnext_b_dinov3': _dinov3('convnext_base.dinov3_lvd1689m'),
   'swin_t': _swin('swin_tiny_patch4_window7_224'),
   'swin_s': _swin('swin_small_patch4_window7_224'),
   'swin_b': _swin('swin_base_patch4_window7_224'),
