@@ -39,6 +39,7 @@ POINTS = [
     'seed': 2,
     'data.split_seed': 2,
     'method.csdnet.alpha': 0.5,
+    'method.csdnet.beta': 0.0,
     'method.csdnet.temperature': 2.0,
     'optim.weight_decay': 0.2,
     'views.area': (0.5, 0.9),
