@@ -15,8 +15,16 @@ file with the columns `arm,n,splits,mean,sd,diff,low,high,visible`. Runs are
 averaged only if nothing differs between them but the seed and its split, and
 compared only if nothing but what the grid sets. A grid that chooses something,
 such as tuning, is judged on the validation part of train; --part says another.
---notes=FILE puts paragraphs of text on top of the page, and --pictures=RUN what
-a run's workdir shows of it at the end.
+--notes=FILE puts paragraphs of text on top of the report, --answers=FILE above
+the tables of each grid the question that it asks and the answer, from a TOML
+file with
+
+  [components]
+  question = 'What is each module worth?'
+  answer = 'It is not seen yet.'
+
+for every grid, and --pictures=RUN at the end of the page what a run's workdir
+shows of it.
 
   python -m experiments.report --readme
 
@@ -31,7 +39,7 @@ from collections.abc import Sequence
 
 from csdnet_jax.runtime.errors import UserError
 from experiments import results
-from experiments.report import collect, page, places, text
+from experiments.report import answers, collect, page, places, text
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,6 +55,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--part', default='', choices=('test', 'val'))
   parser.add_argument('--out', type=pathlib.Path, metavar='DIR')
   parser.add_argument('--notes', type=pathlib.Path, metavar='FILE')
+  parser.add_argument('--answers', type=pathlib.Path, metavar='FILE')
   parser.add_argument('--pictures', type=pathlib.Path, metavar='RUN')
   parser.add_argument('--readme', action='store_true')
   args = parser.parse_args(argv)
@@ -62,8 +71,10 @@ def main(argv: Sequence[str]) -> None:
   absent = [str(path) for path in args.results if not path.exists()]
   if absent:
     raise UserError(f'There is no file {absent[0]}; run its grid first.')
-  if (args.notes or args.pictures) and not args.out:
-    raise UserError('--notes and --pictures go into a page; add --out=DIR.')
+  if (args.notes or args.answers or args.pictures) and not args.out:
+    raise UserError(
+      '--notes, --answers and --pictures go into files; add --out=DIR.'
+    )
   notes = ''
   if args.notes:
     try:
@@ -80,8 +91,10 @@ def main(argv: Sequence[str]) -> None:
         f'there is no {name} in it.'
       )
   rows = [row for path in args.results for row in results.read(path)]
+  grids = dict.fromkeys(row['grid'] for row in rows)
+  words = answers.read(args.answers, grids) if args.answers else {}
   made = collect.tables(rows, baseline=args.baseline, part=args.part)
-  whole = '\n'.join(text.markdown(table) for table in made)
+  whole = text.document(made, words)
   print(whole)
   if args.out:
     try:
@@ -90,11 +103,12 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(
         f'--out={args.out} cannot be made ({error.strerror}); name a folder.'
       ) from error
-    title = ', '.join(dict.fromkeys(row['grid'] for row in rows))
+    title = ', '.join(grids)
     head = '\n\n'.join(x for x in (notes.strip(), text.METHOD) if x)
     (args.out / 'report.md').write_text(f'{head}\n\n{whole}', encoding='utf-8')
     (args.out / 'report.html').write_text(
-      page.page(title, made, notes=notes, run=args.pictures), encoding='utf-8'
+      page.page(title, made, answers=words, notes=notes, run=args.pictures),
+      encoding='utf-8',
     )
     for table in made:
       name = f'{table.grid}_{table.set}'.replace(', ', '_').replace(' ', '_')

@@ -3,13 +3,17 @@
 import base64
 import html
 import io
+import itertools
 import json
 import pathlib
 import textwrap
+from collections.abc import Mapping
 
 import matplotlib
 import matplotlib.figure
+import matplotlib.ticker
 
+from experiments.report.answers import Answer
 from experiments.report.text import METHOD, cells, describe, heads
 
 _STYLE = """
@@ -19,6 +23,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
 h1 { font-weight: 600; font-size: 1.6rem; margin-bottom: .2rem; }
 h2 { font-weight: 600; font-size: 1.15rem; margin: 2.5rem 0 .2rem;
   border-top: 1px solid #ddd; padding-top: 1.2rem; }
+h3 { font-weight: 600; font-size: 1rem; margin: 1.8rem 0 .2rem; }
 p { color: #555; max-width: 46rem; }
 p.note { color: #222; white-space: pre-line; }
 figure { margin: 1.5rem 0; } figcaption { color: #555; font-size: .9rem; }
@@ -55,6 +60,7 @@ def page(
   title: str,
   tables,
   *,
+  answers: Mapping[str, Answer] | None = None,
   notes: str = '',
   run: pathlib.Path | None = None,
 ) -> str:
@@ -63,6 +69,7 @@ def page(
   Args:
     title: of the grids.
     tables: of `collect.tables`.
+    answers: of `answers.read`, which stand above the tables of their grids.
     notes: what was found, in paragraphs with an empty line between them.
     run: the workdir of a run whose pictures are shown at the end.
   """
@@ -71,7 +78,15 @@ def page(
     for paragraph in notes.split('\n\n')
     if paragraph.strip()
   )
-  body = paragraphs + ''.join(_section(table) for table in tables)
+  body = paragraphs
+  for grid, own in itertools.groupby(tables, lambda table: table.grid):
+    words = (answers or {}).get(grid)
+    if words:
+      body += (
+        f'<h2>{html.escape(words.question)}</h2>\n'
+        f'<p class="note">{html.escape(words.answer)}</p>\n'
+      )
+    body += ''.join(_section(table, 3 if words else 2) for table in own)
   if run:
     body += _gallery(run)
   return (
@@ -83,7 +98,7 @@ def page(
   )
 
 
-def _section(table) -> str:
+def _section(table, level: int) -> str:
   rows = []
   for arm in table.arms:
     base = arm.name == table.baseline
@@ -91,10 +106,11 @@ def _section(table) -> str:
     rows.append(f'<tr{" class=baseline" * base}>{row}</tr>\n')
   head = ''.join(f'<th>{name}</th>' for name in heads(table))
   return (
-    f'<h2>{html.escape(f"{table.grid}: {table.set}")}</h2>\n'
+    f'<h{level}>{html.escape(f"{table.grid}: {table.set}")}</h{level}>\n'
     f'<p>{html.escape(describe(table))}</p>\n{_picture(table)}'
     f'<div class="wide"><table><tr>{head}</tr>\n{"".join(rows)}</table></div>\n'
-    f'{_runs(table)}'
+    # Those of the classes that are not cut are the same runs.
+    f'{"" if table.classes else _runs(table)}'
   )
 
 
@@ -168,7 +184,10 @@ def _picture(table) -> str:
     for axes in (left, right):
       axes.spines[['top', 'right', 'left']].set_visible(False)
       axes.tick_params(left=False)
-      axes.grid(axis='y', color='0.92')
+      axes.xaxis.set_major_locator(
+        matplotlib.ticker.MaxNLocator(6, steps=(1, 2, 5, 10))
+      )
+      axes.grid(color='0.92')
       axes.set_axisbelow(True)
     file = io.BytesIO()
     figure.savefig(file, format='svg', metadata={'Date': None})
@@ -189,4 +208,5 @@ def _dot(axes, x, ends, y, base) -> None:
 
 def _label(arm: str, width: int = 40) -> str:
   """Breaks a long name at its words; a $ would start mathematics."""
-  return textwrap.fill(arm.replace('$', r'\$'), width)
+  words = arm.replace('$', r'\$').replace(' %', '\N{NO-BREAK SPACE}%')
+  return textwrap.fill(words, width)

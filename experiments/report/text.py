@@ -1,6 +1,7 @@
 """Tables of finished grids as text: Markdown, CSV, and those of documents."""
 
 import csv
+import itertools
 import pathlib
 import statistics
 
@@ -53,6 +54,21 @@ def cells(table, arm) -> tuple[str, ...]:
     between(arm.spread), number(arm.diff, '+'), between(arm.ends, '+'),
     number(arm.visible),
   )  # fmt: skip
+
+
+def document(tables, answers) -> str:
+  """Returns all tables, those of a grid under its question and answer.
+
+  Args:
+    tables: of `collect.tables`.
+    answers: of `answers.read`; {} for tables alone.
+  """
+  parts = []
+  for grid, own in itertools.groupby(tables, lambda table: table.grid):
+    if grid in answers:
+      parts.append(f'## {answers[grid].question}\n\n{answers[grid].answer}\n')
+    parts += map(markdown, own)
+  return '\n'.join(parts)
 
 
 def markdown(table) -> str:

@@ -28,6 +28,22 @@ def test_the_report_is_one_page_that_loads_nothing(tmp_path, capsys):
   assert '| base (baseline) | 2 | 1 | 22.5 ± 0.0 |' in capsys.readouterr().out
 
 
+def test_question_and_answer_stand_once_above_the_tables_of_a_grid(tmp_path):
+  for set_ in ('oaks', 'elms'):
+    results.append(tmp_path / 'r.jsonl', line('base', 0, first(9), set_=set_))
+  words = tmp_path / 'a.toml'
+  words.write_text("['made up']\nquestion = 'Why?'\nanswer = 'It is < 5.'\n")
+  command.main([
+    str(tmp_path / 'r.jsonl'), f'--out={tmp_path}', f'--answers={words}'
+  ])  # fmt: skip
+  written = (tmp_path / 'report.md').read_text()
+  assert '## Why?\n\nIt is < 5.\n\n### made up: oaks\n' in written
+  html = (tmp_path / 'report.html').read_text()
+  order = [html.index(x) for x in ('<h2>Why?', 'It is &lt; 5.', '<h3>made up')]
+  assert order == sorted(order)
+  assert written.count('Why?') == html.count('Why?') == 1
+
+
 def test_the_report_shows_notes_and_the_pictures_of_a_run(tmp_path):
   results.append(tmp_path / 'r.jsonl', line('base', 0, first(9)))
   run, notes = tmp_path / 'run', tmp_path / 'notes.txt'
