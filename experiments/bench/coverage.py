@@ -27,7 +27,7 @@ class Sizes(NamedTuple):
 
   An image is right where the sum of normal effects and of a normal of deviation
   one, drawn for each image in each run, is above zero. With these the pools
-  look like the committed lines of `components` on grape58: 56 to 65 % are
+  look like the lines of `components` on one split of grape58: 56 to 65 % are
   right; the same image under two seeds correlates 0.56 in one arm and 0.55 in
   two; the difference of two arms on one split deviates 4.4 points over seeds.
   What a split does they cannot tell; it is our choice.
