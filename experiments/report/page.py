@@ -206,7 +206,7 @@ def _dot(axes, x, ends, y, base) -> None:
   axes.plot([x], [y], 'o', color='0.15', markerfacecolor=face, markersize=5)
 
 
-def _label(arm: str, width: int = 40) -> str:
+def _label(arm: str, width: int = 48) -> str:
   """Breaks a long name at its words; a $ would start mathematics."""
   words = arm.replace('$', r'\$').replace(' %', '\N{NO-BREAK SPACE}%')
   return textwrap.fill(words, width)
