@@ -13,6 +13,7 @@ import pytest
 from csdnet_jax import sharding
 from csdnet_jax.runtime import processes
 from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.writers import read_records
 
 import command
 import runs
@@ -34,7 +35,7 @@ def _port():
     return s.getsockname()[1]
 
 
-def _start_two(*args, homes=(None, None)):
+def _start_two(*args, homes=(None, None), devices=1):
   """Starts two processes; `args` are those of each, `homes` their ~."""
   address = f'127.0.0.1:{_port()}'
   return [
@@ -45,6 +46,7 @@ def _start_two(*args, homes=(None, None)):
         'JAX_COORDINATOR_ADDRESS': address,
         'JAX_NUM_PROCESSES': '2',
         'JAX_PROCESS_ID': str(i),
+        'JAX_NUM_CPU_DEVICES': str(devices),
       }
       | ({'HOME': str(homes[i])} if homes[i] else {}),
     )
@@ -172,3 +174,40 @@ def test_a_signal_to_one_process_saves_the_same_step_on_both(tmp_path, number):
     runs.saved_state(tmp_path / 'stopped'),
     runs.saved_state(tmp_path / 'unbroken'),
   )
+
+
+@pytest.mark.slow
+def test_a_pod_killed_ten_times_ends_as_one_never_killed(tmp_path):
+  """Two processes of four devices each; either is killed, in mid-step."""
+  fields = {
+    'epochs': 40.0, 'eval_every': 40.0, 'save_every': 3, 'batch_size': 8
+  }  # fmt: skip
+  killed, unbroken = tmp_path / 'killed', tmp_path / 'unbroken'
+
+  def start(workdir):
+    args = _args(workdir, tmp_path / 'cache', **fields)
+    return _start_two(args, args, devices=4)
+
+  rng = np.random.default_rng(0)
+  for _ in range(10):
+    records = read_records(killed / 'metrics.jsonl')
+    step = max((r['step'] for r in records), default=0) + rng.integers(1, 5)
+    both, victim = start(killed), rng.integers(2)
+    command.kill_when(
+      both[victim], killed / 'metrics.jsonl', f'"step": {step},', command.kill
+    )
+    # What waits for it alone in vain is ended too, as by a cluster.
+    both[1 - victim].kill()
+    statuses, outputs = _wait(both)
+    assert statuses[victim] == -9, outputs
+    assert not (killed / 'summary.json').exists()
+  for workdir in (killed, unbroken):
+    statuses, outputs = _wait(start(workdir))
+    assert statuses == [0, 0], outputs
+    if workdir == killed:
+      assert 'Continuing from step' in outputs[0]
+  chex.assert_trees_all_equal(
+    runs.saved_state(killed), runs.saved_state(unbroken)
+  )
+  for name in ('summary.json', 'split.json', 'confusion.csv'):
+    assert (killed / name).read_text() == (unbroken / name).read_text(), name
