@@ -19,7 +19,6 @@ def make_train_step(
   tx: optax.GradientTransformation,
   *,
   seed: int | jax.Array,
-  steps: int,
   ema: float | jax.Array = 0.0,
   accumulate: int = 1,
   axis: str | None = None,
@@ -32,7 +31,6 @@ def make_train_step(
     tx: the optimiser.
     seed: of the run, [] int32; the step's key is `fold_in(streams(seed).loop,
       step)`.
-    steps: of the whole training.
     ema: decay of the averaged weights, 0 for none.
     accumulate: n micro-batches, one after the other, whose mean gradient makes
       one update. Each sees the memory of the step's start and its own rows as
@@ -68,9 +66,7 @@ def make_train_step(
     view_key, loss_key = jax.random.split(key)
     rows = batch['id'].shape[0]
     batch = method.views(sharding.row_keys(view_key, rows, axis), batch)
-    context = Context(
-      model_state, state.memory, frozen, axis, state.step / steps
-    )
+    context = Context(model_state, state.memory, frozen, axis)
 
     def loss(part):
       return method.loss(whole(part, state.params), context, batch, loss_key)

@@ -255,7 +255,7 @@ def test_clevit_is_its_cross_entropies_and_the_peers_contrast():
   params, _ = model.init(jax.random.key(1), tiny.SIZE)
   keys = jax.random.split(jax.random.key(9), 8)
   batch = method.views(keys, tiny.batch(0))
-  context = Context({}, (), (), None, 0.0)
+  context = Context({}, (), (), None)
   loss, aux = method.loss(params, context, batch, jax.random.key(0))
   outputs = [
     model.apply(params, {}, batch[view], train=True)[0]

@@ -46,14 +46,12 @@ class Context(NamedTuple):
     memory: the method's memory.
     frozen: what is not trained (a teacher), or ().
     axis: the device axis for collectives, or None.
-    progress: the share of the training that is done, [] float32 in [0, 1).
   """
 
   model_state: Any
   memory: Any
   frozen: Any
   axis: str | None
-  progress: jax.Array
 
 
 class Aux(NamedTuple):
@@ -111,8 +109,6 @@ class Method(NamedTuple):
     extras: parameters beside the network's, by name.
     teacher: the frozen network whose (params, model_state) `loss` finds in
       `Context.frozen`, or None.
-    others: whether `views` reads of another training image of each row's class
-      too, `other` and `other_extent`; runs trained together alone bring it.
   """
 
   init_memory: Callable
@@ -125,7 +121,6 @@ class Method(NamedTuple):
   group: int = 1
   extras: Mapping[str, Extra] = types.MappingProxyType({})
   teacher: Model | None = None
-  others: bool = False
 
 
 def fold_rows(keys: jax.Array, data: int) -> jax.Array:

@@ -51,13 +51,6 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
     axis=sharding.axis_of(mesh), platform=target.of(mesh.devices.flat[0]),
   )  # fmt: skip
   method = made.method
-  if method.others:
-    raise UserError(
-      'Its method asks for another image of the class of each '
-      "(config.method.csdnet.fill='class'), which only runs that are trained "
-      'together have: start it by experiments.run --together, or choose '
-      'another fill.'
-    )
   require_even(config, method, mesh.size)
   # One program, where each leaf of the optimiser would be one of its own.
   first = jax.jit(made.init)
@@ -149,10 +142,9 @@ def parts(
     lambda: with_extras(model.init(keys.init, config.model.size)[0])
   )
   partitions = {name: e.tx for name, e in method.extras.items() if e.tx}
-  steps = step_of(config, config.epochs, n_train)
   warmup = config.optim.warmup
   tx = optim.make(
-    config.optim, shapes, steps=steps,
+    config.optim, shapes, steps=step_of(config, config.epochs, n_train),
     warmup_steps=step_of(config, warmup, n_train) if warmup else 0,
     partitions=partitions, extras=method.extras,
   )  # fmt: skip
@@ -170,8 +162,8 @@ def parts(
     )
 
   train_step = make_train_step(
-    method, tx, seed=seed, steps=steps, ema=config.ema,
-    accumulate=config.accumulate, axis=axis,
+    method, tx, seed=seed, ema=config.ema, accumulate=config.accumulate,
+    axis=axis,
     labels=optim.partition(config.optim, shapes, partitions, method.extras),
   )  # fmt: skip
   return Parts(method, init, train_step)

@@ -150,47 +150,21 @@ def _fields(words, **fields):
   return named(words, own)
 
 
-# Where to look, what to put there, where it may lie: each a program.
-STRUCTURES = (
+_FORM = {'map': 'fine', 'fill': 'blur', 'inside': True}
+# What may pay, and what each of its parts is worth.
+FORMS = (
+  _fields('erase, fine, blur, inside', mode='erase', **_FORM),
+  _fields('fine, blur, inside', **_FORM),
+  _fields('erase, blur', mode='erase', fill='blur'),
   _fields('colour'),
-  _fields('erase', mode='erase'),
-  _fields('blur', fill='blur'),
-  _fields('class', fill='class'),
-  _fields('fine, colour, inside', map='fine', inside=True),
-  _fields('fine, blur', map='fine', fill='blur'),
-  _fields('fine, blur, inside', map='fine', fill='blur', inside=True),
-  _fields(
-    'fine, background, inside', map='fine', fill='background', inside=True
-  ),
-  _fields('fine, class', map='fine', fill='class'),
-  _fields(
-    'erase, fine, blur, inside', mode='erase', map='fine', fill='blur',
-    inside=True,
-  ),
-  _fields(
-    'erase, fine, class, inside', mode='erase', map='fine', fill='class',
-    inside=True,
-  ),
-  _fields('fine, blur, margin, probe head', map='fine', fill='blur',
-                  saliency='margin'),
-  _fields('fine, class, margin, probe head', map='fine', fill='class',
-                  saliency='margin'),
-  _fields('fine, blur, late margin', map='fine', fill='blur',
-          saliency='margin', start=1 / 3),
-)  # fmt: skip
-AMOUNTS = (
-  _fields('2 to 15 %', hidden=(0.02, 0.15)),
-  _fields('15 to 45 %, half', hidden=(0.15, 0.45), share=0.5),
 )
+LITTLE = _fields('2 to 15 %', hidden=(0.02, 0.15))
 
 
 def ssdp(base):
-  """SSDP as it is and as it might be, against CSDNet without it.
-
-  Each structure hides little in all second views, or much in half of them.
-  """
+  """SSDP as it is, and where it hides little, against CSDNet without it."""
   del base
-  return [SHIPPED, CSDNET, *product([CSDNET], STRUCTURES, AMOUNTS)]
+  return [SHIPPED, CSDNET, *product([CSDNET], FORMS, [LITTLE])]
 
 
 def recipe(base):

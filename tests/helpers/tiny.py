@@ -95,7 +95,7 @@ def setup(config, *, devices=1, has_batch_norm=False):
     ema=(params, model_state) if config.ema else (),
   )
   step = make_train_step(
-    method, tx, seed=3, steps=50, ema=config.ema, accumulate=config.accumulate,
+    method, tx, seed=3, ema=config.ema, accumulate=config.accumulate,
     axis=sharding.axis_of(mesh),
   )  # fmt: skip
   return step, sharding.replicate(state, mesh), mesh

@@ -126,7 +126,7 @@ def test_the_loss_is_both_cross_entropies_and_the_weighted_contrast():
   method = methods.make(c, model)
   params, _ = model.init(jax.random.key(1), tiny.SIZE)
   batch = method.views(jax.random.split(jax.random.key(9), 8), tiny.batch(0))
-  context = Context({}, (), (), None, 0.0)
+  context = Context({}, (), (), None)
   total, aux = method.loss(params, context, batch, jax.random.key(0))
   outputs = [
     model.apply(params, {}, batch[view], train=True)[0]

@@ -34,9 +34,8 @@ FIELDS = {
   # Share of the area hidden or erased, drawn per image.
   'hidden': Field((0.15, 0.45), low=0, high=1),
   'inside': Field(False),  # Hide places on the leaf alone, and a share of it.
-  'fill': Field('colour', choices=('colour', 'blur', 'background', 'class')),
-  'share': Field(1.0, low=0, high=1),  # Of the second views that are masked.
-  'start': Field(0.0, low=0, high=1),  # Share of the training before the first.
+  # What is put there: one colour, or the view itself, blurred.
+  'fill': Field('colour', choices=('colour', 'blur')),
   'queue': Field(1024, low=0),  # Length K; at most twice the train set is used.
   'margin': Field(0.4, low=-1, high=1),  # xi.
   # 'joint' is the peers'.
@@ -68,15 +67,11 @@ def make(config, model: Model) -> base.Method:
       "map='last'."
     )
   sample, poses = base.sampler(config)
-  others = c.mode in _ADAPTIVE and c.fill == 'class'
   smoothing = config.optim.label_smoothing
 
   def views(keys, batch):
     """The raw view x_r; where it is drawn anew, the second view as well."""
     batch = batch | {'raw': sample(keys, batch, 0)}
-    if others:
-      other = {'image': batch['other'], 'extent': batch['other_extent']}
-      batch = batch | {'filling': sample(keys, other, int(c.redraw))}
     if c.mode in _ADAPTIVE and not c.redraw:
       return batch
     aug = sample(keys, batch, 1)
@@ -112,19 +107,13 @@ def make(config, model: Model) -> base.Method:
     shown = ssdp.rank_mask(ties, saliency, hidden, leaf, keep=keep)
     return saliency, ssdp.enlarge(shown, size, size)
 
-  def filled(view, shown, batch):
+  def filled(view, shown):
     """The view where it is shown, and what lies below elsewhere."""
-    if c.fill == 'class':
-      fill = batch['filling']
-    elif c.fill == 'blur':
-      fill = scene.blur(view, view.shape[1] / 16)
-    elif c.fill == 'background':
-      fill = scene.background(view)[:, None, None]
-    else:
-      fill = model.mean
+    blurred = c.fill == 'blur'
+    fill = scene.blur(view, view.shape[1] / 16) if blurred else model.mean
     return ssdp.apply_mask(view, shown, fill)
 
-  def spotlight(params, outputs, batch, keys, progress):
+  def spotlight(params, outputs, batch, keys):
     """x_a: the mask on the raw view x_r, or on the second draw of it."""
 
     def carry(maps):
@@ -134,9 +123,7 @@ def make(config, model: Model) -> base.Method:
     view = batch['aug'] if c.redraw else batch['raw']
     args = params, outputs, batch['label'], view, keys
     _, shown = mask(*args, carry) if c.redraw else mask(*args)
-    draws = jax.vmap(jax.random.uniform)(base.fold_rows(keys, 2))
-    masked = (draws < c.share) & (progress >= c.start)
-    return filled(view, jnp.where(masked[:, None, None], shown, 1.0), batch)
+    return filled(view, shown)
 
   def loss(params, context, batch, key):
     raw, labels, axis = batch['raw'], batch['label'], context.axis
@@ -144,7 +131,7 @@ def make(config, model: Model) -> base.Method:
 
     def second(outputs):
       keys = sharding.row_keys(jax.random.fold_in(key, 2), b, axis)
-      return spotlight(params, outputs, batch, keys, context.progress)
+      return spotlight(params, outputs, batch, keys)
 
     aug = second if c.mode in _ADAPTIVE else batch['aug']
     out_r, out_a, state = base.forward_two(
@@ -193,7 +180,7 @@ def make(config, model: Model) -> base.Method:
       if c.mode not in _ADAPTIVE:
         return {'augmented view': batch['aug']}
       outputs, _ = model.apply(params, model_state, batch['raw'], train=False)
-      return {'augmented view': spotlight(params, outputs, batch, keys, 1.0)}
+      return {'augmented view': spotlight(params, outputs, batch, keys)}
     images = batch['image'].astype(jnp.float32) / 255.0
     if c.mode not in _ADAPTIVE:
       extent = jnp.full((images.shape[0], 2), images.shape[1])
@@ -208,7 +195,7 @@ def make(config, model: Model) -> base.Method:
       'raw view': images,
       'SSDP map': ssdp.enlarge(saliency, *images.shape[1:3]),
       'mask': jnp.repeat(shown[..., None], 3, axis=-1),
-      'augmented view': filled(images, shown, batch),
+      'augmented view': filled(images, shown),
     }
 
   return base.Method(
@@ -219,7 +206,6 @@ def make(config, model: Model) -> base.Method:
     predict=base.predictor(model),
     pictures=pictures,
     forwards=2,
-    others=others,
   )
 
 

@@ -1,4 +1,4 @@
-"""What a view shows beside its leaf: the background, and where the leaf ends.
+"""Where the leaf of a view is, and the view blurred.
 
 For photographs on a plain ground, and for silhouettes. All is our choice.
 """
@@ -8,30 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def background(images: jax.Array) -> jax.Array:
-  """The colour of the ground: the median of the border, channel by channel.
-
-  A median, since a leaf may be cut by a part of the border.
-
-  Args:
-    images: [B, H, W, 3] float32.
-
-  Returns:
-    [B, 3] float32.
-  """
-  border = jnp.concatenate(
-    [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1
-  )
-  return jnp.median(border, axis=1)
-
-
 def foreground(images: jax.Array, side: int, *, rounds: int = 4) -> jax.Array:
-  """Where the leaf is: what differs in colour from the background.
+  """Where the leaf is: what differs in colour from the ground.
 
-  The distances to the background's colour are parted by the threshold that
-  lies halfway between the means of both parts (Ridler and Calvard, IEEE
-  Transactions on Systems, Man, and Cybernetics, 1978), found from half of the
-  largest.
+  The ground's colour is the border's median, channel by channel, since a leaf
+  may be cut by a part of the border. The distances to it are parted by the
+  threshold that lies halfway between the means of both parts (Ridler and
+  Calvard, IEEE Transactions on Systems, Man, and Cybernetics, 1978), found from
+  half of the largest.
 
   Args:
     images: [B, H, W, 3] float32.
@@ -43,7 +27,10 @@ def foreground(images: jax.Array, side: int, *, rounds: int = 4) -> jax.Array:
   """
   shape = (images.shape[0], side, side, 3)
   small = jax.image.resize(images, shape, 'linear')
-  ground = background(images)[:, None, None]
+  border = jnp.concatenate(
+    [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1
+  )
+  ground = jnp.median(border, axis=1)[:, None, None]
   distance = jnp.sqrt(jnp.sum((small - ground) ** 2, axis=-1))
 
   def mean(part):

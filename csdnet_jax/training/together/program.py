@@ -12,8 +12,6 @@ import jax.numpy as jnp
 
 from csdnet_jax import methods
 from csdnet_jax.models import Model, kernels, target
-from csdnet_jax.sharding import row_keys
-from csdnet_jax.state import streams
 from csdnet_jax.step import make_eval_step
 from csdnet_jax.training.build import network, parts, require_even
 from csdnet_jax.training.together.grouping import with_numbers
@@ -58,29 +56,6 @@ class Program(NamedTuple):
   evaluate: Callable
 
 
-# Folded into a step's key, below which lie those of its micro-batches.
-_OTHERS = 2**20
-
-
-def another(key: jax.Array, ids: jax.Array, labels: jax.Array) -> jax.Array:
-  """Draws for images of the train set another one of their class each.
-
-  Args:
-    key: of the step.
-    ids: int32 [B], of the images.
-    labels: int32 [n_train], of all.
-
-  Returns:
-    int32 [B]: the id itself where its class has no other.
-  """
-  keys = row_keys(jax.random.fold_in(key, _OTHERS), len(ids), None)
-  same = labels[ids][:, None] == labels
-  same &= ids[:, None] != jnp.arange(len(labels))
-  draws = jax.vmap(lambda k: jax.random.uniform(k, labels.shape))(keys)
-  drawn = jnp.argmax(jnp.where(same, draws, -1.0), axis=1)
-  return jnp.where(jnp.any(same, axis=1), drawn, ids)
-
-
 def make(config, *, classes: int, n_train: int) -> Program:
   """Makes the functions of a group of runs.
 
@@ -95,8 +70,7 @@ def make(config, *, classes: int, n_train: int) -> Program:
   """
   model = network(config, classes)
   platform = target.of(jax.local_devices()[0])
-  method = methods.make(config, model)
-  require_even(config, method, 1)
+  require_even(config, methods.make(config, model), 1)
 
   def many(function):
     """A function of one run, of R runs."""
@@ -128,13 +102,6 @@ def make(config, *, classes: int, n_train: int) -> Program:
         'label': images.labels[places],
         'id': ids,
       }
-      if method.others:
-        key = jax.random.fold_in(streams(run.seed).loop, state.step)
-        other = run.train[another(key, ids, images.labels[run.train])]
-        batch |= {
-          'other': images.canvases[other],
-          'other_extent': images.extents[other],
-        }
       return of_run(run).train_step(state, batch, ())
 
     # Jitted, so that asking for the shapes traces no second time.

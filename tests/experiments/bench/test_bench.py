@@ -270,7 +270,7 @@ def test_the_peer_computes_our_loss(name, size, kind):
     theirs = torch_peer.Queue(16, width, 'cpu')
     theirs.push(torch.tensor(old), torch.arange(9) % 3)
   key = jax.random.key(2)
-  context = base.Context(model_state, ours, (), None, 0.0)
+  context = base.Context(model_state, ours, (), None)
   (expected, aux), gradient = jax.value_and_grad(method.loss, has_aux=True)(
     params, context, batch, key
   )

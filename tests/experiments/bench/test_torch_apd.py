@@ -64,7 +64,7 @@ def test_the_peer_computes_our_loss(torch, kind):
     sharding.row_keys(jax.random.key(1), 4, None),
     step.synthetic_batch(config, CLASSES),
   )
-  context = base.Context(model_state, (), frozen, None, 0.0)
+  context = base.Context(model_state, (), frozen, None)
   (expected, _), gradient = jax.jit(
     jax.value_and_grad(method.loss, has_aux=True)
   )(params, context, batch, jax.random.key(3))

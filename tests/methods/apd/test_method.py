@@ -132,7 +132,7 @@ def loss_of(config, ignored=()):
   step_key = jax.random.fold_in(streams(config.seed).loop, 0)
   view_key, loss_key = jax.random.split(step_key)
   keys = sharding.row_keys(view_key, 8, None)
-  context = Context(state.model_state, (), teacher_weights(), None, 0.0)
+  context = Context(state.model_state, (), teacher_weights(), None)
 
   def loss(params):
     views = run.method.views(keys, rows)
@@ -211,7 +211,7 @@ def test_a_row_of_weight_zero_has_no_labels_and_is_counted():
   views = run.method.views(keys, rows)
   assert (np.asarray(views['label'])[[2, 5]] == 255).all()
   state = first_state(run)
-  context = Context(state.model_state, (), (), None, 0.0)
+  context = Context(state.model_state, (), (), None)
   _, aux = run.method.loss(state.params, context, views, jax.random.key(0))
   assert float(aux.metrics['crops_without_label']) == 25.0  # Percent.
 

@@ -39,10 +39,10 @@ def test_a_network_without_that_map_is_refused():
 
 
 @functools.partial(jax.jit, static_argnames=('mode', 'fill'))
-def _second_views(batch, numbers, progress, *, mode, fill):
+def _second_views(batch, hidden, *, mode, fill):
   """The second view as the network sees it, and what `views` drew for it."""
   nested = tiny.config(mode=mode, fill=fill).to_dict()
-  nested['method']['csdnet'] |= numbers
+  nested['method']['csdnet']['hidden'] = hidden
   model, seen = tiny.model(has_batch_norm=True), []
 
   def apply(params, state, images, **kwargs):
@@ -53,54 +53,35 @@ def _second_views(batch, numbers, progress, *, mode, fill):
   params, state = model.init(jax.random.key(1), tiny.SIZE)
   keys = jax.random.split(jax.random.key(9), len(batch['id']))
   batch = method.views(keys, batch)
-  context = Context(state, (), (), None, progress)
+  context = Context(state, (), (), None)
   method.loss(params, context, batch, jax.random.key(0))
-  return seen[1], batch.get('filling'), batch['aug']
+  return seen[1], batch['aug']
 
 
-def _views(mode='spotlight', fill='colour', progress=0.0, **numbers):
-  start = {'hidden': (0.15, 0.45), 'share': 1.0, 'start': 0.0}
-  batch = tiny.batch(0, 32)
-  if fill == 'class':
-    other = tiny.batch(1, 32)
-    batch |= {'other': other['image'], 'other_extent': other['extent']}
-  return _second_views(batch, start | numbers, progress, mode=mode, fill=fill)
+def _views(hidden, mode='spotlight', fill='colour'):
+  return _second_views(
+    tiny.batch(0, 32), (hidden, hidden), mode=mode, fill=fill
+  )
 
 
-def _changed(**options):
-  """Which pixels of the second views are masked, [B, S, S]."""
-  seen, _, drawn = _views(**options)
-  return np.abs(seen - drawn).max(-1) > 1e-6
-
-
-def _masked(**options):
-  return _changed(**options).any((1, 2))
+def _changed(hidden, **options):
+  """Which share of each second view is masked, [B]."""
+  seen, drawn = _views(hidden, **options)
+  return (np.abs(seen - drawn).max(-1) > 1e-6).mean((1, 2))
 
 
 @pytest.mark.parametrize('mode', ['spotlight', 'erase'])
-def test_masks_start_when_told_and_leave_a_share_of_the_views(mode):
-  assert _masked(mode=mode).all()
-  assert not _masked(mode=mode, start=0.5, progress=0.49).any()
-  assert _masked(mode=mode, start=0.5, progress=0.5).all()
-  assert not _masked(mode=mode, share=0.0).any()
-  assert 8 < _masked(mode=mode, share=0.5).sum() < 24
-
-
-def test_a_small_share_can_be_hidden():
-  changed = _changed(hidden=(0.02, 0.02)).mean((1, 2))
+def test_a_small_share_can_be_hidden(mode):
+  changed = _changed(0.02, mode=mode)
   assert changed.min() >= 0.02 and changed.max() < 0.06
-  assert not _masked(hidden=(0.0, 0.0)).any()
+  assert not _changed(0.0, mode=mode).any()
 
 
-@pytest.mark.parametrize('fill', ['colour', 'blur', 'background', 'class'])
+@pytest.mark.parametrize('fill', ['colour', 'blur'])
 def test_what_is_hidden_takes_the_filling(fill):
-  seen, other, drawn = _views(fill=fill, hidden=(1.0, 1.0))
+  seen, drawn = _views(1.0, fill=fill)
   expected = {
     'colour': lambda views: np.full_like(views, 0.5),
     'blur': lambda views: scene.blur(views, 1.0),
-    'background': lambda views: np.broadcast_to(
-      scene.background(views)[:, None, None], views.shape
-    ),
-    'class': lambda views: other,
   }[fill](drawn)
   np.testing.assert_allclose(seen, expected, atol=1e-5)

@@ -226,15 +226,13 @@ def test_baselines_are_measured_once_for_weights_and_split(
 def test_what_ssdp_can_be_told_trains_together(tmp_path):
   ssdp = {
     'mode': 'erase', 'map': 'fine', 'saliency': 'margin', 'inside': True,
-    'fill': 'class',
+    'fill': 'blur',
   }  # fmt: skip
   configs = _configs(
     tmp_path / 'cache', **{f'method.csdnet.{k}': v for k, v in ssdp.items()}
   )
   for i, config in enumerate(configs):
-    share = 0.02 * (i + 1)
-    config.method.csdnet.update(start=0.2 + share, share=0.5 + share)
-    config.method.csdnet.hidden = (share, 2 * share)
+    config.method.csdnet.hidden = (0.02 * (i + 1), 0.04 * (i + 1))
   assert _train(configs, tmp_path) == ['', '', '']
   records = [
     record
