@@ -178,7 +178,7 @@ def recipe(base):
     for key, values in sweeps.items()
     for arm in field(f'method.csdnet.{key}', values)
   ]
-  every = _rates(base, (0.3, 3.0))
+  every = list(_rates(base, (0.3, 3.0)))
   rivals = [one_view_more_steps(base), TWO_VIEWS, CLEVIT, SUPCON]
   arms = [SHIPPED, *product([SHIPPED], chain(own, every))]
   arms += [without(NO_SSDP, NO_SSDT), without(NO_SSDP, NO_DDL)]

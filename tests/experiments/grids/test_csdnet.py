@@ -113,6 +113,14 @@ def test_many_arms_of_a_question_share_few_programs():
   assert len(first) == 14 and 'CSDNet without SSDP, alpha 3' in first
 
 
+def test_the_recipe_gives_each_rival_the_same_rates():
+  arms = {point.arm for point in _expand('recipe')}
+  rivals = {arm.partition(', lr ')[0] for arm in arms if ', lr ' in arm}
+  assert len(rivals) == 5
+  for rival in rivals:
+    assert {rival, f'{rival}, lr 0.0003', f'{rival}, lr 0.003'} <= arms
+
+
 def test_equal_compute_is_as_many_steps_and_images():
   points = _expand('baselines', '--config=configs/folder.py')
   configs = {p.arm: grid_lib.resolve(p.arguments) for p in points}
