@@ -75,10 +75,11 @@ def main(args: argparse.Namespace) -> None:
     )  # fmt: skip
   console.print(table)
   say(
-    'Parameters are without the head, GFLOPs of one image forward at so many '
-    'px. Weights that are not here are fetched when their network is first '
-    'trained: --config.model.name=NAME, after pip install "csdnet_jax[hub]" '
-    'for those of the hub. csdnet models NAME says all of one.'
+    'Parameters are millions, without the head; GFLOPs are of one image '
+    'forward at so many px. Weights that are not here are fetched when their '
+    'network is first trained: --config.model.name=NAME, after pip install '
+    '"csdnet_jax[hub]" for those of the hub. csdnet models NAME says all of '
+    'one.'
   )
 
 

@@ -28,6 +28,7 @@ def test_every_network_has_a_line_with_its_cost_and_licence(capsys):
   assert lines['vit_s16'] == [
     '224', '21.7M', '9.3', 'ImageNet-21k', 'apache-2.0'
   ]  # fmt: skip
+  assert lines['vit_s16_dinov3'][-2:] == ['LVD-1689M', 'dinov3-license']
   assert lines['efficientnet_lite0'][-2:] == ['apache-2.0', 'yes']
   assert lines['psp_resnet18'] == ['473', '16.9M', '127.1']
 
@@ -50,6 +51,8 @@ def test_all_that_is_known_of_one_network_is_said(capsys):
     assert word in out
   _, out = said(capsys, 'swin_t')
   assert out.count('pinned at the first fetch') == 2
+  _, out = said(capsys, 'vit_l16_dinov3')
+  assert published.find('vit_l16_dinov3').terms in out
   _, out = said(capsys, 'psp_resnet18')
   assert 'none are known' in out
   status, out = said(capsys, 'swim_t')

@@ -65,6 +65,9 @@ class Weights(NamedTuple):
 
 
 HUB = 'https://huggingface.co/'
+_DINOV3_TERMS = (
+  'https://ai.meta.com/resources/models-and-libraries/dinov3-license'
+)
 
 
 def _lite(version, size):
@@ -207,6 +210,12 @@ WEIGHTS = {
   'swin_l': _swin('swin_large_patch4_window7_224'),
   'swin_b_w12': _swin('swin_base_patch4_window12_384', 384),
   'swin_l_w12': _swin('swin_large_patch4_window12_384', 384),
+  'convnext_t': _convnext('convnext_tiny'),
+  'convnext_t_dinov3': _dinov3('convnext_tiny.dinov3_'),
+  'convnext_s': _convnext('convnext_small'),
+  'convnext_s_dinov3': _dinov3('convnext_small.dinov3_'),
+  'convnext_b': _convnext('convnext_base'),
+  'convnext_b_dinov3': _dinov3('convnext_base.dinov3_'),
 }  # fmt: skip
 
 # The ImageNet-21k weights of the ViT papers, in Google's public bucket
@@ -288,7 +297,7 @@ def how_to_fetch(path: pathlib.Path, model_name: str) -> str:
   found = find(model_name)
   if path.suffix == '.npz' and model_name in ORIGINALS:
     url = f'{_BUCKET}{ORIGINALS[model_name]}.npz'
-  elif path.suffix == '.safetensors' and found and found.file:
+  elif found and found.file and path.suffix == pathlib.Path(found.file).suffix:
     url = f'{found.page}/resolve/main/{found.file}'
   else:
     return ''

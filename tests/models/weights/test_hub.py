@@ -19,7 +19,7 @@ from csdnet_jax.runtime.errors import UserError
 
 import command
 import hub_server
-from torch_pickles import Touch
+import torch_pickles
 
 KEY = 'owner/small/model.safetensors'
 NAME = 'vit_tiny'
@@ -271,10 +271,24 @@ def test_weights_of_another_network_are_refused(made, server):
 def test_nothing_is_ever_unpickled(made, server, tmp_path, monkeypatch, file):
   mark = tmp_path / 'mark'
   publish(monkeypatch, file=file)
-  server.files[f'owner/small/{file}'] = pickle.dumps(Touch(mark))
+  server.files[f'owner/small/{file}'] = pickle.dumps(torch_pickles.Touch(mark))
   sentence = refused(made)
   assert 'cannot be read' in sentence or 'nothing was executed' in sentence
   assert not mark.exists()
+
+
+@pytest.mark.parametrize('form', ['file_of', 'zipped'])
+def test_a_pytorch_file_is_read_without_unpickling(
+  made, server, monkeypatch, form
+):
+  file = 'open_clip_pytorch_model.bin'
+  publish(monkeypatch, file=file)
+  server.files[f'owner/small/{file}'] = torch_pickles.saved(
+    made.arrays, getattr(torch_pickles, form)
+  )
+  params, _, report = load(made)
+  np.testing.assert_array_equal(params['cls'], made.arrays['cls'])
+  assert not report.missing + report.unexpected
 
 
 def test_a_damaged_file_of_pins_is_a_sentence(made, server):

@@ -386,6 +386,12 @@ def test_a_path_that_is_not_there_gets_a_sentence(tmp_path, vit):
       'https://huggingface.co/facebook/dinov2-base/resolve/main/'
       'model.safetensors',
     ),
+    (
+      'vit_b16_bioclip',
+      '.bin',
+      'https://huggingface.co/imageomics/bioclip/resolve/main/'
+      'open_clip_pytorch_model.bin',
+    ),
   ],
 )
 def test_an_absent_file_comes_with_the_command_that_fetches_it(
