@@ -39,6 +39,9 @@ PUBLISHED = (
   'vit_small_plus_patch16_dinov3',
   'vit_base_patch14_reg4_dinov2',
   'convnext_tiny',
+  'vit_tiny_patch16_224',
+  'swin_tiny_patch4_window7_224',
+  'resnet18',
 )
 CLIP_SMALL = {
   'embed_dim': 24,

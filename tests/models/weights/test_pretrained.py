@@ -18,6 +18,7 @@ from csdnet_jax import models
 from csdnet_jax.models.weights import pretrained, published
 from csdnet_jax.runtime.errors import UserError
 
+import golden
 from torch_pickles import Touch, file_of, program, saved, tensor, text, zipped
 
 CLASSES = 5
@@ -678,3 +679,27 @@ def test_the_stem_of_another_resnet_is_named(tmp_path):
     pretrained.load(
       str(path), 'psp_tiny', params, state, classes=CLASSES, allow=''
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'theirs', 'classes'),
+  [
+    ('vit_ti16', 'vit_tiny_patch16_224', 'head'),
+    ('deit_ti16', 'vit_tiny_patch16_224', 'head'),
+    ('swin_t', 'swin_tiny_patch4_window7_224', 'head.fc'),
+    ('resnet18', 'resnet18', 'fc'),
+  ],
+)
+def test_the_strict_loader_takes_all_that_timm_has_of_a_network(
+  tmp_path, monkeypatch, name, theirs, classes
+):
+  arrays = golden.draw(golden.KEYS[theirs])
+  width = 512 if name == 'resnet18' else 768 if name == 'swin_t' else 192
+  arrays[f'{classes}.weight'] = np.zeros((21841, width), np.float32)
+  spec = models.find(name)
+  *_, report = golden.load(tmp_path, spec, arrays, 224, monkeypatch)
+  assert not report.missing + report.unexpected + report.reshaped
+  assert [x for x in report.skipped if 'num_batches' not in x] == [
+    f'head/kernel [{width}, 21841]'
+  ]
