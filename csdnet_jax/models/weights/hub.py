@@ -80,7 +80,11 @@ def fetch(weights: Weights, model_name: str) -> Fetched:
 
   pin = pinned(weights)
   revision = pin.revision or _MAIN
-  if not is_fetched(weights):
+  cached = _cached(weights)
+  if cached and pin.revision:
+    # The client may ask a server for more than files, such as a list of agents.
+    return _located(cached, weights, pin)
+  if not cached:
     say(
       f'Fetching the weights of {model_name}: {weights.repository}, trained on '
       f'{weights.data}, licence {weights.licence or "not said"}.'
@@ -106,6 +110,11 @@ def fetch(weights: Weights, model_name: str) -> Fetched:
   except (OSError, ValueError, errors.HTTPError, RuntimeError) as error:
     sentence = _explained(error, weights, model_name, revision)
     raise UserError(sentence) from error
+  return _located(path, weights, pin)
+
+
+def _located(path: str, weights: Weights, pin: Pin) -> Fetched:
+  """A file in the hub's cache, by its place there."""
   path = pathlib.Path(path)
   # .../snapshots/COMMIT/FILE, a link to .../blobs/ETAG, where the ETag of a
   # large file is its SHA-256.
@@ -154,15 +163,18 @@ def settle(fetched: Fetched, weights: Weights, sha256: str) -> None:
 
 def is_fetched(weights: Weights) -> bool:
   """Returns whether weights of the hub are in its cache, as pinned."""
-  if not _has_client():
-    return False
+  return _has_client() and _cached(weights) is not None
+
+
+def _cached(weights) -> str | None:
+  """The path of weights in the hub's cache, as pinned, or None."""
   from huggingface_hub import try_to_load_from_cache
 
   found = try_to_load_from_cache(
     weights.repository, weights.file,
     revision=pinned(weights).revision or _MAIN,
   )  # fmt: skip
-  return isinstance(found, str)
+  return found if isinstance(found, str) else None
 
 
 def pinned(weights: Weights) -> Pin:
