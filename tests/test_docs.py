@@ -18,7 +18,7 @@ from csdnet_jax.runtime.fields import flat
 from csdnet_jax.training.command_line import resolve
 from experiments import marks
 from experiments.bench import table
-from experiments.report import networks, places
+from experiments.report import networks, parity, places
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -133,6 +133,7 @@ def test_the_readme_is_short():
     *((path, places.NAME, text) for path, text in places.generated().items()),
     (table.PLACE, table.NAME, table.table(table.kept())),
     (networks.PLACE, networks.NAME, networks.table()),
+    (parity.PLACE, parity.NAME, parity.table(parity.kept())),
   ],
 )
 def test_a_table_is_the_generated_one(path, name, text):

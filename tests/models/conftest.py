@@ -17,9 +17,14 @@ def transformers():
 
 @pytest.fixture
 def record(record_property, capsys):
-  """Prints a row of the parity table, and holds it to the limit."""
+  """Prints a row of the parity table, and holds it to the limit.
+
+  The properties are what `experiments.report.parity` reads.
+  """
 
   def write(what, size, found):
+    record_property('what', what)
+    record_property('px', size)
     for key, value in found.items():
       record_property(key, float(value))
     row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())

@@ -51,4 +51,4 @@ def test_clip(torch, transformers, tmp_path, monkeypatch, record, name, size):
     torch, net, tokens_forward(hidden), head, path, 'parity', size
   )
   assert not report.skipped + report.reshaped
-  record(f'CLIP, patch {patch}, {gelu}, transformers', size, found)
+  record(f'CLIP, patch {patch}, {gelu}', size, found)

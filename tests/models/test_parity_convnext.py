@@ -61,7 +61,7 @@ def test_convnext(torch, transformers, tmp_path, record, size):
   found, _ = differences(
     torch, net, forward, net.classifier, path, 'parity', size
   )
-  record('ConvNeXt, transformers', size, found)
+  record('ConvNeXt', size, found)
 
 
 @pytest.mark.parametrize('size', [256, 448])
@@ -78,7 +78,7 @@ def test_dinov3_convnext(torch, transformers, tmp_path, record, size):
 
   found, report = differences(torch, net, forward, head, path, 'parity', size)
   assert not report.skipped
-  record('DINOv3 ConvNeXt, transformers', size, found)
+  record('DINOv3 ConvNeXt', size, found)
 
 
 def test_every_naming_gives_the_same_weights(torch, transformers, tmp_path):

@@ -68,7 +68,7 @@ def test_dinov3(
   assert not report.reshaped
   assert report.skipped == ['embeddings.mask_token [1, 1, 64]']
   kind = 'gated MLP' if gated else 'MLP'
-  record(f'DINOv3, {kind}, periods {periods}, transformers', size, found)
+  record(f'DINOv3, {kind}, periods {periods}', size, found)
 
 
 @pytest.mark.parametrize('name', ['vit_s16_dinov3', 'vit_splus16_dinov3'])

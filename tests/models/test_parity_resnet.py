@@ -9,7 +9,7 @@ import pytest
 from csdnet_jax import models
 from csdnet_jax.models import resnet
 
-from torch_twins import LIMIT, fill, randomise, state_dict
+from torch_twins import fill, randomise, state_dict
 
 pytestmark = [
   pytest.mark.slow,
@@ -48,7 +48,7 @@ def transformers_resnet(torch, name):
   ],
 )
 def test_features_logits_and_input_gradient(
-  torch, monkeypatch, capsys, name, size, activation
+  torch, monkeypatch, record, name, size, activation
 ):
   net = transformers_resnet(torch, name)
   kind = {'relu': torch.nn.ReLU, 'silu': torch.nn.SiLU}[activation]
@@ -85,14 +85,7 @@ def test_features_logits_and_input_gradient(
   gradient, outputs = run(pixels)
   ours = outputs._asdict() | {'gradient': gradient}
   found = {key: np.abs(ours[key] - x).max() for key, x in wanted.items()}
-  with capsys.disabled():
-    row = ' | '.join(f'{key} {value:.1e}' for key, value in found.items())
-    largest = np.abs(wanted['gradient']).max()
-    print(
-      f'\nparity | {name}, {activation} | {size} px | {row} '
-      f'| largest gradient {largest:.1e}'
-    )
-  assert max(found.values()) < LIMIT, found
+  record(f'{name}, {activation}', size, found)
 
 
 def test_a_training_step_normalises_and_averages_as_pytorch(torch):

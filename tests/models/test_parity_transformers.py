@@ -105,7 +105,7 @@ def test_swin_of_any_window_and_size(
   found, _ = differences(
     torch, net, swin_forward(net), net.classifier, path, 'parity', size
   )
-  record(f'Swin, window {window}, transformers', size, found)
+  record(f'Swin, window {window}', size, found)
 
 
 def test_swin_t_as_published(torch, transformers, tmp_path, record):
@@ -114,7 +114,7 @@ def test_swin_t_as_published(torch, transformers, tmp_path, record):
   found, _ = differences(
     torch, net, swin_forward(net), net.classifier, path, 'swin_t', 224
   )
-  record('Swin-T, transformers', 224, found)
+  record('Swin-T', 224, found)
 
 
 def test_every_naming_of_swin_gives_the_same_weights(
@@ -203,7 +203,7 @@ def test_vit_of_any_patch_and_size(
   )
   assert len(report.reshaped) == (size == 448)
   gelu = 'exact' if family == 'deit_b16' else 'tanh'
-  record(f'ViT, patch {patch}, {gelu} GELU, transformers', size, found)
+  record(f'ViT, patch {patch}, {gelu} GELU', size, found)
 
 
 def test_vit_ti_as_published(torch, transformers, tmp_path, record):
@@ -212,7 +212,7 @@ def test_vit_ti_as_published(torch, transformers, tmp_path, record):
   found, _ = differences(
     torch, net, tokens_of(net.vit), net.classifier, path, 'vit_ti16', 224
   )
-  record('ViT-Ti/16, transformers', 224, found)
+  record('ViT-Ti/16', 224, found)
 
 
 @pytest.mark.parametrize('size', [224, 448])
@@ -351,7 +351,7 @@ def test_dinov2(
     f'[1, {(size // 14) ** 2 + 1}, 64]'
   ]
   assert report.skipped == ['embeddings.mask_token [1, 64]']
-  record(f'DINOv2, {registers} registers, transformers', size, found)
+  record(f'DINOv2, {registers} registers', size, found)
 
 
 @pytest.mark.parametrize('registers', [0, 4])
