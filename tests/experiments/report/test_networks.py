@@ -9,7 +9,16 @@ from experiments.report import networks
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'name',
-  ['efficientnet_lite0', 'resnet18', 'vit_s16', 'swin_t', 'psp_resnet18'],
+  [
+    'efficientnet_lite0',
+    'resnet18',
+    'vit_s16',
+    'vit_splus16_dinov3',
+    'vit_b16_bioclip',
+    'convnext_t_dinov3',
+    'swin_t',
+    'psp_resnet18',
+  ],
 )
 def test_a_cost_that_is_kept_is_what_is_measured(name):
   kept, found = listing.costs()[name], networks.measure(name)

@@ -90,7 +90,7 @@ def pins():
 
 
 def test_weights_are_fetched_once_by_name_and_pinned_aloud(
-  made, server, capsys
+  made, server, monkeypatch, capsys
 ):
   params, _, report = load(made)
   np.testing.assert_array_equal(params['cls'], made.arrays['cls'])
@@ -104,9 +104,11 @@ def test_weights_are_fetched_once_by_name_and_pinned_aloud(
   said = ' '.join(capsys.readouterr().out.split())
   assert 'trained on leaves, licence mit' in said
   assert f'revision {hub_server.COMMIT}, SHA-256 {digest}' in said
-  # Again, though the branch has moved on: no request, no word.
+  # Again, though the branch has moved on: no request, no word. Of the client,
+  # which may ask a server for more than files, only the cache is used.
   server.asked.clear()
   server.commit = 40 * 'a'
+  monkeypatch.setattr(huggingface_hub, 'hf_hub_download', None)
   load(made)
   assert not server.asked and not capsys.readouterr().out
 
