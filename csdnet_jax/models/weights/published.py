@@ -65,9 +65,6 @@ class Weights(NamedTuple):
 
 
 HUB = 'https://huggingface.co/'
-_DINOV3_TERMS = (
-  'https://ai.meta.com/resources/models-and-libraries/dinov3-license'
-)
 
 
 def _lite(version, size):
@@ -210,12 +207,6 @@ WEIGHTS = {
   'swin_l': _swin('swin_large_patch4_window7_224'),
   'swin_b_w12': _swin('swin_base_patch4_window12_384', 384),
   'swin_l_w12': _swin('swin_large_patch4_window12_384', 384),
-  'convnext_t': _convnext('convnext_tiny'),
-  'convnext_t_dinov3': _dinov3('convnext_tiny.dinov3_'),
-  'convnext_s': _convnext('convnext_small'),
-  'convnext_s_dinov3': _dinov3('convnext_small.dinov3_'),
-  'convnext_b': _convnext('convnext_base'),
-  'convnext_b_dinov3': _dinov3('convnext_base.dinov3_'),
 }  # fmt: skip
 
 # The ImageNet-21k weights of the ViT papers, in Google's public bucket
