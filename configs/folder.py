@@ -26,7 +26,7 @@ def get_config():
   # Leaves fill their pictures, and some are long and narrow: a centre crop
   # would cut their tips off, so the whole picture is squeezed instead.
   config.data.aspect = 'square'
-  # SSDP's mask took 3.5 +- 2.1 points of what DDL and SSDT gain on cultivars
+  # SSDP's mask took 2.3 +- 2.0 points of what DDL and SSDT gain on cultivars
   # (docs/evidence.md); it is left out until evidence says better.
   config.method.csdnet.mode = 'none'
   return config

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from csdnet_jax.models import initialise, rotary, target
+from csdnet_jax.models import initialise, kernels, rotary, target
 from csdnet_jax.models.head import classify
 from csdnet_jax.models.transformer import (
   LayerNorm,
@@ -102,9 +102,10 @@ def attend(
 
 def _implementation(dtype) -> str | None:
   # cuDNN's attention never writes the N x N weights to memory; it takes half
-  # precision only, and exists on a GPU only.
-  flash = target.platform() == 'cuda' and dtype == jnp.bfloat16
-  return 'cudnn' if flash else None
+  # precision only, and exists on a GPU only. JAX cannot map it over networks
+  # where a token is padded.
+  half = dtype == jnp.bfloat16 and not kernels.many_networks()
+  return 'cudnn' if half and target.platform() == 'cuda' else None
 
 
 class LayerScale(nn.Module):

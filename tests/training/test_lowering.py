@@ -13,14 +13,18 @@ from csdnet_jax.inference import export
 from csdnet_jax.methods import base
 from csdnet_jax.models import segments, target
 from csdnet_jax.training.build import build
+from csdnet_jax.training.together import pool, program
 from experiments.bench import step
 
 PLATFORMS = ('cuda', 'tpu')
 CLASSES = 7
 TINY = (
   'efficientnet_tiny', 'resnet_tiny', 'vit_tiny', 'vit_tiny_gap',
-  'dinov2_tiny_reg', 'swin_micro', 'psp_tiny',
+  'dinov2_tiny_reg', 'swin_micro', 'psp_tiny', 'dinov3_tiny',
+  'dinov3_tiny_gated', 'clip_tiny', 'convnext_micro',
 )  # fmt: skip
+# Their attention is that of those above.
+ALIKE = ('vit_tiny_gap', *TINY[-4:])
 PUBLISHED = {
   'vit_b16': 448, 'deit_s16': 224, 'vit_l14_dinov2_reg': 518, 'swin_b': 448,
   'swin_l_w12': 384, 'efficientnet_lite2': 448, 'resnet101': 448,
@@ -30,7 +34,7 @@ CASES = [
   pytest.param(
     name, dtype, platform,
     marks=()
-    if (dtype, platform) == ('bfloat16', 'cuda') and name != 'vit_tiny_gap'
+    if (dtype, platform) == ('bfloat16', 'cuda') and name not in ALIKE
     else pytest.mark.slow,
   )
   for name in TINY
@@ -98,7 +102,8 @@ def test_a_step_and_an_evaluation_lower(name, dtype, platform):
   train, evaluate = _lowered(name, dtype, platform, size=size)
   half = dtype == 'bfloat16'
   assert ('bf16' in train, 'bf16' in evaluate) == (half, half)
-  flash = half and platform == 'cuda' and name.startswith(('vit', 'dino'))
+  attends = name.startswith(('vit', 'dino', 'clip'))
+  flash = half and platform == 'cuda' and attends
   # Of two blocks; the training step forwards the raw view and the hidden one.
   assert _calls(train) == (4 * flash, 4 * flash)
   assert _calls(evaluate) == (2 * flash, 0)
@@ -138,6 +143,36 @@ def test_published_sizes_lower(name, size, platform):
   train, _ = _lowered(name, 'bfloat16', platform, size=size, **teacher)
   flash = platform == 'cuda' and ('vit' in name or 'deit' in name)
   assert bool(_calls(train)[1]) == flash
+
+
+@pytest.mark.slow
+def test_many_runs_of_a_vit_lower_for_a_gpu(monkeypatch):
+  monkeypatch.setattr(target, 'of', lambda device: 'cuda')
+  runs, size = 2, 32
+  config = step.make_config(
+    backbone='vit_tiny', size=size, batch=4, dtype='bfloat16', queue=16,
+    method='csdnet',
+  )  # fmt: skip
+  made = program.make(config, classes=CLASSES, n_train=16)
+  arguments = program.Arguments(
+    jnp.arange(runs), {}, jnp.zeros((runs, 16), jnp.int32)
+  )
+  weights = jax.eval_shape(
+    jax.vmap(lambda key: made.model.init(key, size)),
+    jax.random.split(jax.random.key(0), runs),
+  )
+  states = jax.eval_shape(made.init, arguments, *weights)
+  pixels = jnp.zeros((16, size, size, 3), jnp.uint8)
+  images = pool.Images(
+    pixels, jnp.full((16, 2), size), pixels, jnp.zeros(16, jnp.int32)
+  )
+  rows = jnp.zeros((3, runs, 4), jnp.int32)
+  for traced in (
+    made.advance.trace(states, arguments, images, rows, 0, 0),
+    made.evaluate.trace(states, arguments, images, rows),
+  ):
+    text = traced.lower(lowering_platforms=('cuda',)).as_text()
+    assert 'bf16' in text and _calls(text) == (0, 0)
 
 
 def test_an_export_has_no_kernel_of_the_machine_that_makes_it():

@@ -5,7 +5,7 @@ is left out since it is zero. Runs of one program agree in all of that. A number
 that is not zero may differ in these parts of the config, and is then an
 argument of the program; so are the seed, and the split as rows of the images. A
 number of a method may be zero in some of them: what it weighs is computed, and
-a program less to compile is worth more than that.
+a program less to compile is worth more than that. Whole numbers are shapes.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
