@@ -10,7 +10,9 @@ from csdnet_jax.runtime.errors import UserError
 
 # What `config.init_from` may be beside a path; the second is the older word for
 # the weights of an EfficientNet-Lite.
-PRETRAINED, IMAGENET = WORDS = 'pretrained', 'imagenet'
+PRETRAINED = 'pretrained'
+IMAGENET = 'imagenet'
+WORDS = (PRETRAINED, IMAGENET)
 
 # The colours that weights were trained with: ImageNet's own mean and deviation;
 # bytes as (x - 127) / 128 for EfficientNet-Lite; [-1, 1] for the original ViT;
@@ -97,10 +99,11 @@ def _dinov2(repository, **pins):
 
 
 # Simeoni et al., DINOv3, 2025, under a licence of its own.
-def _dinov3(repository):
+def _dinov3(repository, **pins):
   return Weights(
     f'timm/{repository}', 'dinov3-license', 'LVD-1689M', 256,
-    **IMAGENET_COLOURS, terms=f'{HUB}timm/{repository}/blob/main/LICENSE.md',
+    **IMAGENET_COLOURS, **pins,
+    terms=f'{HUB}timm/{repository}/blob/main/LICENSE.md',
   )  # fmt: skip
 
 
@@ -112,11 +115,13 @@ def _convnext(repository):
 
 
 # Stevens et al., BioCLIP, CVPR 2024, and what followed.
-def _bioclip(repository, licence, data, **more):
-  more = {'file': 'open_clip_model.safetensors'} | more
+def _bioclip(
+  repository, licence, data, file='open_clip_model.safetensors', **pins
+):
   return Weights(
-    f'imageomics/{repository}', licence, data, 224, **CLIP_COLOURS, **more
-  )
+    f'imageomics/{repository}', licence, data, 224, **CLIP_COLOURS,
+    file=file, **pins,
+  )  # fmt: skip
 
 
 def _swin(repository, size=224):
@@ -139,16 +144,14 @@ WEIGHTS = {
   'efficientnet_lite1': _lite(1, 240),
   'efficientnet_lite2': _lite(2, 260),
   'resnet18': _resnet(
-    'resnet18', revision='ebd61f9c7420e5b5b53262b8ce6bbe311e1e872a'
+    'resnet18', revision='491b427b45c94c7fb0e78b5474cc919aff584bbf',
+    sha256='80c49dee3da4822c009c5a7fe591e9223c5a2cfcf95a4067ca4dfb5a7b89c612',
   ),
   'resnet50': _resnet(
-    'resnet50', revision='5d9e13b8fdab4d9718bcf2c8f5c3af01878367e8',
+    'resnet50', revision='767268603ca0cb0bfe326fa87277f19c419566ef',
     sha256='773525d5821de224f8f30c33377b7a795d7863e08522698200d3217d3f2a41bb',
   ),
-  'resnet101': _resnet(
-    'resnet101',
-    sha256='1ba5b660e7c175b3c27c557fc7dc8b2815be830c516815b0155f61b403f27380',
-  ),
+  'resnet101': _resnet('resnet101'),
   'vit_ti16': _augreg('vit_tiny_patch16_224'),
   'vit_s16': _augreg('vit_small_patch16_224'),
   'vit_b8': _augreg('vit_base_patch8_224'),
@@ -157,24 +160,29 @@ WEIGHTS = {
   'vit_l16': _augreg('vit_large_patch16_224'),
   'deit_ti16': _deit(
     'deit_tiny_patch16_224',
-    revision='457c7aea80b608b44786bd3193556c727028bd6d',
+    revision='80e968688553f219e4a86f940ed945a23709c16f',
     sha256='21d4764d94f6c3ffdb6da3581115a0a1ee2d505537d96883b540e54766407c9e',
   ),
   'deit_s16': _deit(
     'deit_small_patch16_224',
-    revision='38e0e3a79073772ea54733b87885d3d7f6348e8a',
+    revision='91327a9c99f98fe6b524cd4d397b7226b80e1365',
+    sha256='1e747b4a8d0df2cfbd3c450e8c97685d867448ab0c2ddbfb34b6885f5cb23e5b',
   ),
-  'deit_b16': _deit('deit_base_patch16_224'),
+  'deit_b16': _deit(
+    'deit_base_patch16_224',
+    revision='b78cc5532a69df6bcad9c3a8d76653fd20b31ac6',
+    sha256='cd2da27b74ed7f68b599f16c77af3e1e80f01c75f9ad96029d22ce747a247e8e',
+  ),
   'vit_s14_dinov2': _dinov2(
     'dinov2-small', revision='ed25f3a31f01632728cabb09d1542f84ab7b0056',
     sha256='ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1',
   ),
   'vit_b14_dinov2': _dinov2(
-    'dinov2-base', revision='369b1309d0ea32e09fdc25ee029917e2e5a2db8f',
+    'dinov2-base', revision='f9e44c814b77203eaa57a6bdbbd535f21ede1415',
     sha256='d73036b56966966d07975d696bde331762f37297e2f095de8cea0040c3aa0841',
   ),
   'vit_l14_dinov2': _dinov2(
-    'dinov2-large',
+    'dinov2-large', revision='47b73eefe95e8d44ec3623f8890bd894b6ea2d6c',
     sha256='399fba97a95f22c36834418bc69373364a99af3a1153da1c0fb31db567c92e23',
   ),
   'vit_s14_dinov2_reg': _dinov2('dinov2-with-registers-small'),
@@ -184,17 +192,35 @@ WEIGHTS = {
     'PlantNet/vit_base_patch14_reg4_dinov2_lvd142m.pc24_all', '',
     'PlantCLEF 2024', 518, **IMAGENET_COLOURS,
   ),
-  'vit_s16_dinov3': _dinov3('vit_small_patch16_dinov3.lvd1689m'),
+  'vit_s16_dinov3': _dinov3(
+    'vit_small_patch16_dinov3.lvd1689m',
+    revision='3bf4720a82ec2066db88137180ff1f83a675cef0',
+    sha256='2a1ec16ae28ffa07bc0ead0241ee7df9fc26451fe6f9f839b7b3afa0a906b040',
+  ),
   'vit_splus16_dinov3': _dinov3('vit_small_plus_patch16_dinov3.lvd1689m'),
-  'vit_b16_dinov3': _dinov3('vit_base_patch16_dinov3.lvd1689m'),
-  'vit_l16_dinov3': _dinov3('vit_large_patch16_dinov3.lvd1689m'),
+  'vit_b16_dinov3': _dinov3(
+    'vit_base_patch16_dinov3.lvd1689m',
+    revision='c6a5fb7d12bbd3cf3b0079253141c3332aaed7da',
+    sha256='1f9ed8a2378d65e24bb710ba522ac9fa7be4e036d7aefb4384ce022833926332',
+  ),
+  'vit_l16_dinov3': _dinov3(
+    'vit_large_patch16_dinov3.lvd1689m',
+    revision='30c1109559f65dea34316b0d4842d35c5771fe11',
+    sha256='45172f209c9583c40538afc26b60a07033e6fcc2e8c30228338e6b2e932e7941',
+  ),
   'vit_b16_bioclip': _bioclip(
     'bioclip', 'mit', 'TreeOfLife-10M', file='open_clip_pytorch_model.bin',
-    revision='7b4abf1f6ee747c15de00c7d28a5e62990b5dabc',
+    revision='ce901ab3c6a913f9e9ef94ce6d27761069f4f01c',
     sha256='e380384f0c30d425d8c6c40f24471f9dd497fbdfa734a89c461a94aee95f0ef4',
   ),
-  'vit_l14_bioclip2': _bioclip('bioclip-2', 'mit', 'TreeOfLife-200M'),
-  'vit_h14_bioclip25': _bioclip('bioclip-2.5-vith14', '', 'TreeOfLife-200M'),
+  'vit_l14_bioclip2': _bioclip(
+    'bioclip-2', 'mit', 'TreeOfLife-200M',
+    revision='2957b322090f9cb17ae72c71981c7218a28d81e0',
+    sha256='b7b2bf6fbc95799e42630e394cf95803892ab447c1a8ab629dbc82fbeaf7dfef',
+  ),
+  'vit_h14_bioclip25': _bioclip(
+    'bioclip-2.5-vith14', '', 'TreeOfLife, 233 million images'
+  ),
   'convnext_t': _convnext('convnext_tiny'),
   'convnext_t_dinov3': _dinov3('convnext_tiny.dinov3_lvd1689m'),
   'convnext_s': _convnext('convnext_small'),
