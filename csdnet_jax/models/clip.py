@@ -158,7 +158,7 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   ours = {}
   for name, array in arrays.items():
     name, array = rename(name, array, r'^vision_model\.', _PATTERNS)
-    if name in ('cls', _POSITIONS):
+    if name in ('cls', _POSITIONS) and array.ndim and array.size:
       array = array.reshape(1, -1, array.shape[-1])
     ours |= split_qkv(name, array)
   return ours

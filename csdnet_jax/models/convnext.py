@@ -153,7 +153,7 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   ours = {}
   for name, array in arrays.items():
     name, array = rename(name, array, r'^(convnext|model)\.', _PATTERNS)
-    if name.endswith('/depthwise/kernel'):
+    if name.endswith('/depthwise/kernel') and array.shape[2:3] == (1,):
       array = array[:, :, 0]
     ours[name] = array
   return ours

@@ -7,6 +7,7 @@ moves the places at random while it is pretrained is left out.
 """
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -182,8 +183,9 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Arrays of a PyTorch DINOv3 under our names, in our layout.
 
   The axes of attention stay joined, as those of `vit.from_torch`. timm leaves
-  the biases of queries and values out where all are zero: they are added. The
-  release masks the third of a bias that is the keys': it is left out.
+  the biases of queries and values out of the whole file where all are zero:
+  they are added. The release masks the third of a bias that is the keys': it
+  is left out.
 
   Args:
     arrays: as timm, the release, or transformers name them.
@@ -192,6 +194,8 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     The same under our names; a name that is none of theirs is kept.
   """
   ours = {}
+  biased = re.compile(r'\.(qkv\.bias|[qv]_bias)$').search
+  unbiased = not any(map(biased, arrays))
   for name, array in arrays.items():
     masked = f'{name}_mask' in arrays
     name, array = rename(name, array, r'^model\.', _PATTERNS)
@@ -199,7 +203,7 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if masked:
       parts = {k: x for k, x in parts.items() if not k.endswith('/key/bias')}
     ours |= parts
-    if name.endswith('/qkv/kernel'):
+    if unbiased and name.endswith('/qkv/kernel') and array.ndim:
       zeros = np.zeros(array.shape[0], np.float32)
       for part in ('query', 'value'):
         ours.setdefault(name.replace('qkv/kernel', f'{part}/bias'), zeros)

@@ -326,7 +326,8 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
           ours[f'merge_{s + 1}/{leaf}'] = ours.pop(f'merge_{s}/{leaf}')
   for name in [name for name in ours if '/attention/query/' in name]:
     parts = [name.replace('query', part) for part in ('query', 'key', 'value')]
-    if all(part in ours for part in parts):
+    shapes = {ours[part].shape if part in ours else () for part in parts}
+    if len(shapes) == 1 and () not in shapes:
       joined = np.concatenate([ours.pop(part) for part in parts], -1)
       ours[name.replace('query', 'qkv')] = joined
   return ours

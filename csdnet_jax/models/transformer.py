@@ -165,10 +165,11 @@ def split_qkv(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
   """An array of queries, keys and values, [..., 3 C], as three by their names.
 
   Args:
-    name: ours, with the part '/qkv/'; any other array comes back alone.
+    name: ours, with the part '/qkv/'; any other array comes back alone, as does
+      one that is not three of one width.
     array: in our layout.
   """
-  if '/qkv/' not in name:
+  if '/qkv/' not in name or not array.ndim or array.shape[-1] % 3:
     return {name: array}
   parts = zip(('query', 'key', 'value'), np.split(array, 3, -1), strict=True)
   return {name.replace('/qkv/', f'/{part}/'): x for part, x in parts}

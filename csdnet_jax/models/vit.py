@@ -354,7 +354,7 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     name, array = rename(name, array, _PREFIX, _MODULES + _PARTS)
     ours |= split_qkv(name, array)
   name = 'Transformer/posembed_input/pos_embedding'
-  if 'reg_token' in arrays and name in ours:
+  if 'reg_token' in arrays and name in ours and ours[name].ndim == 3:
     # timm gives no position to the class token, having added it.
     ours[name] = np.pad(ours[name], ((0, 0), (1, 0), (0, 0)))
   return ours

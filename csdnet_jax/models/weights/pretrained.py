@@ -365,10 +365,11 @@ def _resampled(name, array, slots):
 
 def _splits(name, array, slot):
   """Whether the axes of attention, which PyTorch joins, come apart."""
-  joined = array.ndim < slot.ndim and array.size == slot.size
+  one = 1 if name.endswith('bias') else 2
+  joined = array.ndim == one < slot.ndim and array.size == slot.size
+  if not joined or not _ATTENTION.search(name):
+    return False
   # Of a kernel one of its two axes stays.
-  kept = array.ndim == 1 or (
+  return one == 1 or (
     array.shape[0] == slot.shape[0] or array.shape[-1] == slot.shape[-1]
   )
-  one = 1 if name.endswith('bias') else 2
-  return joined and kept and array.ndim == one and _ATTENTION.search(name)

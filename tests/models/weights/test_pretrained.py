@@ -350,6 +350,55 @@ def test_a_flat_kernel_of_attention_is_of_another_shape(
     pretrained.load(path, 'vit_tiny', *vit, classes=CLASSES)
 
 
+@pytest.mark.parametrize(
+  ('model', 'name', 'shape', 'fault'),
+  [
+    ('clip_tiny', 'visual.class_embedding', (), 'another shape'),
+    ('clip_tiny', 'visual.positional_embedding', (3, 0), 'another shape'),
+    ('clip_tiny', 'visual.transformer.resblocks.0.attn.in_proj_weight',
+     (32, 32), 'unexpected'),
+    ('convnext_micro', 'stages.0.blocks.0.conv_dw.weight', (7, 7),
+     'another shape'),
+    ('convnext_micro', 'stages.0.blocks.0.conv_dw.weight', (4, 0, 7, 7),
+     'another shape'),
+    ('vit_tiny', 'blocks.0.attn.qkv.weight', (), 'unexpected'),
+    ('vit_tiny', 'blocks.0.attn.qkv.weight', (97, 32), 'unexpected'),
+    ('vit_tiny', 'norm.bias', (), 'another shape'),
+    ('dinov2_tiny_reg', 'pos_embed', (5, 32), 'another shape'),
+    ('dinov3_tiny', 'blocks.0.attn.qkv.bias', (97,), 'unexpected'),
+    ('dinov3_tiny', 'blocks.0.attn.qkv.weight', (), 'unexpected'),
+    ('swin_micro', 'encoder.layers.0.blocks.0.attention.query.weight', (),
+     'missing'),
+  ],
+)  # fmt: skip
+def test_an_array_of_an_odd_shape_is_of_another_architecture(
+  tmp_path, model, name, shape, fault
+):
+  file = tmp_path / 'odd.safetensors'
+  arrays = {name: np.zeros(shape, np.float32)}
+  if model.endswith('_reg'):
+    arrays['reg_token'] = np.zeros((1, 2, 32), np.float32)
+  for part in ('key', 'value'):
+    arrays[name.replace('query', part)] = arrays[name]
+  safetensors.numpy.save_file(arrays, file)
+  net = models.build(model, classes=CLASSES, drop_rate=0.0, drop_path=0.0)
+  made = jax.eval_shape(lambda key: net.init(key, 32), jax.random.key(0))
+  with pytest.raises(UserError, match=f'does not fit {model}: .*{fault}'):
+    pretrained.load(str(file), model, *made, classes=CLASSES)
+
+
+@pytest.mark.parametrize('bias', [(), ('blocks.1.attn.qkv.bias',)])
+def test_a_dinov3_that_lacks_one_bias_of_several_is_not_whole(bias):
+  arrays = {
+    f'blocks.{i}.attn.qkv.weight': np.ones((96, 32), np.float32)
+    for i in range(2)
+  }
+  arrays |= {name: np.ones(96, np.float32) for name in bias}
+  ours = models.from_torch('dinov3_tiny', arrays)
+  name = 'Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/bias'
+  assert (name in ours) == (not bias)
+
+
 def test_the_mobilenet_of_transformers_is_refused(tmp_path):
   name = 'mobilenet_v2.conv_stem.first_conv.convolution.weight'
   data = safetensors.numpy.save({name: np.ones((32, 3, 3, 3), np.float32)})
