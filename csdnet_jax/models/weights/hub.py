@@ -82,24 +82,23 @@ def fetch(weights: Weights, model_name: str) -> Fetched:
   revision = pin.revision or _MAIN
   cached = _cached(weights)
   if cached and pin.revision:
-    # The client may ask a server for more than files, such as a list of agents.
+    # The client itself may ask a server for more than the file.
     return _located(cached, weights, pin)
-  if not cached:
+  say(
+    f'Fetching the weights of {model_name}: {weights.repository}, trained on '
+    f'{weights.data}, licence {weights.licence or "not said"}.'
+  )
+  if weights.terms:
     say(
-      f'Fetching the weights of {model_name}: {weights.repository}, trained on '
-      f'{weights.data}, licence {weights.licence or "not said"}.'
+      f'They are not under one of the usual open licences: by using them you '
+      f'accept {weights.terms}.',
+      style='bold yellow',
     )
-    if weights.terms:
-      say(
-        f'They are not under one of the usual open licences: by using them you '
-        f'accept {weights.terms}.',
-        style='bold yellow',
-      )
-    elif not weights.licence:
-      say(
-        f'Which licence they are under we do not know: see {weights.page}.',
-        style='bold yellow',
-      )
+  elif not weights.licence:
+    say(
+      f'Which licence they are under we do not know: see {weights.page}.',
+      style='bold yellow',
+    )
   try:
     with progress_bar('MB', logged='MB fetched') as progress:
       path = huggingface_hub.hf_hub_download(
@@ -140,7 +139,7 @@ def settle(fetched: Fetched, weights: Weights, sha256: str) -> None:
       f'{fetched.path} is not what {weights.repository} published: its '
       f'SHA-256 is {sha256}, not {fetched.sha256}, so that it is damaged, cut '
       f'short or another file; remove {fetched.path.resolve()} and run the '
-      f'same command again, or {_OTHERWISE}.'
+      f'same command again, {_unpin(weights, "sha256")}or {_OTHERWISE}.'
     )
   if all(pinned(weights)):
     return
@@ -185,6 +184,16 @@ def pinned(weights: Weights) -> Pin:
   """
   first = Pin(**_pins().get(_key(weights), {}))
   return Pin(weights.revision or first.revision, weights.sha256 or first.sha256)
+
+
+def _unpin(weights, field) -> str:
+  """What else helps if a field is not as published but as first fetched."""
+  if getattr(weights, field) or _key(weights) not in _pins():
+    return ''
+  return (
+    f"or remove the file's entry in {pins_path()} to pin what is published "
+    'today, '
+  )
 
 
 def _has_client() -> bool:
@@ -232,6 +241,11 @@ def _bar(progress):
   return Bar
 
 
+def _public(text: str) -> str:
+  """A text whose URLs have no user, password or signed query."""
+  return re.sub(r'(?<=://)[^/\s]*@|\?[^\s\'"]+', '', text)
+
+
 def _explained(error, weights, model_name, revision) -> str:
   """The sentence for what the client raised."""
   from huggingface_hub import constants, errors
@@ -240,7 +254,7 @@ def _explained(error, weights, model_name, revision) -> str:
   hidden = isinstance(error, errors.LocalEntryNotFoundError)
   cause = error.__cause__ if hidden and error.__cause__ else error
   status = getattr(getattr(cause, 'response', None), 'status_code', None)
-  server = constants.ENDPOINT
+  server = _public(constants.ENDPOINT)
   page = f'{server}/{weights.repository}'
   what = f'The weights of {model_name} ({_key(weights)})'
   if isinstance(cause, errors.OfflineModeIsEnabled):
@@ -258,7 +272,7 @@ def _explained(error, weights, model_name, revision) -> str:
   if status == 404 or isinstance(cause, errors.EntryNotFoundError):
     return (
       f'{what} of revision {revision} are not at {page} (any more): see there '
-      f'what became of them, and {_OTHERWISE}.'
+      f'what became of them, {_unpin(weights, "revision")}or {_OTHERWISE}.'
     )
   if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
     return (
@@ -271,7 +285,7 @@ def _explained(error, weights, model_name, revision) -> str:
       f'{what} cannot be kept in {constants.HF_HUB_CACHE} ({cause.strerror}); '
       'set HF_HOME to a folder that can be written.'
     )
-  why = f'status {status}' if status else first_line(cause)
+  why = f'status {status}' if status else _public(first_line(cause))
   return (
     f'{what} cannot be fetched from {server} ({why}): check the network, or a '
     f'proxy by HTTPS_PROXY, and run the same command again; or {_OTHERWISE}.'

@@ -203,6 +203,46 @@ def test_a_revision_that_is_gone_is_named(made, server, monkeypatch):
   assert f'of revision {40 * "b"} are not at' in refused(made)
 
 
+def test_a_pin_of_the_first_fetch_may_be_removed(
+  made, server, tmp_path, monkeypatch
+):
+  cure = f"or remove the file's entry in {hub.pins_path()}"
+  load(made)
+  first = pins()
+  other = {KEY: {'revision': hub_server.COMMIT, 'sha256': 64 * '0'}}
+  hub.pins_path().write_text(json.dumps(other))
+  assert cure in refused(made)
+  # No such revision any more, nor a file of it.
+  hub.pins_path().write_text(json.dumps(first))
+  monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'elsewhere'))
+  server.commit = 40 * 'a'
+  assert cure in refused(made)
+  hub.pins_path().write_text('{}')
+  load(made)
+  assert pins()[KEY]['revision'] == server.commit
+  # What the table pins is not in that file.
+  publish(monkeypatch, revision=40 * 'b', sha256=64 * '0')
+  assert cure not in refused(made)
+
+
+def test_no_sentence_has_a_password_or_a_signed_address(
+  made, server, monkeypatch
+):
+  secret = server.url.replace('://', '://me:secret@')
+  monkeypatch.setattr(constants, 'ENDPOINT', secret)
+  server.status = 403
+  sentence = refused(made)
+  assert 'secret' not in sentence and f'{server.url}/owner/small' in sentence
+
+  def fail(*_, **__):
+    raise ValueError(f"no '{secret}/a?Signature=key' nor /b?token=key, sorry")
+
+  monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
+  sentence = refused(made)
+  assert f"no '{server.url}/a' nor /b sorry" in sentence
+  assert 'secret' not in sentence and 'key' not in sentence
+
+
 def test_half_a_file_or_another_is_refused_and_may_be_fetched_again(
   made, server
 ):
@@ -240,6 +280,19 @@ def test_a_licence_that_asks_more_is_said_before_the_download(
   assert 'licence not said' in said and f'see {weights.page}' in said
 
 
+def test_terms_are_said_though_another_program_fetched_the_file(
+  made, server, monkeypatch, capsys
+):
+  page = 'https://example.org/license'
+  weights = publish(monkeypatch, licence='dinov3-license', terms=page)
+  huggingface_hub.hf_hub_download(weights.repository, weights.file)
+  assert hub.is_fetched(weights)
+  load(made)
+  assert f'you accept {page}' in ' '.join(capsys.readouterr().out.split())
+  load(made)
+  assert not capsys.readouterr().out
+
+
 def test_a_full_disk_is_a_sentence_and_nothing_half_stays(
   made, server, tmp_path, monkeypatch
 ):
@@ -270,7 +323,9 @@ def test_weights_of_another_network_are_refused(made, server):
 
 
 @pytest.mark.parametrize('file', ['model.safetensors', 'open_clip.bin'])
-def test_nothing_is_ever_unpickled(made, server, tmp_path, monkeypatch, file):
+def test_a_file_of_weights_executes_nothing(
+  made, server, tmp_path, monkeypatch, file
+):
   mark = tmp_path / 'mark'
   publish(monkeypatch, file=file)
   server.files[f'owner/small/{file}'] = pickle.dumps(torch_pickles.Touch(mark))
