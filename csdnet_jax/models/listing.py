@@ -16,10 +16,11 @@ from csdnet_jax.runtime.terminal import say
 
 
 class Cost(NamedTuple):
-  """What a network costs at the size of its weights.
+  """What a network costs.
 
   Attributes:
-    size: pixels a side.
+    size: pixels a side; of the images that its weights were trained on, of
+      PSPNet's crops (473) if it segments, else 224.
     parameters: without the head, which depends on the classes.
     gflops: of one image forward, as XLA counts them: a multiplication and an
       addition are two, and what meets a border's padding is none.
@@ -62,7 +63,10 @@ def main(args: argparse.Namespace) -> None:
     ('GFLOPs', 'right', 6), ('trained on', 'left', 12), ('licence', 'left', 14),
     ('here', 'left', 4),
   ):  # fmt: skip
-    table.add_column(head, justify=justify, min_width=width, overflow='fold')
+    table.add_column(
+      head, justify=justify, min_width=width, overflow='fold',
+      no_wrap=head == 'network',
+    )  # fmt: skip
   for name, cost in costs().items():
     weights = published.find(name)
     about = ('', '', '')

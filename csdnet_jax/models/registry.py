@@ -123,6 +123,7 @@ MODELS = {
   'vit_splus16_dinov3': _dinov3(384, 12, 6, gated=True),
   'vit_b16_dinov3': _dinov3(768, 12, 12),
   'vit_l16_dinov3': _dinov3(1024, 24, 16),
+  # Of BioCLIP 2 and 2.5 the colours, CLIP's, and the exact GELU are assumed.
   'vit_b16_bioclip': _clip(768, 12, 12, 16, quick_gelu=True),
   'vit_l14_bioclip2': _clip(1024, 24, 16, 14),
   'vit_h14_bioclip25': _clip(1280, 32, 16, 14),

@@ -29,7 +29,7 @@ _CROP, _USUAL = 473, 224
 
 
 def measure(name: str) -> listing.Cost:
-  """Returns what a network costs at the size of its weights; compiles nothing.
+  """Returns what a network costs at its `Cost.size`; compiles nothing.
 
   Args:
     name: as `models.find` takes it.

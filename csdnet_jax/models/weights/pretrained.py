@@ -186,7 +186,7 @@ def _read(path, weights, model_name, field, check=lambda sha256: None):
   except OSError as error:
     raise UserError(
       f'The weights {path} cannot be read ({error.strerror or error}): check '
-      f'the path in {field}{published.how_to_fetch(path, model_name)}.'
+      f'the path in {field}{published.how_to_fetch(path, model_name, field)}.'
     ) from error
   sha256 = hashlib.sha256(data).hexdigest()
   check(sha256)

@@ -298,27 +298,31 @@ def packaged(weights: Weights, model_name: str) -> pathlib.Path:
   return files[0]
 
 
-def how_to_fetch(path: pathlib.Path, model_name: str) -> str:
+def how_to_fetch(path: pathlib.Path, model_name: str, field: str) -> str:
   """Returns the end of a sentence on a file that cannot be read.
 
   Args:
     path: of the file.
     model_name: whose weights it should hold.
+    field: of the config that names the file.
 
   Returns:
     ', or ...' with what fetches the published ones, if the file is absent and
-    its kind of the model's weights is published; otherwise ''.
+    its kind of the model's weights is published; otherwise ''. Those of the hub
+    are not fetched past what says their licence and checks them.
   """
   if path.exists():
     return ''
   found = find(model_name)
   if path.suffix == '.npz' and model_name in ORIGINALS:
     url = f'{_BUCKET}{ORIGINALS[model_name]}.npz'
-  elif found and found.file and path.suffix == pathlib.Path(found.file).suffix:
-    url = f'{found.page}/resolve/main/{found.file}'
-  else:
+    return (
+      ', or fetch the published ones: '
+      f'`curl -L --create-dirs -o {shlex.quote(str(path))} {url}`'
+    )
+  # A teacher needs a head, which they have for other classes.
+  if not found or field != 'config.init_from':
     return ''
-  return (
-    ', or fetch the published ones: '
-    f'`curl -L --create-dirs -o {shlex.quote(str(path))} {url}`'
-  )
+  if not found.file or path.suffix != pathlib.Path(found.file).suffix:
+    return ''
+  return f', or set --{field}={PRETRAINED}, which fetches the published ones'
