@@ -160,6 +160,10 @@ def test_the_rate_decays_by_the_layer():
       'clip_tiny', 16, 'Transformer/encoderblock_1/LayerNorm_0/bias',
       'Transformer/pre_norm/bias',
     ),
+    (
+      'dinov3_tiny', 16, 'Transformer/encoderblock_1/LayerScale_0/scale',
+      'Transformer/registers',
+    ),
     ('convnext_micro', 64, 'stage_2_block_1/norm/bias', 'stem_norm/bias'),
     ('swin_micro', 24, 'stage_1_block_1/mlp/Dense_0/kernel', 'embedding/bias'),
     ('psp_resnet18', 65, 'backbone/layer4_1/bn1/bias', 'backbone/bn3/scale'),

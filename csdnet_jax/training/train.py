@@ -2,7 +2,7 @@
 
 What the data are and what is measured on them is the task's (`tasks`), what is
 trained the method's. The order in which a run finds its state: its own workdir,
-then `config.init_from` (a run, a file, or ImageNet's weights), then random
+then `config.init_from` (a run, a file, or published weights), then random
 values.
 """
 

@@ -201,7 +201,7 @@ def soy_ageing(base):
 def backbone(base):
   """CSDNet on other networks, each from its own ImageNet weights."""
   names = ('efficientnet_lite1', 'efficientnet_lite2', 'vit_b16')
-  weights = ('imagenet', 'imagenet', 'weights/ViT-B_16.npz')
+  weights = ('pretrained', 'pretrained', 'weights/ViT-B_16.npz')
   others = zip_(field('model.name', names), field('init_from', weights))
   arms = [CSDNET, one_view_twice(base)]
   return product(arms, chain([{}], others))

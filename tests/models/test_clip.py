@@ -46,7 +46,7 @@ def test_features_are_those_of_open_clip(tmp_path, monkeypatch, kind, size):
     pytest.param('ViT-H-14', marks=pytest.mark.slow),
   ],
 )
-def test_published_files_hold_what_the_network_wants(name):
+def test_open_clips_modules_hold_what_the_network_wants(name):
   spec = models.find(NAMES[name])
   if name != 'ViT-B-16':
     spec = spec._replace(sizes=spec.sizes | {'depth': 3})

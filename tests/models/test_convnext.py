@@ -31,7 +31,7 @@ def test_features_are_those_of_timm(tmp_path, monkeypatch, size):
   np.testing.assert_allclose(outputs.features, x, atol=1e-4)
 
 
-def test_published_files_hold_what_the_network_wants():
+def test_timms_modules_hold_what_the_network_wants():
   theirs, ours = golden.sizes(SPEC, 'convnext_tiny', 224)
   assert theirs == ours
   assert models.find('convnext_t_dinov3') == SPEC

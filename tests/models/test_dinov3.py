@@ -64,7 +64,7 @@ def test_periods_are_those_of_the_release_unless_told(tmp_path, monkeypatch):
     pytest.param('vit_small_patch16_dinov3', marks=SLOW),
   ],
 )
-def test_published_files_hold_what_the_network_wants(name):
+def test_timms_modules_hold_what_the_network_wants(name):
   theirs, ours = golden.sizes(models.find(NAMES[name]), name, 256)
   assert theirs == ours
 
