@@ -186,7 +186,7 @@ class Net(nn.Module):
     norm = functools.partial(BatchNorm, train, axis, epsilon=EPSILON)
     blocks = layout(self.width, self.depth, self.stages)
     maps = _trunk(self, blocks, x, train, keys, axis)
-    fine = maps[_last_of_stride_8(blocks)]
+    fine = maps[_last_of_stride_8(blocks)].astype(jnp.float32)
     x = Pointwise(self.top, name='top')(maps[-1])
     features = norm(relu6=True, name='top_bn')(x).astype(jnp.float32)
     embedding = jnp.mean(features, (1, 2))

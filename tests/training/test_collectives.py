@@ -45,6 +45,7 @@ def _check(found, *, gradients, batch, width, moments=0):
   assert 0 < rest <= SCALARS + moments
 
 
+@pytest.mark.slow
 def test_a_vit_sends_gradients_keys_and_scalars():
   found, state = _count('vit_tiny')
   gradients = sum(4 * x.size for x in jax.tree.leaves(state.params))

@@ -146,6 +146,7 @@ def test_all_of_a_folder_without_what_was_trained_on(folder_run, tmp_path):
     evaluated(workdir, folder=others(tmp_path / 'old', folder_run, 'train'))
 
 
+@pytest.mark.slow
 def test_what_was_trained_on_and_saved_again_is_known(tmp_path):
   root, workdir, new = (tmp_path / name for name in ('set', 'run', 'new'))
   leaves.write(root, cultivars=3, train_per_class=2, test_per_class=2, size=128)

@@ -175,6 +175,7 @@ def test_many_runs_of_a_vit_lower_for_a_gpu(monkeypatch):
     assert 'bf16' in text and _calls(text) == (0, 0)
 
 
+@pytest.mark.slow
 def test_an_export_has_no_kernel_of_the_machine_that_makes_it():
   config = step.make_config(
     backbone='vit_tiny', size=16, batch=2, method='supervised', dtype='bfloat16'

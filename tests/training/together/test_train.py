@@ -180,6 +180,7 @@ def test_a_stopped_group_goes_on_with_the_same_bits(tmp_path, monkeypatch):
   assert not (tmp_path / 'stopped' / 'group' / 'checkpoints').exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_fails_alone_and_says_why(tmp_path):
   configs = _configs(tmp_path / 'cache', **CHEAP)
   configs[1].optim.lr, configs[1].optim.clip = 1e30, 1e30
