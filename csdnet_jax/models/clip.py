@@ -28,7 +28,12 @@ from csdnet_jax.models.transformer import (
   split_patches,
   split_qkv,
 )
-from csdnet_jax.models.vit import Block, PositionEmbedding
+from csdnet_jax.models.vit import (
+  ATTENTION,
+  POSITIONS,
+  Block,
+  PositionEmbedding,
+)
 
 _EPSILON = 1e-5
 
@@ -97,9 +102,7 @@ class Net(nn.Module):
     token = self.param('cls', initialise.zeros, (1, 1, c))
     token = jnp.broadcast_to(token.astype(x.dtype), (b, 1, c))
     x = jnp.concatenate([token, x.reshape(b, h * w, c)], axis=1)
-    paths = [None] * self.depth
-    if train and self.drop_path:
-      paths = rising_paths(keys, self.drop_path, self.depth)
+    paths = rising_paths(keys, self.drop_path * train, self.depth)
     gelu = quick_gelu if self.quick_gelu else exact_gelu
     block = functools.partial(
       nn.remat(Block) if self.remat else Block,
@@ -120,24 +123,22 @@ class Net(nn.Module):
 
 # Names of open_clip, whose text has some of the same without 'visual.', then of
 # transformers: the first match counts.
-_POSITIONS = 'Transformer/posembed_input/pos_embedding'
-_ATTENTION = '/MultiHeadDotProductAttention_1/'
 _PATTERNS = (
   (r'^(visual\.conv1|embeddings\.patch_embedding)\.', 'embedding/'),
   (r'^(visual|embeddings)\.class_embedding$', 'cls'),
   (r'^(visual\.positional_embedding|embeddings\.position_embedding\.weight)$',
-   _POSITIONS),
+   POSITIONS),
   (r'^(visual\.ln_pre|pre_layrnorm)\.', 'Transformer/pre_norm/'),
   (r'^(visual\.ln_post|post_layernorm)\.', 'Transformer/encoder_norm/'),
   (r'^(?:visual\.transformer\.resblocks|encoder\.layers)\.(\d+)\.',
    r'Transformer/encoderblock_\1/'),
   (r'/(ln_1|layer_norm1)\.', '/LayerNorm_0/'),
   (r'/(ln_2|layer_norm2)\.', '/LayerNorm_2/'),
-  (r'/attn\.in_proj_', f'{_ATTENTION}qkv/'),
-  (r'/(attn|self_attn)\.out_proj\.', f'{_ATTENTION}out/'),
-  (r'/self_attn\.q_proj\.', f'{_ATTENTION}query/'),
-  (r'/self_attn\.k_proj\.', f'{_ATTENTION}key/'),
-  (r'/self_attn\.v_proj\.', f'{_ATTENTION}value/'),
+  (r'/attn\.in_proj_', f'{ATTENTION}qkv/'),
+  (r'/(attn|self_attn)\.out_proj\.', f'{ATTENTION}out/'),
+  (r'/self_attn\.q_proj\.', f'{ATTENTION}query/'),
+  (r'/self_attn\.k_proj\.', f'{ATTENTION}key/'),
+  (r'/self_attn\.v_proj\.', f'{ATTENTION}value/'),
   (r'/mlp\.(c_fc|fc1)\.', '/MlpBlock_3/Dense_0/'),
   (r'/mlp\.(c_proj|fc2)\.', '/MlpBlock_3/Dense_1/'),
 )  # fmt: skip
@@ -158,7 +159,7 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   ours = {}
   for name, array in arrays.items():
     name, array = rename(name, array, r'^vision_model\.', _PATTERNS)
-    if name in ('cls', _POSITIONS) and array.ndim and array.size:
+    if name in ('cls', POSITIONS) and array.ndim and array.size:
       array = array.reshape(1, -1, array.shape[-1])
     ours |= split_qkv(name, array)
   return ours

@@ -28,7 +28,7 @@ from csdnet_jax.models.transformer import (
   split_patches,
   split_qkv,
 )
-from csdnet_jax.models.vit import Block
+from csdnet_jax.models.vit import ATTENTION, Block
 
 _EPSILON = 1e-5
 
@@ -124,9 +124,7 @@ class Net(nn.Module):
       self.width // self.heads, dtype=jnp.dtype(self.periods)
     )
     rotation = rotary.rotation(h, w, lengths, unplaced=1 + self.registers)
-    paths = [None] * self.depth
-    if train and self.drop_path:
-      paths = rising_paths(keys, self.drop_path, self.depth)
+    paths = rising_paths(keys, self.drop_path * train, self.depth)
     mlp = functools.partial(Mlp, self.mlp, exact_gelu)
     if self.gated:
       mlp = functools.partial(GatedMlp, self.mlp)
@@ -151,7 +149,6 @@ class Net(nn.Module):
 
 # Names of timm and of the release, then of transformers: the first match
 # counts.
-_ATTENTION = '/MultiHeadDotProductAttention_1/'
 _MLP = '/MlpBlock_3/'
 _PATTERNS = (
   (r'^patch_embed\.proj\.', 'embedding/'),
@@ -164,13 +161,13 @@ _PATTERNS = (
   (r'^(?:blocks|layer)\.(\d+)\.', r'Transformer/encoderblock_\1/'),
   (r'/norm1\.', '/LayerNorm_0/'),
   (r'/norm2\.', '/LayerNorm_2/'),
-  (r'/(attn\.proj|attention\.o_proj)\.', f'{_ATTENTION}out/'),
-  (r'/attention\.q_proj\.', f'{_ATTENTION}query/'),
-  (r'/attention\.k_proj\.', f'{_ATTENTION}key/'),
-  (r'/attention\.v_proj\.', f'{_ATTENTION}value/'),
-  (r'/attn\.q_bias$', f'{_ATTENTION}query/bias'),
-  (r'/attn\.v_bias$', f'{_ATTENTION}value/bias'),
-  (r'/attn\.qkv\.', f'{_ATTENTION}qkv/'),
+  (r'/(attn\.proj|attention\.o_proj)\.', f'{ATTENTION}out/'),
+  (r'/attention\.q_proj\.', f'{ATTENTION}query/'),
+  (r'/attention\.k_proj\.', f'{ATTENTION}key/'),
+  (r'/attention\.v_proj\.', f'{ATTENTION}value/'),
+  (r'/attn\.q_bias$', f'{ATTENTION}query/bias'),
+  (r'/attn\.v_bias$', f'{ATTENTION}value/bias'),
+  (r'/attn\.qkv\.', f'{ATTENTION}qkv/'),
   (r'/mlp\.(fc1_g|w1|gate_proj)\.', f'{_MLP}Gate_0/'),
   (r'/mlp\.(fc1_x|fc1|w2|up_proj)\.', f'{_MLP}Dense_0/'),
   (r'/mlp\.(fc2|w3|down_proj)\.', f'{_MLP}Dense_1/'),

@@ -226,10 +226,7 @@ class Net(nn.Module):
     )  # fmt: skip
     norm = functools.partial(LayerNorm, 1e-5)
     x = norm(dtype=self.dtype, name='embedding_norm')(embed(x))
-    paths = [None] * sum(self.depths)
-    if train and self.drop_path:
-      paths = rising_paths(keys, self.drop_path, sum(self.depths))
-    paths = iter(paths)
+    paths = iter(rising_paths(keys, self.drop_path * train, sum(self.depths)))
     make = nn.remat(Block) if self.remat else Block
     for s, (depth, heads) in enumerate(
       zip(self.depths, self.heads, strict=True)

@@ -66,21 +66,23 @@ class Mlp(nn.Module):
 
 
 def rising_paths(
-  keys: jax.Array, drop_path: float, depth: int
-) -> list[jax.Array]:
+  keys: jax.Array | None, drop_path: float, depth: int
+) -> list[jax.Array] | list[None]:
   """Factors of drop path for `depth` blocks of two branches each.
 
   Block i drops each of its branches with probability
   `drop_path * i / (depth - 1)`.
 
   Args:
-    keys: [B] PRNG keys.
+    keys: [B] PRNG keys; not read if nothing is dropped.
     drop_path: the last block's probability, in [0, 1).
     depth: the number of blocks.
 
   Returns:
-    `depth` arrays of [2, B] float32.
+    `depth` arrays of [2, B] float32, or `depth` times None if `drop_path` is 0.
   """
+  if not drop_path:
+    return [None] * depth
   rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
   scales = path_scales(keys, tuple(r for r in rates for _ in range(2)))
   return list(scales.reshape(depth, 2, -1))

@@ -248,9 +248,7 @@ class Net(nn.Module):
       token = self.param('cls', initialise.zeros, (1, 1, c))
       token = jnp.broadcast_to(token.astype(x.dtype), (b, 1, c))
       x = jnp.concatenate([token, x], axis=1)
-    paths = [None] * self.depth
-    if train and self.drop_path:
-      paths = rising_paths(keys, self.drop_path, self.depth)
+    paths = rising_paths(keys, self.drop_path * train, self.depth)
     block = functools.partial(
       nn.remat(Block) if self.remat else Block,
       self.heads,
@@ -303,6 +301,10 @@ def resample_positions(
   return jnp.concatenate([table[:, :extra], grid], axis=1)
 
 
+# Of parameters, in every network that is made of these blocks.
+ATTENTION = '/MultiHeadDotProductAttention_1/'
+POSITIONS = 'Transformer/posembed_input/pos_embedding'
+
 # Names of timm and of the DINOv2 release, then of transformers, where the
 # query's, key's and value's have three spellings: the first match counts.
 _BLOCK = r'^(?:blocks|layers|encoder\.layer)\.(\d+)\.'
@@ -310,25 +312,23 @@ _MODULES = (
   (r'^patch_embed\.proj\.', 'embedding/'),
   (r'^embeddings\.patch_embeddings\.projection\.', 'embedding/'),
   (r'^(embeddings\.)?cls_token$', 'cls'),
-  (r'^(pos_embed|embeddings\.position_embeddings)$',
-   'Transformer/posembed_input/pos_embedding'),
+  (r'^(pos_embed|embeddings\.position_embeddings)$', POSITIONS),
   (r'^(register_tokens|reg_token|embeddings\.register_tokens)$',
    'Transformer/registers'),
   (r'^(norm|layernorm)\.', 'Transformer/encoder_norm/'),
   (r'^(head|classifier)\.', 'head/'),
   (_BLOCK, r'Transformer/encoderblock_\1/'),
 )  # fmt: skip
-_ATTENTION = '/MultiHeadDotProductAttention_1/'
 _PARTS = (
   (r'/(norm1|layernorm_before)\.', '/LayerNorm_0/'),
   (r'/(norm2|layernorm_after)\.', '/LayerNorm_2/'),
   (r'/(attn\.proj|attention\.o_proj|attention\.output\.dense)\.',
-   f'{_ATTENTION}out/'),
-  (r'/attention\.(?:attention\.)?(query|key|value)\.', rf'{_ATTENTION}\1/'),
-  (r'/attention\.q_proj\.', f'{_ATTENTION}query/'),
-  (r'/attention\.k_proj\.', f'{_ATTENTION}key/'),
-  (r'/attention\.v_proj\.', f'{_ATTENTION}value/'),
-  (r'/attn\.qkv\.', f'{_ATTENTION}qkv/'),
+   f'{ATTENTION}out/'),
+  (r'/attention\.(?:attention\.)?(query|key|value)\.', rf'{ATTENTION}\1/'),
+  (r'/attention\.q_proj\.', f'{ATTENTION}query/'),
+  (r'/attention\.k_proj\.', f'{ATTENTION}key/'),
+  (r'/attention\.v_proj\.', f'{ATTENTION}value/'),
+  (r'/attn\.qkv\.', f'{ATTENTION}qkv/'),
   (r'/(mlp\.fc1|intermediate\.dense)\.', '/MlpBlock_3/Dense_0/'),
   (r'/(mlp\.fc2|output\.dense)\.', '/MlpBlock_3/Dense_1/'),
   (r'/(ls1\.gamma|layer_scale1\.lambda1)$', '/LayerScale_0/scale'),
@@ -353,8 +353,8 @@ def from_torch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   for name, array in arrays.items():
     name, array = rename(name, array, _PREFIX, _MODULES + _PARTS)
     ours |= split_qkv(name, array)
-  name = 'Transformer/posembed_input/pos_embedding'
-  if 'reg_token' in arrays and name in ours and ours[name].ndim == 3:
+  table = ours.get(POSITIONS)
+  if 'reg_token' in arrays and table is not None and table.ndim == 3:
     # timm gives no position to the class token, having added it.
-    ours[name] = np.pad(ours[name], ((0, 0), (1, 0), (0, 0)))
+    ours[POSITIONS] = np.pad(table, ((0, 0), (1, 0), (0, 0)))
   return ours

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import uuid
 from collections.abc import Iterable, Sequence
 
 from csdnet_jax.runtime import paths
@@ -32,7 +33,8 @@ def write_bytes(path: paths.Path, data: bytes) -> None:
   if paths.is_remote(path):
     path.write_bytes(data)  # An object is there as a whole or not at all.
     return
-  part = path.with_name(path.name + '.part')
+  # Of its own: another process may be writing the same file.
+  part = path.with_name(f'.{uuid.uuid4().hex}.part')
   try:
     with open(part, 'wb') as file:
       file.write(data)

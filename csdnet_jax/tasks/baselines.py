@@ -8,7 +8,6 @@ folder, one small file for each set of weights and split.
 import hashlib
 import json
 import pathlib
-import uuid
 
 import jax
 import numpy as np
@@ -83,10 +82,8 @@ def write(path: pathlib.Path, figures: dict[str, float]) -> None:
   Raises:
     UserError: the cache folder cannot be written.
   """
-  scratch = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.tmp')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    writers.write_json(scratch, figures)
-    scratch.replace(path)
+    writers.write_json(path, figures)
   except OSError as error:
     raise cache.cache_error(path.parent, error) from error

@@ -8,14 +8,13 @@ import errno
 import importlib.util
 import io
 import json
-import os
 import pathlib
 import re
-import uuid
 from typing import NamedTuple
 
 from csdnet_jax.data import cache
 from csdnet_jax.models.weights.published import Weights
+from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.errors import UserError, first_line
 from csdnet_jax.runtime.terminal import progress_bar, say
 
@@ -147,11 +146,9 @@ def settle(fetched: Fetched, weights: Weights, sha256: str) -> None:
   pins = _pins() | {
     _key(weights): {'revision': fetched.revision, 'sha256': sha256}
   }
-  new = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    new.write_text(json.dumps(pins, indent=2, sort_keys=True) + '\n')
-    os.replace(new, path)
+    writers.write_json(path, dict(sorted(pins.items())))
   except OSError as error:
     raise cache.cache_error(path.parent, error) from error
   say(

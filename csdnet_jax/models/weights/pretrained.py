@@ -37,7 +37,6 @@ _ABOVE = {'context'} | _AUXILIARY
 _ADMIT = (
   ', or admit missing and unexpected arrays by the regex config.init_allow'
 )
-_POSITIONS = 'Transformer/posembed_input/pos_embedding'
 # What the networks have whose releases resample them without aliasing.
 _ANTIALIASED = {'Transformer/registers', 'Transformer/pre_norm/scale'}
 _BIASES = '/relative_position_bias'
@@ -350,7 +349,7 @@ def _resampled(name, array, slots):
   shape = slots[name].shape
   if array.ndim != len(shape) or array.shape == shape:
     return None
-  if name == _POSITIONS and array.shape[::2] == shape[::2]:
+  if name == vit.POSITIONS and array.shape[::2] == shape[::2]:
     # DINOv2 with registers and CLIP, alone, resample without aliasing.
     return vit.resample_positions(
       jnp.asarray(array, jnp.float32),
