@@ -218,9 +218,10 @@ def start(experiment: Experiment, state) -> dict[str, float]:
   if judge == 'train':
     return {}
   weights, known = averaged(state, program.method.extras), None
-  if first:
-    path = baselines.place(config, data.dataset, *weights)
-    known = baselines.read(path)
+  with processes.collective():
+    if first:
+      path = baselines.place(config, data.dataset, *weights)
+      known = baselines.read(path)
   # The other hosts have caches of their own, and measure if this one does.
   if any(processes.of_first(bytes([known is not None]))):
     say('The baselines on these initial features were measured before.')
