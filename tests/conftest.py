@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import threading
 
@@ -37,6 +38,25 @@ ALLOWED_SKIPS = (
   'no browser is installed',
   'no file system can be mounted',
 )
+
+
+@pytest.fixture
+def browser():
+  """A browser without a window, where one is installed."""
+  chromium = shutil.which('chromium') or shutil.which('google-chrome')
+  try:
+    from playwright import sync_api
+  except ImportError:
+    chromium = None
+  if chromium is None:
+    pytest.skip('no browser is installed')
+  with sync_api.sync_playwright() as playwright:
+    browser = playwright.chromium.launch(
+      executable_path=chromium,
+      args=['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+    )
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope='session')

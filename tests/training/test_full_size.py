@@ -9,14 +9,14 @@ import command
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize('name', ['swin_b', 'vit_b16'])
-def test_soy_ageing_takes_two_steps_at_448_pixels(name, tmp_path):
+def test_soy_ageing_takes_two_steps_at_448_pixels(tmp_path):
   """The drawn leaves are written, and read, in the release's layout."""
   fields = {
-    'model.name': name, 'init_from': '', 'data.source': 'leaves',
+    'model.name': 'vit_b16', 'init_from': '', 'data.source': 'leaves',
     'data.leaves.cultivars': 4, 'data.leaves.train_per_class': 1,
     'data.leaves.test_per_class': 1, 'data.leaves.size': 512,
-    'data.cache': tmp_path / 'cache', 'batch_size': 2, 'epochs': 1.0,
+    # An image a step: of two, a ViT keeps 11 GB for the gradient.
+    'data.cache': tmp_path / 'cache', 'batch_size': 1, 'epochs': 0.5,
     'optim.warmup': 0.0, 'method.csdnet.queue': 8,
   }  # fmt: skip
   status, output = command.run(
@@ -27,6 +27,6 @@ def test_soy_ageing_takes_two_steps_at_448_pixels(name, tmp_path):
     env={'XLA_FLAGS': ''},
   )
   assert status == 0, output
-  assert f'csdnet with {name} at 448 px' in output
+  assert 'csdnet with vit_b16 at 448 px' in output
   summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   assert (summary['steps'], summary['n_test']) == (2, 4)
