@@ -1,11 +1,9 @@
-r"""CSDNet, without SSDP's mask, on a folder of images of your own.
+r"""One training of CSDNet, without SSDP's mask, on a folder of your own.
 
-  csdnet train my_leaves
+  csdnet train --config=folder --config.data.root=my_leaves
 
-which is short for
-
-  python -m csdnet_jax.main --config=configs/folder.py \
-    --config.data.root=my_leaves --workdir=runs/my_leaves
+or python -m csdnet_jax.main --config=configs/folder.py. What `csdnet train
+my_leaves` compares with simpler candidates starts from it as well.
 
 The folder holds a folder of images for each class, or train/ and test/ with
 such folders, or the UFG release's anno/ and images/.

@@ -32,14 +32,16 @@ csdnet COMMAND --help says more about each; csdnet --version is the version.
 """
 
 _TRAIN = """\
-Trains a network, or continues where a run stopped.
+Makes the best model of your images and says how good it is, or trains one
+network; the same command continues what was stopped.
 
 FOLDER holds a folder of images for each class, or train/ and test/ with such
 folders; or --config.data.table=FILE.csv names its images and their classes.
-It stands for --config=folder --config.data.root=FOLDER.
-NAME is a config file of yours, such as my.py, or one of those that come with
-csdnet: quickstart, folder, and one for each published setting, such as
-soy_ageing; what stands behind a colon goes to it (--config=soy_ageing:R3).
+What can be trained is compared on images held out, and the best is trained on
+all of them.
+NAME is the config of one training: a file of yours, such as my.py, or one that
+comes with csdnet: quickstart, folder, and one for each published setting, such
+as soy_ageing; what stands behind a colon goes to it (--config=soy_ageing:R3).
 """
 
 _EVALUATE = """\
@@ -129,8 +131,13 @@ def _train(prog: str) -> flags.Parser:
     'the config',
   )  # fmt: skip
   made.add_argument(
+    '--minutes', type=float,
+    help='that csdnet train FOLDER may take, 20 unless you say; what does not '
+    'fit is left out and said',
+  )  # fmt: skip
+  made.add_argument(
     '--dry_run', action='store_true',
-    help='say what would be done, its memory and its time, and do nothing',
+    help='say what would be done and how long it takes, and do nothing',
   )  # fmt: skip
   made.add_argument('--verbose', action='store_true', help='say more')
   made.add_argument(
@@ -246,25 +253,17 @@ def _add_config(parser: flags.Parser, fields: str) -> None:
 
 
 class Command(NamedTuple):
-  """A subcommand.
-
-  Attributes:
-    summary: what it does, in a line.
-    parser: makes its parser.
-    module: that does it.
-    function: of the module; takes the parsed arguments, returns the exit
-      status or None for 0.
-  """
+  """A subcommand: what it does, its parser, and the function that does it."""
 
   summary: str
   parser: Callable[[str], flags.Parser]
   module: str
-  function: str = 'main'
+  function: str = 'main'  # Takes the parsed arguments; its status, None is 0.
 
 
 COMMANDS = {
   'train': Command(
-    'train a network, or continue where a run stopped',
+    'make the best model of a folder, or train one network',
     _train, 'csdnet_jax.training.command_line', 'train',
   ),
   'evaluate': Command(

@@ -135,7 +135,8 @@ RUN = {
   },
   'optim': optim.FIELDS,
   'method': {
-    # or 'supervised', 'supcon', a module of yours; of segmentation 'apd'.
+    # or 'supervised', 'supcon', 'frozen' (a head on the network as it is), a
+    # module of yours; of segmentation 'apd'.
     'name': Field('csdnet'),
   },
   # Who is learnt from: a run of ours or a file of weights, never trained.

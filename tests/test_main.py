@@ -175,16 +175,26 @@ def test_a_folder_stands_for_flags(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   asked = []
   monkeypatch.setattr(
-    of_training, 'train_run', lambda *args, **kwargs: asked.append(args)
+    of_training, 'verdict', lambda *args, **named: asked.append((args, named))
   )
   for folder in ('leaves', 'leaves/', f'{tmp_path}/leaves', 'leaves/../leaves'):
-    args = command_line.parse(['train', folder, '--config.epochs=3'])
-    command.here(of_training.train, 'train', folder, '--config.epochs=3')
-    config, workdir = asked.pop()
+    args = command_line.parse(['train', folder, '--config.seed=3'])
+    command.here(of_training.train, 'train', folder, '--config.seed=3')
+    (config, workdir), named = asked.pop()
     assert config.data.root == str((tmp_path / 'leaves').resolve())
     assert config.data.source == 'folder'
-    assert config.epochs == 3 and workdir == pathlib.Path('runs/leaves')
+    assert config.seed == 3 and workdir == pathlib.Path('runs/leaves')
+    assert named == {'minutes': 20.0, 'given': ['seed'], 'dry_run': False}
     assert args.command == 'train'
+  command.here(of_training.train, 'train', 'leaves', '--minutes=7')
+  assert asked.pop()[1]['minutes'] == 7
+  for flag, words in (('--profile', 'is of one training'),):
+    with pytest.raises(UserError, match=words):
+      command.here(of_training.train, 'train', 'leaves', flag)
+  with pytest.raises(UserError, match='--minutes is of csdnet train FOLDER'):
+    command.here(
+      of_training.train, 'train', '--config=quickstart', '--minutes=7'
+    )
   with pytest.raises(UserError, match='what to train once: .*data.root=leaves'):
     command.here(of_training.train, 'train', 'leaves', '--config=quickstart')
   with pytest.raises(UserError, match='is --config=quickstart'):
@@ -305,7 +315,8 @@ def test_a_folder_of_ones_own_trains_and_is_used(tmp_path):
   root = tmp_path / 'leaves'
   images.class_folders(root, {'a': 8, 'b': 8})
   fields = command.flags(**{'data.cache': tmp_path / 'cache'})[1:]
-  args = ('train', root, *fields, '--config.data.source=folder',
+  args = ('train', '--config=folder', '--config.name=leaves', *fields,
+          '--config.data.source=folder', f'--config.data.root={root}',
           '--config.method.csdnet.queue=8')  # fmt: skip
   status, output = command.csdnet(*args, cwd=tmp_path)
   assert status == 0, output

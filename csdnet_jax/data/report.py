@@ -10,6 +10,7 @@ from csdnet_jax.data import folders
 from csdnet_jax.data.images import findings, splits
 from csdnet_jax.data.masks import layouts, pairs
 from csdnet_jax.runtime.errors import UserError, counted, printable
+from csdnet_jax.runtime.terminal import say
 
 _SHOWN = 3  # Items of a finding, in a line of the report.
 _NAMED = 10  # In an error, which has no file that names the rest.
@@ -30,6 +31,12 @@ class Report(NamedTuple):
   details: str
 
 
+def tell(checked: Report) -> None:
+  """Says a report, its details to those who ask for more."""
+  say(checked.text)
+  say(checked.details, verbose=True)
+
+
 def data_report(
   dataset: splits.Dataset,
   prints: np.ndarray,
@@ -38,6 +45,7 @@ def data_report(
   group: str = '',
   test_fraction: float = 0.5,
   strict: bool = False,
+  folds: np.ndarray | None = None,
 ) -> Report:
   """Counts, sizes, and what may be wrong with the images or their split.
 
@@ -48,6 +56,7 @@ def data_report(
     group: `config.data.group`.
     test_fraction: `config.data.test_fraction`, by which a test part was drawn.
     strict: stop at what leaks or contradicts itself, instead of reporting it.
+    folds: int [n] of the train part, which is dealt over them (`folds.deal`).
 
   Returns:
     The text; and the figures `parts`, `unused`, `sizes` and those of
@@ -56,7 +65,7 @@ def data_report(
   Raises:
     UserError: with `strict`, names the files.
   """
-  found = findings.of(dataset, prints, size=size, group=group)
+  found = findings.of(dataset, prints, size=size, group=group, folds=folds)
   figures = {
     'name': dataset.name,
     'classes': len(dataset.class_names),
@@ -76,9 +85,9 @@ def data_report(
       '--config.data.strict=False to go on'
     )
   lines = [*_table(figures), *beside(dataset)]
-  if dataset.drawn:
+  if folds is None and dataset.drawn:
     lines.append(_drawn(dataset, group, test_fraction))
-  elif not test_fraction:
+  elif folds is None and not test_fraction:
     lines.append(
       'note: config.data.test_fraction=0 is not heeded: the split came with '
       'the data'

@@ -1,13 +1,10 @@
 """Nearest neighbours by cosine, and what a run keeps to find them."""
 
-import io
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
-from csdnet_jax.runtime import paths, writers
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime import archives, paths
 
 FILE = 'embeddings.npz'
 _ROWS = 1024  # Queries at a time: all cosines at once would be n x m.
@@ -99,23 +96,17 @@ def read(workdir: paths.Path) -> Embeddings | None:
   path = workdir / FILE
   if not path.exists():
     return None
-  try:
-    with np.load(io.BytesIO(paths.read_bytes(path))) as file:
-      return Embeddings(
-        tuple(file['names'].tolist()), file['labels'], file['vectors'],
-        int(file['step']),
-      )  # fmt: skip
-  except (
-    EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile
-  ) as e:  # fmt: skip
-    raise UserError(
-      f'{path} cannot be read ({e}); remove it, and the training images are '
-      'embedded again.'
-    ) from e
+  return archives.read(
+    path,
+    lambda file: Embeddings(
+      tuple(file['names'].tolist()), file['labels'], file['vectors'],
+      int(file['step']),
+    ),
+    'remove it, and the training images are embedded again.',
+  )  # fmt: skip
 
 
 def write(workdir: paths.Path, made: Embeddings) -> None:
   """Keeps them in a workdir."""
-  archive = io.BytesIO()
-  np.savez(archive, **(made._asdict() | {'names': np.array(made.names)}))
-  writers.write_bytes(workdir / FILE, archive.getvalue())
+  arrays = made._asdict() | {'names': np.array(made.names)}
+  archives.write(workdir / FILE, arrays)

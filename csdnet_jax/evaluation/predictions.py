@@ -2,6 +2,8 @@
 
 path                     of the image
 label                    its class, by name, where it is known
+none_of_these            whether it is of none of the classes, 'yes' or 'no';
+                         empty where the run has no threshold
 class_1, probability_1   the likeliest class, and so on to the fifth
 nearest, distance        the training image whose embedding is nearest, and
                          1 - cosine; empty where the run has none
@@ -35,6 +37,7 @@ def rows(
   *,
   temperature: float = 1.0,
   leaves: neighbours.Embeddings | None = None,
+  refused: np.ndarray | None = None,
 ) -> list[list[str]]:
   """Returns a row for each image; without a class where a logit is NaN.
 
@@ -45,9 +48,12 @@ def rows(
     class_names: of each class.
     temperature: T of the probabilities, softmax(logits / T).
     leaves: the training images.
+    refused: bool [n], which are of none of the classes, or None.
   """
   logits, k, found = outputs['logits'], min(_TOP, len(class_names)), []
-  near, far = [''] * len(names), [''] * len(names)
+  near, far, none = ([''] * len(names) for _ in range(3))
+  if refused is not None:
+    none = ['yes' if x else 'no' for x in refused]
   if leaves is not None:
     near, distances = neighbours.distances(outputs['embedding'], leaves)
     far = [f'{distance:.6f}' for distance in distances]
@@ -58,7 +64,7 @@ def rows(
     pairs = [(class_names[c], f'{p[i, c]:.6f}') for c in ranked[i]]
     if np.isnan(logits[i]).any():
       pairs = [('', '')] * k
-    found.append([name, label, *sum(pairs, ()), near[i], far[i]])
+    found.append([name, label, none[i], *sum(pairs, ()), near[i], far[i]])
   return found
 
 
@@ -71,5 +77,5 @@ def table(rows: Iterable[list[str]], class_names: Sequence[str]) -> str:
   """
   k = min(_TOP, len(class_names))
   pairs = [(f'class_{i}', f'probability_{i}') for i in range(1, k + 1)]
-  header = ['path', 'label', *sum(pairs, ()), 'nearest', 'distance']
-  return writers.csv_text([header, *rows])
+  first, last = ['path', 'label', 'none_of_these'], ['nearest', 'distance']
+  return writers.csv_text([[*first, *sum(pairs, ()), *last], *rows])

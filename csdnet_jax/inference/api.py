@@ -9,12 +9,13 @@ import numpy as np
 
 from csdnet_jax import methods
 from csdnet_jax.data.images import arrays
-from csdnet_jax.inference.trained import TrainedRun, load_run
+from csdnet_jax.inference.trained import Predictions, TrainedRun, load_run
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training import command_line, train as training
+from csdnet_jax.training.verdict.verdict import MINUTES, verdict
 
-__all__ = ['Trained', 'TrainedRun', 'load_run', 'train']
+__all__ = ['Predictions', 'Trained', 'TrainedRun', 'load_run', 'train']
 
 Labels = Sequence[int] | Sequence[str] | np.ndarray
 
@@ -23,7 +24,8 @@ class Trained(NamedTuple):
   """What `train` returns.
 
   Attributes:
-    summary: what `summary.json` holds, or None if the run was told to stop.
+    summary: what `verdict.json` holds of a folder, `summary.json` of one
+      training; None if it was told to stop.
     run: the trained network, or None with the summary.
   """
 
@@ -35,11 +37,15 @@ def train(
   config: ml_collections.ConfigDict | str | os.PathLike | None = None,
   workdir: str | os.PathLike | None = None,
   *,
+  minutes: float | None = None,
   images: Sequence[np.ndarray] | np.ndarray | None = None,
   labels: Labels | None = None,
   class_names: Sequence[str] | None = None,
 ) -> Trained:
-  """Trains a run, or continues it where its workdir stands.
+  """Makes the best model of a folder, or trains one run; or continues it.
+
+  A folder alone is what `csdnet train FOLDER` does: what can be trained on it
+  is compared, and the best is trained on all of it.
 
   Noise of two shades, a network for tests, two steps:
 
@@ -56,15 +62,16 @@ def train(
     arrays: 2 classes
     ...
     Everything is in ...
-    >>> summary['n_test'], run.predict(images).shape
+    >>> summary['n_test'], run.predict(images).probabilities.shape
     (16, (32, 2))
 
   Args:
-    config: of the run; or a folder of images, which is trained as `csdnet train
-      FOLDER` does; or a config file or its name, such as 'quickstart'. None is
-      `configs/folder.py`, for images in memory.
+    config: of one training, or a config file or its name, such as 'quickstart';
+      or a folder of images, as above. None is `configs/folder.py`, for images
+      in memory.
     workdir: where everything of the run is kept; None is `runs/NAME`, NAME that
       of the folder or the config.
+    minutes: that a folder may take, about; None is 20.
     images: n in place of those that `config.data` names, as for
       `arrays.of_arrays`; the parts are drawn as for a folder.
     labels: [n], integers from 0, or names of classes.
@@ -73,6 +80,17 @@ def train(
   Raises:
     UserError: for a user's mistake, in a sentence.
   """
+  if isinstance(config, str | os.PathLike) and _is_folder(os.fspath(config)):
+    config = command_line.resolve(command_line.of_folder(os.fspath(config)))
+    if not (images is labels is class_names is None):
+      raise UserError(
+        'A folder brings its own images; leave images, labels and class_names '
+        'out, or the folder.'
+      )
+    workdir = paths.of(workdir or f'runs/{config.name}')
+    minutes = MINUTES if minutes is None else minutes
+    told = verdict(config, workdir, minutes=minutes)
+    return Trained(told, load_run(workdir) if told else None)
   if isinstance(config, str | os.PathLike):
     config = _config_of(os.fspath(config))
   elif config is None:
@@ -81,6 +99,10 @@ def train(
         'Say what to train on: a folder, a config, or images and labels.'
       )
     config = command_line.resolve(['--config=folder', '--config.name=arrays'])
+  if minutes is not None:
+    raise UserError(
+      'minutes are of a folder; how long one training takes its config says.'
+    )
   workdir = paths.of(workdir or f'runs/{config.name}')
   dataset = None
   if images is not None:
@@ -98,10 +120,12 @@ def train(
   return Trained(summary, load_run(workdir) if summary else None)
 
 
+def _is_folder(text: str) -> bool:
+  return paths.is_remote(text) or paths.of(text).is_dir()
+
+
 def _config_of(text: str) -> ml_collections.ConfigDict:
-  """The config of a folder of images, or of a config file."""
-  if paths.is_remote(text) or paths.of(text).is_dir():
-    return command_line.resolve(command_line.of_folder(text))
+  """The config of a config file."""
   name = text.partition(':')[0]
   if not (name.endswith('.py') or name in command_line.installed()):
     raise UserError(

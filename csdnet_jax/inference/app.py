@@ -12,15 +12,14 @@ import socket
 import threading
 
 import jax
-import numpy as np
 
 from csdnet_jax.data import uploads
 from csdnet_jax.data.images import inputs
-from csdnet_jax.evaluation import neighbours, predictions
-from csdnet_jax.inference import calibrated, command, embed
-from csdnet_jax.pictures import draw
+from csdnet_jax.evaluation import evidence, neighbours, predictions
+from csdnet_jax.inference import command, embed
+from csdnet_jax.pictures import speaks
 from csdnet_jax.runtime import commands
-from csdnet_jax.runtime.errors import UserError
+from csdnet_jax.runtime.errors import UserError, counted
 from csdnet_jax.runtime.terminal import say
 
 _SIDE = 320  # Pixels of a picture on the page.
@@ -32,7 +31,7 @@ def make_app(run, leaves=None, note=''):
   Args:
     run: the run.
     leaves: (split, rows, vectors) of its training part, see `embed.embed`.
-    note: a sentence under the heading.
+    note: sentences under the heading.
   """
   import flask
 
@@ -41,7 +40,8 @@ def make_app(run, leaves=None, note=''):
   # By no other name: a site elsewhere could give itself one that leads here.
   app.config['TRUSTED_HOSTS'] = ['127.0.0.1', 'localhost']
   render, names = flask.render_template, run.class_names
-  pictures, one_at_a_time = jax.jit(run.method.pictures), threading.Lock()
+  places = jax.jit(evidence.places, static_argnums=0)
+  one_at_a_time = threading.Lock()
 
   @app.get('/')
   def page():
@@ -56,16 +56,33 @@ def make_app(run, leaves=None, note=''):
       outputs = run.forward(view)
       p = run.probabilities(outputs['logits'])
       best = predictions.top(p, min(5, len(names)))
-      batch = {'image': view, 'label': best[:, 0]}
-      drawn = pictures(run.params, run.model_state, batch, jax.random.key(0))
-    shown = [('What the network sees', inputs.thumbnail(view[0], _SIDE))]
-    if 'SSDP map' in drawn:
-      heat = np.uint8(255 * draw.over(view, np.asarray(drawn['SSDP map']))[0])
-      image = inputs.thumbnail(heat, _SIDE)
-      shown.append(('SSDP map: bright tells most', image))
+      (map_,) = jax.device_get(
+        places(
+          run.method.predict, run.params, run.model_state, view,
+          best[:, 0], best[:, 1],
+        )
+      )  # fmt: skip
+    first, second = (names[c] for c in best[0, :2])
+    titles = (
+      'What the network sees',
+      f'Speaks for {first} against {second}',
+      f'Speaks for {second} against {first}',
+    )
+    images = (view[0], *speaks.panels(view[0], map_))
+    shown = [
+      (title, inputs.thumbnail(image, _SIDE))
+      for title, image in zip(titles, images, strict=True)
+    ]
     closest = [(names[c], 100 * p[0, c]) for c in best[0]]
     near = nearest(outputs['embedding']) if leaves else []
-    return render('answer.html', shown=shown, closest=closest, near=near)
+    refused = run.none_of_these(outputs)
+    return render(
+      'answer.html',
+      shown=shown,
+      closest=closest,
+      near=near,
+      refused=refused is not None and refused[0],
+    )
 
   def nearest(vector):
     split, rows, vectors = leaves
@@ -84,6 +101,20 @@ def make_app(run, leaves=None, note=''):
   return app
 
 
+def introduction(run) -> str:
+  """Returns what a botanist should know before asking; see `make_app`."""
+  made = run.calibration
+  if made.n and made.temperature != 1.0:
+    sure = f'were fitted to {made.n} leaves while these were held out'
+  else:
+    sure = 'were fitted to nothing, and may be too sure'
+  return (
+    f'The model knows {counted(len(run.class_names), "kinds of leaf")} and '
+    'gives every leaf the names of those that it is most like; a suggestion '
+    f'to check. Its percentages {sure}.'
+  )
+
+
 def main(args: argparse.Namespace) -> None:
   """Runs the command, until Ctrl-C."""
   commands.require('flask', 'app')
@@ -98,11 +129,11 @@ def main(args: argparse.Namespace) -> None:
     raise UserError(f'--port={args.port} is not free; 0 finds one.') from e
   run = command.open_run(args)
   say(run.calibration.how)
-  leaves, note, problems = None, calibrated.without_paths(run.calibration), []
+  leaves, note, problems = None, introduction(run), []
   try:
     leaves = embed.training_leaves(run, problems)
   except UserError as error:
-    note += ' No nearest training leaves: their pictures are not there.'
+    note += ' The leaves that it learnt from are not there to be shown.'
     say(f'No nearest training leaves: {error}')
   command.report(problems)
   app, (host, port) = make_app(run, leaves, note), listener.getsockname()

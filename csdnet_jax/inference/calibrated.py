@@ -4,7 +4,7 @@ import numpy as np
 from absl import logging
 
 from csdnet_jax import methods
-from csdnet_jax.evaluation import calibration, neighbours
+from csdnet_jax.evaluation import calibration, neighbours, unknown
 from csdnet_jax.evaluation.calibration import Calibration
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
@@ -33,21 +33,69 @@ def calibrate(run) -> Calibration:
   if not run.has_part('val'):
     return calibration.none('without a validation part', run.step)
   try:
-    val, problems = run.part('val'), []
-    logits = [x['logits'] for _, x in run.outputs(val, problems)]
-    if problems:
-      raise UserError('; '.join(problems))
+    outputs, labels = run.validation
   except UserError as error:
     how = (
       'Not calibrated (T = 1), for want of validation images, so the '
       f'probabilities may be too sure: {error}'
     )
     return Calibration(1.0, how, run.step)
-  made = calibration.fit(np.concatenate(logits), val.labels, run.step)
+  made = calibration.fit(outputs['logits'], labels, run.step)
   # What was fitted at the end is not lost for an earlier state.
   if known is None or known.step < run.step:
     _keep(calibration, run, made)
   return made
+
+
+def refusal(run) -> unknown.Unknown:
+  """Returns how a run tells leaves of no known class, kept or found.
+
+  Found as `calibrate` does, on the run's validation part and on nothing else,
+  where it has enough images; else there is no threshold and `how` says so.
+
+  Args:
+    run: a `TrainedRun`.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
+  known = unknown.read(run.workdir)
+  if known and known.step == run.step:
+    if known.threshold is None or run.leaves is not None:
+      return known
+    return unknown.none('for want of the training embeddings', run.step)
+  if methods.task(run.config) == 'segmentation':
+    return unknown.none('which segmentation has not', run.step)
+  if not run.has_part('val'):
+    why = 'without a validation part (--config.data.val_fraction=0.2 makes one)'
+    return unknown.none(why, run.step)
+  try:
+    outputs, labels = run.validation
+  except UserError as error:
+    return unknown.none(f'for want of validation images, {error}', run.step)
+  n = len(labels)
+  if n < unknown.LEAST:
+    return unknown.none('from so few', run.step, n)
+  if run.leaves is None:
+    return unknown.none('for want of the training embeddings', run.step, n)
+  made = unknown.fit(unknown.score(outputs, run.leaves), run.step)
+  if known is None or known.step < run.step:
+    _keep(unknown, run, made)
+  return made
+
+
+def validation(run) -> tuple[dict[str, np.ndarray], np.ndarray]:
+  """What a run makes of its validation part, and the labels of that.
+
+  Raises:
+    UserError: if not all of it can be read.
+  """
+  val, problems = run.part('val'), []
+  parts = [x for _, x in run.outputs(val, problems)]
+  if problems:
+    raise UserError('; '.join(problems))
+  names = ('logits', 'embedding')
+  return {k: np.concatenate([x[k] for x in parts]) for k in names}, val.labels
 
 
 def without_paths(made: Calibration) -> str:

@@ -92,6 +92,7 @@ def describe(run) -> dict[str, Any]:
 def _of_images(run):
   """What goes into a classifier and comes out of it."""
   square = run.config.data.aspect == 'square'
+  means = methods.fitted(run.config) == 'prototypes'
   return {
     'preprocessing': {
       'square': square,
@@ -104,7 +105,9 @@ def _of_images(run):
     'to resize, and the central size x size. The bytes as they are: '
     'normalisation is in the program.',
     'outputs': {
-      'logits': '[B, classes]',
+      'logits': '[B, classes], '
+      f'embedding{" / its L2 norm" if means else ""} @ kernel + bias of the '
+      'head',
       'probabilities': '[B, classes], softmax(logits / temperature)',
       'embedding': '[B, C], before the head',
     },

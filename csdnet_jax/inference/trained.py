@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from csdnet_jax import methods
 from csdnet_jax.data import decode, folders, sources
 from csdnet_jax.data.images import inputs, splits
-from csdnet_jax.evaluation import calibration
+from csdnet_jax.evaluation import calibration, neighbours, unknown
 from csdnet_jax.inference import calibrated
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError, counted, preview
@@ -22,6 +23,20 @@ from csdnet_jax.training.restore import read_run, restore_run
 Image = np.ndarray | str | os.PathLike
 Images = Sequence[Image] | str | os.PathLike
 _MOST_VIEWS = 32  # At a time.
+
+
+class Predictions(NamedTuple):
+  """What `predict` returns, of n images.
+
+  Attributes:
+    probabilities: [n, classes] float32, rows summing to 1; calibrated, see
+      `TrainedRun.calibration`. They are shares among the classes of the run.
+    none_of_these: bool [n], whether an image is of none of these classes; None
+      where the run has no threshold, see `TrainedRun.unknown`.
+  """
+
+  probabilities: np.ndarray
+  none_of_these: np.ndarray | None
 
 
 class TrainedRun:
@@ -99,10 +114,8 @@ class TrainedRun:
     ]
     return jax.tree.map(lambda *x: np.concatenate(x)[:n], *rows)
 
-  def predict(self, images: Images) -> np.ndarray:
-    """Returns probabilities [n, classes] float32, rows summing to 1.
-
-    They are calibrated, see `calibration`.
+  def predict(self, images: Images) -> Predictions:
+    """Returns the probabilities of the classes, and which images are of none.
 
     Args:
       images: n images, [H, W, 3] uint8 of any size, or paths; or one path or
@@ -112,11 +125,31 @@ class TrainedRun:
       UserError: if a file cannot be read as an image, an array is of another
         shape or type, or the run is of segmentation.
     """
-    return self.probabilities(self._of(images)['logits'])
+    outputs = self._of(images)
+    return Predictions(
+      self.probabilities(outputs['logits']), self.none_of_these(outputs)
+    )
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     """Returns softmax(logits / T) [n, classes], T that of `calibration`."""
     return calibration.softmax(logits, self.calibration.temperature)
+
+  def none_of_these(
+    self, outputs: Mapping[str, np.ndarray]
+  ) -> np.ndarray | None:
+    """Returns which images are of none of the classes, bool [n].
+
+    True also of an image whose outputs are not finite: nothing is known of it.
+
+    Args:
+      outputs: of n images, what `forward` returns.
+
+    Returns:
+      None where the run has no threshold; `unknown.how` says why.
+    """
+    if self.unknown.threshold is None:
+      return None
+    return unknown.refused(unknown.score(outputs, self.leaves), self.unknown)
 
   def embed(self, images: Images) -> np.ndarray:
     """Returns the pooled embeddings [n, C] float32, before the head.
@@ -186,6 +219,21 @@ class TrainedRun:
   def calibration(self) -> calibrated.Calibration:
     """The temperature of its probabilities, see `calibrated.calibrate`."""
     return calibrated.calibrate(self)
+
+  @functools.cached_property
+  def unknown(self) -> unknown.Unknown:
+    """How leaves of no known class are told, see `calibrated.refusal`."""
+    return calibrated.refusal(self)
+
+  @functools.cached_property
+  def validation(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Its validation part as it sees it, see `calibrated.validation`."""
+    return calibrated.validation(self)
+
+  @functools.cached_property
+  def leaves(self) -> neighbours.Embeddings | None:
+    """Its training images, see `calibrated.training_embeddings`."""
+    return calibrated.training_embeddings(self)
 
   def _of(self, images) -> dict[str, np.ndarray]:
     """The `forward` of what `predict` and `embed` are given."""

@@ -1,6 +1,6 @@
 """What is trained: the papers, each behind the same contract (`base.py`)."""
 
-from csdnet_jax.methods import supcon, supervised
+from csdnet_jax.methods import frozen, supcon, supervised
 from csdnet_jax.methods.apd import method as apd
 from csdnet_jax.methods.base import Method, MethodSpec
 from csdnet_jax.methods.csdnet import method as csdnet
@@ -12,6 +12,7 @@ METHODS = {
   'supervised': supervised.SPEC,
   'supcon': supcon.SPEC,
   'csdnet': csdnet.SPEC,
+  'frozen': frozen.SPEC,
   'apd': apd.SPEC,
 }
 
@@ -40,3 +41,11 @@ def make(config, model: Model) -> Method:
 def task(config) -> str:
   """Returns what the method does: 'classification' or 'segmentation'."""
   return find(config.method.name).task
+
+
+def fitted(config) -> str:
+  """Returns the head that is fitted in place of steps; '' of what is trained.
+
+  One of `config.method.frozen.head`. A run of a fitted head takes no steps.
+  """
+  return find(config.method.name).fitted(config)

@@ -29,6 +29,9 @@ class MethodSpec(NamedTuple):
       UserError if the fields cannot go with a set or a batch so small.
     check: `(config) -> None`: a UserError where a field is in its range and yet
       cannot be.
+    fitted: `(config) -> ` the name of the head that is fitted to the embeddings
+      of the training images in place of steps ('probe' or 'prototypes', see
+      `training.head`); '' where the method is trained.
   """
 
   make: Callable[[Any, Model], 'Method']
@@ -36,6 +39,7 @@ class MethodSpec(NamedTuple):
   task: str = 'classification'
   fit: Callable[[Any, int], list[str]] = lambda config, n_train: []
   check: Callable[[Any], None] = lambda config: None
+  fitted: Callable[[Any], str] = lambda config: ''
 
 
 class Context(NamedTuple):

@@ -24,7 +24,6 @@ _LEAVES = 4  # Rows of a contact sheet.
 _DRAWS = 3  # Of the random views of each.
 _PAIRS = 5  # Most confused ones that are shown.
 _POINTS = 400  # Images of the embedding map.
-_BATCH = 16
 
 
 class _Shown(NamedTuple):
@@ -72,7 +71,7 @@ def write_start(method, state, data, workdir: paths.Path) -> None:
 
 
 def write_end(
-  method, state, data, workdir: paths.Path, *, keys_per_step: int
+  method, state, data, found, workdir: paths.Path, *, keys_per_step: int
 ) -> None:
   """Writes the other pictures of a run that has taken its last step.
 
@@ -80,6 +79,8 @@ def write_end(
     method: of the run.
     state: its last state.
     data: with the data set, `parts` and `judge`.
+    found: `logits` and `embedding` of the part that judges, as the network
+      makes them.
     workdir: with `metrics.jsonl` and `confusion.csv`, on the first process.
     keys_per_step: pushed into the memory queue, where there is one.
   """
@@ -94,7 +95,8 @@ def write_end(
   if isinstance(state.memory, Memory):
     _queue(shown, _local(state.memory), keys_per_step)
   if data.judge != 'train':  # Else nothing was evaluated.
-    _mistakes(shown, accuracy.read_confusion(workdir / 'confusion.csv'))
+    confusion = accuracy.read_confusion(workdir / 'confusion.csv')
+    _mistakes(shown, confusion, found)
 
 
 def _shown(method, state, data, workdir) -> _Shown:
@@ -204,7 +206,7 @@ def _queue(shown: _Shown, queue: Memory, keys_per_step: int):
   )
 
 
-def _mistakes(shown: _Shown, confusion: np.ndarray):
+def _mistakes(shown: _Shown, confusion: np.ndarray, found):
   """The confusion matrix, its worst pairs, and where their embeddings lie."""
   names, test = shown.class_names, shown.judge
   draw.confusion(
@@ -215,7 +217,7 @@ def _mistakes(shown: _Shown, confusion: np.ndarray):
   classes = list(dict.fromkeys(c for p in pairs for c in (p.first, p.second)))
   rows = measure.choose_rows(np.asarray(test.labels), classes, _POINTS)
   labels = test.labels[rows]
-  embeddings, predicted = _forward(shown, rows)
+  predicted = found['logits'][rows].argmax(axis=1)
   if pairs:
     leaves = [
       [(labels[i], predicted[i], test.images[rows[i]] / 255.0) for i in pair]
@@ -225,27 +227,12 @@ def _mistakes(shown: _Shown, confusion: np.ndarray):
       shown.folder / 'confused.png', pairs, leaves, names,
       title=shown.title_at_step('most confused pairs'),
     )  # fmt: skip
-  points = measure.tsne(embeddings)
+  points = measure.tsne(found['embedding'][rows])
   if points is not None:
     draw.embedding_map(
       shown.folder / 'embedding.png', points, labels, classes, names,
       title=shown.title_at_step(f'{len(rows)} {shown.data.judge} embeddings'),
     )  # fmt: skip
-
-
-def _forward(shown: _Shown, rows: np.ndarray):
-  """Returns the embedding [n, C] and the prediction [n] of n of them."""
-  predict = jax.jit(shown.method.predict)
-  images = shown.judge.images
-  embeddings, predicted = [], []
-  for first in range(0, len(rows), _BATCH):
-    taken = rows[first : first + _BATCH]
-    # Full batches, so that one program serves them all.
-    batch = {'image': np.asarray(images[np.resize(taken, _BATCH)])}
-    outputs = jax.device_get(predict(*shown.weights, batch))
-    embeddings.append(outputs['embedding'][: len(taken)])
-    predicted.append(outputs['logits'][: len(taken)].argmax(axis=1))
-  return np.concatenate(embeddings), np.concatenate(predicted)
 
 
 def _local(tree):

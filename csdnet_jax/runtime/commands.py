@@ -5,6 +5,9 @@ import errno
 import importlib.util
 import os
 import pathlib
+import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 import jax
 from absl import flags, logging
@@ -65,6 +68,20 @@ def explain(error: BaseException, config=None) -> str | None:
       f'({config.model.name}).'
     )
   return None
+
+
+def end(main: Callable[[], int]) -> NoReturn:
+  """Runs what a script does, and ends with its exit status.
+
+  A user's mistake ends it in a sentence, as `explain` says.
+  """
+  try:
+    sys.exit(main())
+  except (UserError, OSError) as error:
+    sentence = explain(error)
+    if sentence is None:
+      raise
+    sys.exit(f'error: {sentence}')
 
 
 def quiet() -> None:

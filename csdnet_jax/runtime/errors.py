@@ -59,6 +59,15 @@ _OF_ONE = {
 }  # fmt: skip
 
 
+def capitalised(text: str) -> str:
+  """The text as a sentence begins; capitals within it stay.
+
+  >>> capitalised('a probe of CSDNet')
+  'A probe of CSDNet'
+  """
+  return f'{text[:1].upper()}{text[1:]}'
+
+
 def printable(text: str) -> str:
   """The text on one line: what would break it, or is none, becomes an escape.
 

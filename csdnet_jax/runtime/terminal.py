@@ -71,7 +71,7 @@ def show_summary(task, summary: dict, workdir: paths.Path) -> None:
   if n:
     show_table(f'{n} {part} images, percent', task.rows(summary))
     if remark := task.remark(summary):
-      say(remark, style='bold yellow')
+      say(remark, style='bold')
   else:
     say('No images were held out, so nothing tells how good the network is.')
   say(f'Everything is in {workdir}; it took {taken}.')

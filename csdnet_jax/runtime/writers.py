@@ -8,6 +8,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from csdnet_jax.runtime import paths
 from csdnet_jax.runtime.errors import UserError
@@ -17,6 +18,11 @@ from csdnet_jax.runtime.terminal import say
 def write_json(path: paths.Path, value) -> None:
   """Writes JSON so that a kill leaves the old file or the new, never half."""
   write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def read_json(path: paths.Path) -> Any:
+  """Returns what `write_json` wrote; None if there is no file."""
+  return json.loads(paths.read_bytes(path)) if path.exists() else None
 
 
 def write_text(path: paths.Path, text: str) -> None:

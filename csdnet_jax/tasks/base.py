@@ -84,10 +84,11 @@ class Task(Protocol):
   def prepare_test(self, config, dataset) -> Any:
     """Returns as `prepare` does the test part alone."""
 
-  def prepare(self, config, dataset) -> tuple[Any, dict]:
+  def prepare(self, config, dataset, told: bool = False) -> tuple[Any, dict]:
     """Returns the data made ready, and the figures of the report.
 
-    The first has `dataset` and, by the name of the part, `parts`.
+    The first has `dataset` and, by the name of the part, `parts`. The report is
+    said, unless it was `told` before.
     """
 
   def train_batches(

@@ -12,6 +12,7 @@ from csdnet_jax.data.images import dividing, pipeline, saved, splits
 from csdnet_jax.data.naming import class_name, loose
 from csdnet_jax.evaluation import accuracy
 from csdnet_jax.pictures import of_run
+from csdnet_jax.pictures.report import single
 from csdnet_jax.runtime import paths, processes
 from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.terminal import progress_bar, say
@@ -19,6 +20,14 @@ from csdnet_jax.state import averaged
 from csdnet_jax.step import make_eval_step
 from csdnet_jax.tasks import baselines, kept
 from csdnet_jax.tasks.base import Experiment
+from csdnet_jax.tasks.summary import (  # noqa: F401
+  judge_of,
+  line,
+  remark,
+  rows,
+  shown,
+  summarise,
+)
 
 FIGURE, NAME = 'top1', 'top-1'
 
@@ -41,11 +50,6 @@ class Data(NamedTuple):
   def judge(self) -> str:
     """The part that the run is judged by; 'train' where nothing is held out."""
     return judge_of(self.parts)
-
-
-def judge_of(parts) -> str:
-  """Which of these parts judges a run; 'train' where nothing is held out."""
-  return next(part for part in ('test', 'val', 'train') if part in parts)
 
 
 def load(config, split=None) -> splits.Dataset:
@@ -125,8 +129,8 @@ def prepare_test(config, dataset: splits.Dataset) -> Data:
   return Data(dataset, None, {'test': test})
 
 
-def reported(config, dataset: splits.Dataset) -> report.Report:
-  """Reports on a data set.
+def reported(config, dataset: splits.Dataset, folds=None) -> report.Report:
+  """Reports on a data set, whose train part may be dealt over folds.
 
   Raises:
     UserError: as `prepare`.
@@ -134,12 +138,19 @@ def reported(config, dataset: splits.Dataset) -> report.Report:
   c = config.data
   return report.data_report(
     dataset, dividing.prints_of(dataset, c), size=config.model.size,
-    group=c.group, test_fraction=c.test_fraction, strict=c.strict,
+    group=c.group, test_fraction=c.test_fraction, strict=c.strict, folds=folds,
   )  # fmt: skip
 
 
-def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
+def prepare(
+  config, dataset: splits.Dataset, told: bool = False
+) -> tuple[Data, dict]:
   """Decodes a data set once into the cache, and reports on it.
+
+  Args:
+    config: of the run.
+    dataset: with its parts.
+    told: whether the report was said before.
 
   Returns:
     The arrays, and the figures of the report.
@@ -150,8 +161,8 @@ def prepare(config, dataset: splits.Dataset) -> tuple[Data, dict]:
   """
   # Before the decoding, which takes longer.
   checked = reported(config, dataset)
-  say(checked.text)
-  say(checked.details, verbose=True)
+  if not told:
+    report.tell(checked)
   c = config.data
   digests = {
     name: [dataset.digests[image] for image in part.names]
@@ -265,109 +276,17 @@ def predictions(experiment: Experiment, state, part: str, workdir) -> str:
     experiment: with the part.
     state: of the run.
     part: its name.
-    workdir: of the run, for its temperature and its training embeddings.
+    workdir: of the run, for what it keeps.
   """
-  fitted, leaves = kept.read(workdir, int(state.step))
-  say(fitted.how)
-  if leaves is None:
+  known = kept.read(workdir, int(state.step))
+  say(f'{known.fitted.how} {known.refusal.how}')
+  if known.leaves is None:
     say(
       f'{workdir} keeps no training embeddings of step {int(state.step)}: the '
       'table has no distances.'
     )
   found = outputs(experiment, state, part)
-  return kept.table(experiment.data.dataset, part, found, fitted, leaves)
-
-
-def line(figures: dict[str, float]) -> str:
-  """Returns the figures of an evaluation in a line."""
-  return (
-    f'top-1 {figures["top1"]:.2f}  mean per class '
-    f'{figures["mean_per_class"]:.2f}  top-5 {figures["top5"]:.2f}'
-  )
-
-
-def summarise(records, steps: int, parts, start: dict[str, float]) -> dict:
-  """Makes the summary, reproducible figures only.
-
-  Args:
-    records: of `metrics.jsonl`.
-    steps: of the whole run.
-    parts: that were evaluated, by name.
-    start: of `start`.
-
-  Returns:
-    The figures on the test part; without one, on the validation part, with
-    `n_test` 0 and `n_val`; and without either, none.
-  """
-  judge = judge_of(parts)
-  if judge == 'train':
-    return {'start': start, 'n_test': 0, 'steps': steps}
-  tests = {r['step']: r for r in records if r['kind'] == judge}
-  selected_on = 'val' if 'val' in parts else 'test'
-  # Of equal ones the later, as the checkpoints keep it.
-  best = max(
-    (r for r in records if r['kind'] == selected_on),
-    key=lambda r: (r['top1'], r['step']),
-  )
-  last = tests[steps]
-  return {
-    'top1': last['top1'],
-    'top5': last['top5'],
-    'mean_per_class': last['mean_per_class'],
-    'best': {
-      'epoch': best['epoch'],
-      'top1': tests[best['step']]['top1'],
-      'selected_on': selected_on,
-    },
-    'start': start,
-    **({} if judge == 'test' else {'n_val': last['n']}),
-    'n_test': last['n'] if judge == 'test' else 0,
-    'steps': steps,
-  }
-
-
-def shown(figures: dict[str, float]) -> dict[str, float]:
-  """Returns the figures of an evaluation under the names that people use."""
-  return {
-    'top-1, percent': figures['top1'],
-    'mean per class, percent': figures['mean_per_class'],
-    'top-5, percent': figures['top5'],
-    'cross-entropy, nats': figures['loss'],
-    'images': figures['n'],
-  }
-
-
-def rows(summary: dict) -> dict[str, float]:
-  """Returns {name: figure} of a summary; none where nothing was held out."""
-  if 'best' not in summary:
-    return {}
-  best = summary['best']
-  shown = {
-    'top-1, last epoch': summary['top1'],
-    'mean per class': summary['mean_per_class'],
-    'top-5': summary['top5'],
-    f'top-1, best epoch ({best["epoch"]:g}, chosen on {best["selected_on"]})':
-      best['top1'],
-  }  # fmt: skip
-  names = {
-    'knn': 'kNN', 'prototypes': 'prototypes', 'linear_probe': 'linear probe'
-  }  # fmt: skip
-  for key, name in names.items():
-    if key in summary['start']:  # An older run has no prototypes.
-      shown[f'{name}, initial features'] = summary['start'][key]
-  return shown
-
-
-def remark(summary: dict) -> str:
-  """Returns what a person should not miss in a summary, or ''."""
-  start = summary['start']
-  if not start or summary['top1'] >= max(start.values()):
-    return ''
-  return (
-    f'This is below the {max(start.values()):.2f} that the features gave '
-    'before training: the run has learnt nothing worth keeping. More epochs '
-    '(--config.epochs) or more images may help.'
-  )
+  return kept.table(experiment.data.dataset, part, found, known)
 
 
 def write_start(experiment: Experiment, state, workdir: paths.Path) -> None:
@@ -377,7 +296,7 @@ def write_start(experiment: Experiment, state, workdir: paths.Path) -> None:
 
 
 def write_end(experiment: Experiment, state, workdir: paths.Path) -> None:
-  """Writes what is fitted to the images, the predictions, and the pictures.
+  """Writes what is fitted to the images, predictions, pictures and report.
 
   So that a finished run predicts without them: the embeddings of its training
   images and, from its validation part, the temperature.
@@ -388,6 +307,7 @@ def write_end(experiment: Experiment, state, workdir: paths.Path) -> None:
     kept.write(workdir, data.dataset, found, int(state.step))
   method = experiment.program.method
   of_run.write_end(
-    method, state, experiment.data, workdir,
+    method, state, data, found[data.judge], workdir,
     keys_per_step=method.forwards * experiment.config.batch_size,
   )  # fmt: skip
+  single.write(experiment.config, method, state, data, found, workdir)

@@ -16,7 +16,7 @@ from csdnet_jax.evaluation import metrics, windows
 from csdnet_jax.pictures import draw, overlays
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError
-from csdnet_jax.runtime.terminal import progress_bar, say
+from csdnet_jax.runtime.terminal import progress_bar
 from csdnet_jax.state import averaged
 from csdnet_jax.tasks.base import Experiment
 
@@ -110,8 +110,15 @@ def prepare_test(config, dataset: sets.SegmentationSet) -> Data:
   return Data(dataset, None, {'test': parts.test})
 
 
-def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
+def prepare(
+  config, dataset: sets.SegmentationSet, told: bool = False
+) -> tuple[Data, dict]:
   """Decodes a data set once into the cache, and reports on it.
+
+  Args:
+    config: of the run.
+    dataset: with its parts.
+    told: whether the report was said before.
 
   Returns:
     The pairs, and the figures of the report.
@@ -131,8 +138,8 @@ def prepare(config, dataset: sets.SegmentationSet) -> tuple[Data, dict]:
     dataset, dataset.scans,
     {name: part.counts for name, part in prepared.items()}, strict=c.strict,
   )  # fmt: skip
-  say(checked.text)
-  say(checked.details, verbose=True)
+  if not told:
+    report.tell(checked)
   train = prepared.pop('train')
   return Data(dataset, train, prepared), checked.figures
 

@@ -15,7 +15,7 @@ from csdnet_jax.runtime.fields import is_zero
 from csdnet_jax.state import TrainState, streams
 from csdnet_jax.step import make_train_step
 from csdnet_jax.tasks.base import Program
-from csdnet_jax.training.fit import step_of
+from csdnet_jax.training.fit import step_of, steps_of
 
 
 class Parts(NamedTuple):
@@ -62,7 +62,7 @@ def build(config, *, classes: int, n_train: int, devices=None) -> Program:
     return first(params, model_state)
 
   return Program(
-    mesh, method, model, step_of(config, config.epochs, n_train), init,
+    mesh, method, model, steps_of(config, n_train), init,
     sharding.compile_step(
       made.train_step, mesh, donate=True, parallel=config.parallel
     ),
@@ -149,6 +149,9 @@ def parts(
     partitions=partitions, extras=method.extras,
   )  # fmt: skip
 
+  # Nothing of a step is kept, and saved, where none is taken.
+  steps = steps_of(config, n_train)
+
   def init(params, model_state) -> TrainState:
     width = model.head(params)[0].shape[0]
     whole = with_extras(params)
@@ -156,9 +159,9 @@ def parts(
       step=jnp.zeros((), jnp.int32),
       params=whole,
       model_state=model_state,
-      opt_state=tx.init(whole),
+      opt_state=tx.init(whole) if steps else (),
       memory=method.init_memory(width),
-      ema=() if is_zero(config.ema) else (params, model_state),
+      ema=(params, model_state) if steps and not is_zero(config.ema) else (),
     )
 
   train_step = make_train_step(

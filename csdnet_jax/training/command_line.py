@@ -24,6 +24,7 @@ from csdnet_jax.training.dry_run import dry_run
 from csdnet_jax.training.evaluate import evaluate_run
 from csdnet_jax.training.restore import read_run
 from csdnet_jax.training.train import train as train_run
+from csdnet_jax.training.verdict.verdict import MINUTES, verdict
 
 _INSTALLED = 'csdnet_jax.configs'
 
@@ -32,8 +33,18 @@ def train(args: argparse.Namespace) -> None:
   """Runs `csdnet train`; the fields of `args` are its flags."""
   if args.folder is None:
     config = resolve(args.config)
+    if args.minutes is not None:
+      raise UserError(
+        '--minutes is of csdnet train FOLDER; how long one training takes its '
+        'config says: --config.epochs.'
+      )
   else:
     config = resolve([*of_folder(args.folder, args.config), *args.config])
+    if args.profile:
+      raise UserError(
+        '--profile is of one training; give a --config, such as '
+        f'--config=folder --config.data.root={args.folder}.'
+      )
   if args.deterministic:
     # XLA reads it when the first device is asked for, which is yet to come.
     flag = '--xla_gpu_deterministic_ops=true'
@@ -42,11 +53,29 @@ def train(args: argparse.Namespace) -> None:
   _start(config, args.distributed)
   workdir = paths.of(args.workdir or f'runs/{config.name}')
   with commands.explained(config):
+    if args.folder is not None:
+      say(f'Workdir: {workdir}')
+      minutes = MINUTES if args.minutes is None else args.minutes
+      verdict(
+        config, workdir, minutes=minutes,
+        given=fields_of(args.config), dry_run=args.dry_run,
+      )  # fmt: skip
+      return
     if args.dry_run:
       dry_run(config, workdir, verbose=args.verbose)
       return
     say(f'Workdir: {workdir}')
     train_run(config, workdir, profile=args.profile)
+
+
+def fields_of(arguments: Sequence[str]) -> list[str]:
+  """Returns the fields that `--config.key=value` arguments set, by name."""
+  flag = '--config.'
+  return [
+    a.removeprefix(flag).partition('=')[0]
+    for a in arguments
+    if a.startswith(flag)
+  ]
 
 
 def evaluate(args: argparse.Namespace) -> None:

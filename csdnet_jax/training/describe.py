@@ -2,7 +2,7 @@
 
 import jax
 
-from csdnet_jax import optim
+from csdnet_jax import methods, optim
 from csdnet_jax.runtime.terminal import say
 from csdnet_jax.state import network
 from csdnet_jax.tasks.base import Program
@@ -25,6 +25,13 @@ def describe(config, program: Program, params, n_train: int) -> None:
   micro = (
     f' in {config.accumulate} micro-batches' if config.accumulate > 1 else ''
   )
+  if head := methods.fitted(config):
+    say(
+      f'No steps are taken: the head ({head}) is fitted to the embeddings of '
+      f'the {n_train} training images, and nothing else changes; '
+      'config.epochs, config.optim, config.views and config.ema are not read.'
+    )
+    return
   say(
     f'Global batch {config.batch_size} images{micro}, '
     f'{views} {"view" if views == 1 else "views"} each; '

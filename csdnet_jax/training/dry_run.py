@@ -71,6 +71,8 @@ def dry_run(
   describe(config, program, state.params, n_train)
   for note in notes:
     say(note)
+  if not program.steps:
+    return
   memory = sum(x.nbytes for x in jax.tree.leaves(state.memory))
   if memory:
     say(f'Memory queue: {memory / 2**20:.2f} MiB on each device.')

@@ -9,7 +9,7 @@ import ml_collections
 from csdnet_jax import methods, tasks
 from csdnet_jax.config import differences, validate
 from csdnet_jax.data import report
-from csdnet_jax.data.images import fingerprints
+from csdnet_jax.data.images import fingerprints, saved
 from csdnet_jax.runtime import paths, processes, writers
 from csdnet_jax.runtime.errors import UserError, counted, preview
 from csdnet_jax.runtime.terminal import say, show_table
@@ -181,16 +181,11 @@ def _others(config, changed, folder, own, split, workdir):
   return judges
 
 
-def _kept(split):
-  """The fingerprints of the training images, `fingerprints.DTYPE` [n]."""
-  return fingerprints.of_bytes(map(bytes.fromhex, split['prints'].values()))
-
-
 def _warn_of_alike(judges, split) -> None:
   """Names the images that are near-duplicates of training images."""
   trained, names = list(split['prints']), judges.test.names
   prints = fingerprints.of_bytes(judges.prints[name] for name in names)
-  rows = fingerprints.alike_to(prints, _kept(split))
+  rows = fingerprints.alike_to(prints, saved.prints_of(split))
   pairs = [
     f'{name} ~ {trained[row]}'
     for name, row in zip(names, rows, strict=True)
@@ -206,13 +201,11 @@ def _warn_of_alike(judges, split) -> None:
 
 def _trained_on(own, split, workdir, dataset):
   """Returns `(name, digest) -> whether the run has learnt from it`."""
-  digests = split.get('digests')
-  if digests is None:
+  if 'digests' not in split:
     # An older run kept none, but its images may still be there.
     try:
       config = places.found(own, workdir)
-      again = tasks.of(own).split_of(tasks.of(own).load(config, split))
-      digests = again['digests']
+      split = tasks.of(own).split_of(tasks.of(own).load(config, split))
     except UserError as error:
       say(
         'The run kept no digests of its images, so those that it was trained '
@@ -220,15 +213,5 @@ def _trained_on(own, split, workdir, dataset):
         style='bold yellow',
       )
       return lambda name, digest: name in split['train']
-    split = again
-  seen = {digests[name] for name in split['train']}
-  if 'prints' in split:
-    # Of the same pictures, saved again.
-    trained = {pixels.tobytes() for pixels in _kept(split)['pixels']}
-    given = fingerprints.of_bytes(dataset.prints.values())['pixels']
-    seen |= {
-      dataset.digests[name]
-      for name, pixels in zip(dataset.prints, given, strict=True)
-      if pixels.tobytes() in trained
-    }
+  seen = saved.learnt(split, dataset)
   return lambda name, digest: digest in seen

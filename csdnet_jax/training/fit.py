@@ -25,7 +25,8 @@ def fit(
     UserError: if the train set is too small for the config.
   """
   config = config.copy_and_resolve_references()
-  if config.batch_size > n_train:
+  # What takes no steps fills a batch up when it evaluates.
+  if config.batch_size > n_train and not methods.fitted(config):
     raise UserError(
       f'config.batch_size is {config.batch_size}, more than the {n_train} '
       'training images; lower it.'
@@ -45,6 +46,13 @@ def fit(
 def step_of(config, epoch: float, n_train: int) -> int:
   """Returns the step at which `epoch` epochs are seen, at least 1."""
   return max(1, round(epoch * n_train / config.batch_size))
+
+
+def steps_of(config, n_train: int) -> int:
+  """Returns the steps of a whole run, 0 of one whose head is fitted."""
+  if methods.fitted(config):
+    return 0
+  return step_of(config, config.epochs, n_train)
 
 
 def evaluations(config, n_train: int) -> dict[int, float]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from csdnet_jax import methods
 from csdnet_jax.models import Model
 from csdnet_jax.models.weights import pretrained, published
 from csdnet_jax.runtime import paths, processes
@@ -74,10 +75,12 @@ def _from_run(source: paths.Path, theirs, target, class_names):
   program, state = restore_run(
     source, config, split, devices=jax.local_devices()[:1]
   )
+  # Class means read embeddings of length 1, which no trained head does.
+  means = methods.fitted(config) == 'prototypes'
   return pretrained.transfer(
     averaged(jax.device_get(state), program.method.extras),
     target,
-    theirs=split['class_names'],
+    theirs=[] if means else split['class_names'],
     ours=class_names,
     origin={'source': str(source)},
   )

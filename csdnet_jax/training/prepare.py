@@ -35,6 +35,7 @@ def prepare(
   *,
   devices=None,
   writes: bool = True,
+  told: bool = False,
 ) -> Prepared:
   """Fits a config to its data, builds it, and makes teacher and data ready.
 
@@ -44,6 +45,7 @@ def prepare(
     workdir: of the run, whose teacher is held to; None if it has none.
     devices: to run on; all of them where None.
     writes: whether anything is written to the workdir.
+    told: whether the report on the data was said before.
 
   Raises:
     UserError: for whatever does not fit, is absent or cannot be read.
@@ -60,7 +62,7 @@ def prepare(
     config, program, dataset.class_names, workdir, writes=writes
   )
   with processes.collective():
-    data, figures = tasks.of(config).prepare(config, dataset)
+    data, figures = tasks.of(config).prepare(config, dataset, told)
   experiment = Experiment(config, program, data)
   frozen = sharding.replicate(frozen, program.mesh)
   return Prepared(experiment, frozen, figures, notes)

@@ -107,7 +107,7 @@ def restore_run(
     )
   if state is None:
     raise UserError(f'{workdir} holds no checkpoint yet; train it first.')
-  if checkpoint == 'best' and 'val' not in split:
+  if checkpoint == 'best' and 'test' in split and 'val' not in split:
     say(
       f'Step {step} is the best on the test part, since the run has no '
       'validation part (--config.data.val_fraction): figures on the test part '

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from csdnet_jax.tasks.base import Experiment
 from csdnet_jax.training import places
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.fit import evaluations
+from csdnet_jax.training.head import fit_head
 from csdnet_jax.training.initial import initial_weights
 from csdnet_jax.training.prepare import Prepared, prepare
 from csdnet_jax.training.workdir import lock, write_inputs
@@ -60,8 +62,10 @@ def train(
   workdir: paths.Path,
   *,
   dataset: splits.Dataset | None = None,
+  split: Mapping | None = None,
   devices=None,
   profile: bool = False,
+  told: bool = False,
 ) -> dict | None:
   """Trains as the config says, or continues where the workdir stands.
 
@@ -70,8 +74,11 @@ def train(
     workdir: where everything of the run is kept.
     dataset: images in memory in place of what `config.data` would load; the
       parts are drawn from it here.
+    split: the parts, as `task.split_of` gives them; None: as the config says.
     devices: to run on; all of them where None.
     profile: whether to leave a trace of a few steps in `profile/`.
+    told: whether the caller says what there is to say of the images and of the
+      figures at the end.
 
   Returns:
     What `summary.json` holds, or None if the run was told to stop (SIGTERM or
@@ -85,39 +92,45 @@ def train(
   if profile and paths.is_remote(workdir):
     raise UserError('--profile needs a --workdir on a disk.')
   with lock(config, workdir):
-    if summary := finished(config, workdir):
+    if summary := finished(config, workdir, told):
       return summary
     if config.notice:
       say(config.notice)
     record = environment.Record(workdir)
     record.update(code=of_code(outside(config.to_dict()).values()))
-    split = split_of(workdir)
+    split = split_of(workdir) or split
     with processes.collective():
       if dataset is None:
         dataset = tasks.of(config).load(config, split)
       else:
         dataset = dividing.divide(dataset, config.data, split=split)
-    ready = prepare(config, dataset, workdir, devices=devices)
-    return _train(ready, dataset, workdir, record, profile)
+    ready = prepare(config, dataset, workdir, devices=devices, told=told)
+    return _train(ready, dataset, workdir, record, profile, told)
 
 
-def finished(config, workdir: paths.Path) -> dict | None:
-  """Returns the summary of a run that has ended, and shows it."""
+def finished(config, workdir: paths.Path, told: bool = False) -> dict | None:
+  """Returns the summary of a run that has ended; shows it if nobody else does.
+
+  None of a run that has not.
+  """
   if not (workdir / 'summary.json').exists():
     return None
-  say(f'{workdir} is finished; nothing to do.')
   summary = json.loads((workdir / 'summary.json').read_text())
+  if told:
+    return summary
+  say(f'{workdir} is finished; nothing to do.')
   show_summary(tasks.of(config), summary, workdir)
   return summary
 
 
 def split_of(workdir: paths.Path) -> dict | None:
   """Returns the split that a run began with, None before it has one."""
-  path = workdir / 'split.json'
-  return json.loads(paths.read_bytes(path)) if path.exists() else None
+  return writers.read_json(workdir / 'split.json')
 
 
-def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
+def _train(
+  ready: Prepared, dataset, workdir, record, profile, told
+) -> dict | None:
   experiment, frozen, figures, notes = ready
   config, program, data = experiment
   task, n_train = tasks.of(config), len(dataset.train.names)
@@ -130,7 +143,8 @@ def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
     stack.callback(checkpoints.close)
     abstract = sharding.abstract(jax.eval_shape(program.init), program.mesh)
     state = checkpoints.restore(abstract, warn=say)
-    if state is None:
+    begun = state is None
+    if begun:
       params, model_state, loaded = initial_weights(
         config, program.model, dataset.class_names
       )
@@ -147,13 +161,24 @@ def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
     start = start_figures(experiment, state, workdir)
     writer = None
     if first:
-      writer = writers.Writer(workdir, config, step=int(state.step))
+      # Of a start that saved nothing no record stays.
+      done = -1 if begun else int(state.step)
+      writer = writers.Writer(workdir, config, step=done)
       stack.callback(writer.close)
     outputs = Outputs(
       workdir, checkpoints, record, writer,
       workdir / 'profile' if profile else None,
     )  # fmt: skip
-    state, ended = loop(experiment, state, frozen, outputs)
+    if program.steps:
+      state, ended = loop(experiment, state, frozen, outputs)
+    else:
+      ended = True
+      if begun:
+        state = fit_head(experiment, state)
+        selection = evaluate(experiment, state, 0.0, outputs)
+        save(outputs, state, 0, selection)
+    if ended:
+      task.write_end(experiment, state, workdir)
     checkpoints.close()
   record.finish(steps=int(state.step))
   if not ended:
@@ -169,7 +194,8 @@ def _train(ready: Prepared, dataset, workdir, record, profile) -> dict | None:
     records = writers.read_records(workdir / 'metrics.jsonl')
     summary = task.summarise(records, program.steps, data.parts, start)
     writers.write_json(workdir / 'summary.json', summary)
-    show_summary(task, summary, workdir)
+    if not told:
+      show_summary(task, summary, workdir)
   sharding.barrier('finished')
   return summary
 
@@ -246,14 +272,20 @@ def loop(
         selection = evaluate(experiment, state, evals[step], outputs)
         clock = time.monotonic()
       if saving:
-        if writer:
-          writer.flush()
-        outputs.record.update()  # A start that is killed has taken its time.
-        outputs.checkpoints.save(state, step, selection)
+        save(outputs, state, step, selection)
       if stopping and step < program.steps:
         return state, False
-  task.write_end(experiment, state, outputs.workdir)
   return state, True
+
+
+def save(
+  outputs: Outputs, state: TrainState, step: int, selection: float | None
+) -> None:
+  """Saves the state of a step, after its records."""
+  if outputs.writer:
+    outputs.writer.flush()
+  outputs.record.update()  # A start that is killed has taken its time.
+  outputs.checkpoints.save(state, step, selection)
 
 
 def evaluate(

@@ -44,8 +44,17 @@ def lock(config, workdir: paths.Path):
     yield
 
 
+class BusyError(UserError):
+  """Another process works in a workdir."""
+
+
 def lock_file(workdir: paths.Path):
-  """Makes the workdir and keeps other runs out of it until it is closed."""
+  """Makes the workdir and keeps other runs out of it until it is closed.
+
+  Raises:
+    BusyError: another process does so.
+    UserError: it cannot be written.
+  """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     # A lock in a store would outlive a kill, and the run could not continue.
@@ -64,7 +73,7 @@ def lock_file(workdir: paths.Path):
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
     lock.close()
-    raise UserError(
+    raise BusyError(
       f'Another process is training in {workdir}; wait for it, or choose '
       'another --workdir.'
     ) from error
@@ -81,7 +90,7 @@ def _claim(config, workdir: paths.Path) -> None:
   if not require_same(config, workdir):
     for name in (
       'split.json', 'start.json', 'metrics.jsonl', 'teacher.json',
-      'environment.json', 'calibration.json', 'embeddings.npz',
+      'environment.json', 'calibration.json', 'embeddings.npz', 'unknown.json',
     ):  # fmt: skip
       (workdir / name).unlink(missing_ok=True)
 

@@ -66,3 +66,33 @@ def test_it_is_kept_and_read_again(tmp_path):
   made = calibration.fit(*_drawn(2.0), step=4)
   calibration.write(tmp_path, made)
   assert calibration.read(tmp_path) == made
+
+
+def test_reliability_is_that_of_a_loop_over_bins():
+  logits, labels = _drawn(2.0, n=500)
+  p = calibration.softmax(logits, 1.0)
+  found = calibration.reliability(p, labels)
+  error = 0.0
+  for i in range(10):
+    rows = [
+      j for j in range(500) if i / 10 < p[j].max() <= (i + 1) / 10
+    ]  # fmt: skip
+    assert found.counts[i] == len(rows)
+    if not rows:
+      assert np.isnan(found.right[i])
+      continue
+    right = np.mean([p[j].argmax() == labels[j] for j in rows])
+    sure = np.mean([p[j].max() for j in rows])
+    assert found.right[i] == pytest.approx(right)
+    assert found.confidence[i] == pytest.approx(sure, rel=1e-6)
+    error += len(rows) / 500 * abs(right - sure)
+  assert found.error == pytest.approx(error, rel=1e-6)
+  scaled = calibration.reliability(calibration.softmax(logits, 2.0), labels)
+  assert scaled.error < found.error
+
+
+def test_reliability_of_certain_undecided_and_no_images():
+  p = np.array([[1.0, 0.0], [np.nan, 0.0]], np.float32)
+  found = calibration.reliability(p, np.array([0, 0]))
+  assert found.counts.tolist() == [0] * 9 + [1] and found.error == 0
+  assert np.isnan(calibration.reliability(p[:0], np.zeros(0, int)).error)

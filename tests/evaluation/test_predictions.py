@@ -80,3 +80,15 @@ def test_what_is_no_number_names_no_class():
   bad, good = read('xy', [0, 1], found, 'ab', leaves=leaves)
   assert bad['class_1'] == bad['probability_1'] == ''
   assert good['class_1'] == 'b' and good['nearest'] == 'a/1.png'
+
+
+def test_whether_it_is_none_of_these_stands_before_the_classes():
+  found = outputs([[0, 2], [2, 0]])
+  rows = read('xy', [0, -1], found, 'ab', refused=np.array([True, False]))
+  first = ['path', 'label', 'none_of_these', 'class_1', 'probability_1']
+  assert list(rows[0])[:5] == first
+  assert [r['none_of_these'] for r in rows] == ['yes', 'no']
+  # It takes no class away: that is for the reader to do.
+  assert [r['class_1'] for r in rows] == ['b', 'a']
+  rows = read('xy', [0, -1], found, 'ab')
+  assert [r['none_of_these'] for r in rows] == ['', '']

@@ -187,14 +187,13 @@ def test_a_large_set_takes_fewer_iterations(
     def fit(self, x, y):
       asked.append(self.max_iter)
       self.n_iter_ = [0]
-
-    def predict(self, x):
-      return np.zeros(len(x))
+      self.coef_ = np.broadcast_to(np.float32(0), (classes, channels))
+      self.intercept_ = np.zeros(classes)
 
   monkeypatch.setattr(linear_model, 'LogisticRegression', Idle)
   x = np.broadcast_to(np.float64(0), (n, channels))
   y = np.arange(n) % classes
-  probes.linear_probe(x, y, x[:2], y[:2])
+  probes.fit_probe(x, y)
   assert asked == [iterations]
 
 
@@ -214,3 +213,108 @@ def test_an_unconverged_probe_is_announced_without_a_warning(monkeypatch):
   probes.linear_probe(*blobs(0), *blobs(1))
   assert len(said) == 1
   assert 'did not converge' in said[0][0]
+
+
+@pytest.mark.parametrize('classes', [2, 5])
+def test_a_fitted_probe_gives_the_probabilities_of_scikit_learn(classes):
+  from scipy.special import softmax
+  from sklearn.linear_model import LogisticRegression
+
+  (x, y), (other, _) = (blobs(i, classes=classes, spread=1.5) for i in (0, 1))
+  head = probes.fit_probe(x, y)
+  assert head.kernel.dtype == head.bias.dtype == np.float32
+  assert head.kernel.shape == (x.shape[1], classes)
+  found = probes.logits(head, other)
+  assert found.dtype == np.float64
+  reference = LogisticRegression(C=10, max_iter=5000).fit(x.astype(float), y)
+  np.testing.assert_allclose(
+    softmax(found, axis=1), reference.predict_proba(other), atol=1e-5
+  )
+
+
+def test_heads_of_a_single_class_are_no_error():
+  x = blobs(0)[0]
+  for fit in (probes.fit_probe, probes.fit_prototypes):
+    head = fit(x, np.zeros(len(x), int))
+    assert probes.logits(head, x).shape == (len(x), 1)
+    assert np.isfinite(head.kernel).all()
+
+
+def left_out_cosines(x, y):
+  """[(cosines with each prototype, own label)]: each without the row."""
+
+  def unit(v):
+    return v / max(math.sqrt(v @ v), 1e-300)
+
+  found = []
+  for i, label in enumerate(y):
+    cosines = []
+    for c in range(max(y) + 1):
+      rows = [j for j in range(len(y)) if y[j] == c and j != i]
+      total = sum((unit(x[j]) for j in rows), np.zeros(x.shape[1]))
+      cosines.append(unit(x[i]) @ unit(total))
+    if sum(y == label) > 1:
+      found.append((np.array(cosines), label))
+  return found
+
+
+def surprise(cosines, s):
+  """The mean cross-entropy of cosines times s."""
+  return np.mean([math.log(sum(np.exp(s * c))) - s * c[y] for c, y in cosines])
+
+
+def test_fitted_prototypes_minimise_the_surprise_of_the_rows_left_out():
+  x, y = blobs(0, spread=1.5)
+  x, y = x[:-5], y[:-5]  # The last class has one row, which does not count.
+  assert sum(y == 4) == 1
+  head = probes.fit_prototypes(x, y)
+  s = np.linalg.norm(head.kernel, axis=0)
+  np.testing.assert_allclose(s, s[0], rtol=1e-5)
+  grid = np.geomspace(1, 300, 1001)
+  cosines = left_out_cosines(x.astype(float), y)
+  best = grid[np.argmin([surprise(cosines, g) for g in grid])]
+  assert 1.5 < best < 200
+  assert s[0] == pytest.approx(best, rel=6e-3)
+  assert not head.bias.any()
+  assert head.normalised
+  for c in range(5):
+    rows = [row / np.linalg.norm(row) for row in x[y == c].astype(float)]
+    mean = sum(rows) / np.linalg.norm(sum(rows))
+    np.testing.assert_allclose(head.kernel[:, c] / s[c], mean, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'x, y',
+  [
+    (blobs(0)[0][::6], np.arange(5)),  # Each alone in its class.
+    (np.eye(4)[[0, 0, 1, 1]], np.array([0, 0, 1, 1])),  # Far apart.
+    (np.eye(4)[[0, 1, 0, 1]], np.array([0, 0, 1, 1])),  # Nearest to others.
+  ],
+)
+def test_a_scale_that_nothing_fits_is_that_of_knn(x, y):
+  head = probes.fit_prototypes(x, y)
+  np.testing.assert_allclose(
+    np.linalg.norm(head.kernel, axis=0), 1 / 0.07, rtol=1e-6
+  )
+
+
+def test_prototypes_look_at_directions_and_not_at_the_order_of_rows():
+  x, y = blobs(0, spread=1.5)
+  rng = np.random.default_rng(0)
+  order = rng.permutation(len(x))
+  scaled = x[order] * rng.uniform(0.1, 9, (len(x), 1))
+  one, other = (
+    probes.fit_prototypes(x, y),
+    probes.fit_prototypes(scaled, y[order]),
+  )
+  np.testing.assert_allclose(one.kernel, other.kernel, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    probes.logits(one, 4 * x), probes.logits(one, x), rtol=1e-6, atol=1e-9
+  )
+
+
+def test_one_row_of_many_a_class_is_enough():
+  """A warning would fail this."""
+  x = np.eye(30, dtype=np.float32)
+  head = probes.fit_probe(x, np.arange(30))
+  assert probes.logits(head, x).argmax(-1).tolist() == list(range(30))

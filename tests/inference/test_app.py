@@ -2,7 +2,6 @@
 
 import html
 import re
-import shutil
 import signal
 import socket
 import tempfile
@@ -46,7 +45,7 @@ def test_a_leaf_is_named_as_the_run_names_it(client, run):
   answer = client.post('/leaf', data=LEAF)
   assert answer.status_code == 200
   text = html.unescape(answer.text)
-  p = run.predict([images.pixels(0, 60, 48)])[0]
+  p = run.predict([images.pixels(0, 60, 48)]).probabilities[0]
   rows = re.findall(r'<tr><td>(.*?)<td>.*?<td>([\d.]+) %', text, re.DOTALL)
   assert [name for name, _ in rows] == [
     run.class_names[c] for c in np.argsort(-p, kind='stable')[:5]
@@ -54,27 +53,47 @@ def test_a_leaf_is_named_as_the_run_names_it(client, run):
   np.testing.assert_allclose(
     [float(x) for _, x in rows], 100 * np.sort(p)[::-1][:5], atol=0.051
   )
-  assert 'SSDP map' in text and 'Nearest training leaves' in text
-  assert text.count('data:image/jpeg;base64,') == 2 + 5
+  first, second = (name for name, _ in rows[:2])
+  assert f'Speaks for {first} against {second}' in text
+  assert f'Speaks for {second} against {first}' in text
+  assert (
+    'The most similar leaves' in text and f'Most like <strong>{first}' in text
+  )
+  assert text.count('data:image/jpeg;base64,') == 3 + 5
 
 
 def test_a_training_leaf_is_its_own_nearest(client, run):
   train = run.part('train')
   answer = client.post('/leaf', data=train.read(3))
-  first = re.search(r'<h2>.*?alt="">(.*?)<br>cosine ([\d.]+)', answer.text,
+  first = re.search(r'<h2>.*?alt="">(.*?)<br>similarity ([\d.]+)', answer.text,
                     re.DOTALL)  # fmt: skip
   assert first[1] == html.escape(run.class_names[train.labels[3]])
   assert float(first[2]) == 1.0
 
 
-def test_without_leaves_or_a_map_the_rest_is_shown(run, monkeypatch):
-  plain = run.method._replace(pictures=lambda *args: {})
-  monkeypatch.setattr(run, 'method', plain)
+def test_the_first_words_are_for_a_botanist(run):
+  text = app.introduction(run)
+  assert f'{len(run.class_names)} kinds of leaf' in text
+  for word in ('nats', 'T =', 'likelihood', '/'):
+    assert word not in text
+
+
+def test_without_leaves_the_rest_is_shown(run, monkeypatch):
   names = ('<b>', *run.class_names[1:])
   monkeypatch.setattr(run, 'class_names', names)
   text = app.make_app(run).test_client().post('/leaf', data=LEAF).text
-  assert 'SSDP' not in text and 'Nearest' not in text
+  assert 'Speaks for' in text and 'most similar' not in text
   assert '&lt;b&gt;' in text and '<b>' not in text
+
+
+def test_a_leaf_of_none_of_these_is_said_to_be(run, monkeypatch):
+  page = app.make_app(run).test_client()
+  for said, expected in ((None, False), ([False], False), ([True], True)):
+    found = said and np.array(said)
+    monkeypatch.setattr(run, 'none_of_these', lambda outputs, x=found: x)
+    text = page.post('/leaf', data=LEAF).text
+    assert ('None of these' in text) == expected
+    assert ('Most like' in text) != expected
 
 
 def _postscript():
@@ -151,24 +170,6 @@ def served(trained):
   assert process.returncode == 0 and 'Traceback' not in rest
 
 
-@pytest.fixture
-def browser():
-  chromium = shutil.which('chromium') or shutil.which('google-chrome')
-  try:
-    from playwright import sync_api
-  except ImportError:
-    chromium = None
-  if chromium is None:
-    pytest.skip('no browser is installed')
-  with sync_api.sync_playwright() as playwright:
-    browser = playwright.chromium.launch(
-      executable_path=chromium,
-      args=['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
-    )
-    yield browser
-    browser.close()
-
-
 @pytest.mark.slow
 def test_in_a_browser(served, browser, run, tmp_path):
   page = browser.new_page(viewport={'width': 1000, 'height': 800})
@@ -178,13 +179,13 @@ def test_in_a_browser(served, browser, run, tmp_path):
   page.on('pageerror', lambda error: problems.append(str(error)))
   page.goto(served)
   leaf = images.write(tmp_path / 'leaf.png', LEAF)
-  p = run.predict([leaf])[0]
+  p = run.predict([leaf]).probabilities[0]
   best = run.class_names[p.argmax()]
 
   page.set_input_files('input', leaf)
   page.wait_for_selector('table')
   assert page.locator('td').first.inner_text() == best
-  assert page.locator('section img').count() == 2 + 5
+  assert page.locator('section img').count() == 3 + 5
   loaded = 'all => all.every(i => i.complete && i.naturalWidth > 0)'
   assert page.locator('img').evaluate_all(loaded)
   page.screenshot(path=tmp_path / 'page.png', full_page=True)

@@ -207,7 +207,7 @@ def test_the_example_needs_nothing_of_this_package(trained, aspect, tmp_path):
     [sys.executable, '-c', code, EXAMPLE, out, *paths],
     cwd=tmp_path, capture_output=True, text=True, check=True,
   )  # fmt: skip
-  p, found = run.predict(paths), 0
+  p, found = run.predict(paths).probabilities, 0
   for line in done.stdout.splitlines():
     path, name, probability = line.split('\t')
     row, column = paths.index(pathlib.Path(path)), run.class_names.index(name)

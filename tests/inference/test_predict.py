@@ -32,14 +32,15 @@ def test_the_table_holds_names_and_probabilities(trained, leaves, tmp_path):
   status, said = _run(f'--run={trained}', f'--out={out}', leaves)
   assert status == 0 and f'6 images: {out}' in said
   run = load_run(trained)
-  assert run.calibration.how in said
+  assert run.calibration.how in said and run.unknown.how in said
   with open(out, newline='', encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
   paths = [row['path'] for row in rows]
   assert paths == sorted(map(str, leaves.iterdir()))
-  p = run.predict(paths)
+  p = run.predict(paths).probabilities
   k = len(run.class_names)  # Four: there is no fifth.
-  assert len(rows[0]) == 4 + 2 * k
+  assert len(rows[0]) == 5 + 2 * k
+  assert [row['none_of_these'] for row in rows] == [''] * 6
   leaves = neighbours.read(trained)
   cosines = (
     run.embed(paths)

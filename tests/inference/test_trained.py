@@ -11,8 +11,8 @@ import pytest
 
 from csdnet_jax import load_run
 from csdnet_jax.data import decode
-from csdnet_jax.data.images import inputs
-from csdnet_jax.evaluation import calibration
+from csdnet_jax.data.images import inputs, splits
+from csdnet_jax.evaluation import calibration, unknown
 from csdnet_jax.inference import calibrated, trained as run_lib
 from csdnet_jax.runtime import terminal, writers
 from csdnet_jax.runtime.errors import UserError
@@ -28,11 +28,15 @@ def run(trained, tmp_path_factory):
   return load_run(shutil.copytree(trained, copy))
 
 
-KEPT = ('calibration.json', 'embeddings.npz')
+KEPT = ('calibration.json', 'embeddings.npz', 'unknown.json')
 
 
 def _pictures(n):
   return [images.pixels(i, 40 + i, 60 - i) for i in range(n)]
+
+
+def _p(run, images):
+  return run.predict(images).probabilities
 
 
 def test_the_package_itself_is_light():
@@ -75,7 +79,8 @@ def test_progress_counts_every_picture_read_or_not(run):
 
 def test_probabilities_and_embeddings(run):
   given = _pictures(3)
-  p, x = run.predict(given), run.embed(given)
+  (p, none), x = run.predict(given), run.embed(given)
+  assert none is None and '4 held-out leaves' in run.unknown.how
   assert p.shape == (3, CLASSES) and p.dtype == np.float32
   np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
   assert x.shape[0] == 3 and x.dtype == np.float32 and np.isfinite(x).all()
@@ -89,7 +94,7 @@ def test_paths_and_arrays_agree(run, tmp_path):
     images.write(tmp_path / f'{i}.png', images.encode(x))
     for i, x in enumerate(given)
   ]
-  np.testing.assert_array_equal(run.predict(paths), run.predict(given))
+  np.testing.assert_array_equal(_p(run, paths), _p(run, given))
   np.testing.assert_array_equal(run.embed(map(str, paths)), run.embed(given))
 
 
@@ -98,17 +103,17 @@ def test_a_folder_a_glob_and_a_path_agree_with_the_list(run, tmp_path):
     images.write(tmp_path / 'leaves' / f'{i}.png', images.encode(x))
     for i, x in enumerate(_pictures(5))
   ]
-  expected = run.predict(paths)
+  expected = _p(run, paths)
   for given in (tmp_path / 'leaves', str(tmp_path / 'leaves' / '*.png')):
-    np.testing.assert_allclose(run.predict(given), expected, atol=1e-6)
+    np.testing.assert_allclose(_p(run, given), expected, atol=1e-6)
   np.testing.assert_allclose(
     run.embed(tmp_path / 'leaves'), run.embed(paths), rtol=1e-5
   )
-  np.testing.assert_array_equal(run.predict(paths[0]), run.predict(paths[:1]))
+  np.testing.assert_array_equal(_p(run, paths[0]), _p(run, paths[:1]))
   images.write(tmp_path / 'leaves' / '7.CR2', b'')
   with terminal.console.capture() as captured:
     np.testing.assert_allclose(
-      run.predict(tmp_path / 'leaves'), expected, atol=1e-6
+      _p(run, tmp_path / 'leaves'), expected, atol=1e-6
     )
   assert 'not used: 1 .CR2' in ' '.join(captured.get().split())
   images.write(tmp_path / 'leaves' / '7.jpg', b'')
@@ -236,7 +241,7 @@ def test_it_is_fitted_on_the_validation_part_and_kept(fresh, monkeypatch):
   logits = run.forward(np.stack([run.view(x) for x in given]))['logits']
   scaled = np.exp(logits / made.temperature)
   np.testing.assert_allclose(
-    run.predict(given), scaled / scaled.sum(1, keepdims=True), rtol=1e-5
+    _p(run, given), scaled / scaled.sum(1, keepdims=True), rtol=1e-5
   )
   path.write_text(json.dumps(made._replace(temperature=7.0)._asdict()))
   assert fresh().calibration.temperature == 7.0
@@ -295,6 +300,78 @@ def test_a_workdir_that_cannot_be_written_is_used(fresh, monkeypatch):
   assert run.calibration.n == CLASSES
 
 
+# -------------------------------------------------------------- none of these
+
+
+def _refusing(run, limit, **fields):
+  made = unknown.Unknown('nearest', limit, 'By 99 leaves.', run.step, 99)
+  unknown.write(run.workdir, made._replace(**fields))
+
+
+def test_images_beyond_the_threshold_are_none_of_these(fresh, tmp_path):
+  given = _pictures(5)
+  run = fresh()
+  outputs = run.forward(np.stack([run.view(x) for x in given]))
+  leaves = calibrated.training_embeddings(run)
+  x, y = (a / np.linalg.norm(a, axis=1, keepdims=True)
+          for a in (outputs['embedding'], leaves.vectors))  # fmt: skip
+  scores = 1 - (x @ y.T).max(1)
+  limit = float(np.sort(scores)[2:4].mean())
+  _refusing(run, limit)
+  # Alone and together, and from what was forwarded.
+  found = fresh().predict(given).none_of_these
+  assert found.dtype == bool
+  assert found.tolist() == (scores > limit).tolist()
+  run = fresh()
+  assert run.none_of_these(outputs).tolist() == found.tolist()
+  assert [run.predict([x]).none_of_these[0] for x in given] == found.tolist()
+  # No number is no class.
+  for name in ('logits', 'embedding'):
+    bad = {k: v.copy() for k, v in outputs.items()}
+    bad[name][0, 0] = np.nan
+    assert run.none_of_these(bad)[0]
+    assert run.none_of_these(bad)[1:].tolist() == found[1:].tolist()
+
+
+def test_a_threshold_of_other_weights_refuses_nothing(fresh, monkeypatch):
+  run = fresh(without=['val'])
+  (run.workdir / 'unknown.json').unlink()
+  assert run.predict(_pictures(1)).none_of_these is None
+  assert 'without a validation part' in run.unknown.how
+  _refusing(run, 0.0, step=run.step + 1)
+  assert fresh(without=['val']).predict(_pictures(1)).none_of_these is None
+  _refusing(run, 0.0)
+  (run.workdir / 'embeddings.npz').unlink()
+  run, gone = fresh(), inputs.of_paths(['gone.png'])
+  monkeypatch.setattr(run_lib.TrainedRun, 'part', lambda self, name: gone)
+  assert run.predict(_pictures(1)).none_of_these is None
+  assert 'for want of the training embeddings' in run.unknown.how
+  (run.workdir / 'unknown.json').write_text('{"score": "other"')
+  with pytest.raises(UserError, match=r'unknown\.json cannot .*remove it'):
+    fresh().predict(_pictures(1))
+
+
+def test_it_is_found_on_enough_validation_images_and_kept(fresh, monkeypatch):
+  run = fresh()
+  (run.workdir / 'unknown.json').unlink()
+  assert run.unknown.threshold is None and run.unknown.n == CLASSES
+  # As often as it takes.
+  val = run.part('val')
+  many = splits.gather([(val, i % CLASSES) for i in range(44)])
+  part = run_lib.TrainedRun.part
+  monkeypatch.setattr(
+    run_lib.TrainedRun, 'part',
+    lambda self, name: many if name == 'val' else part(self, name),
+  )  # fmt: skip
+  run = fresh()
+  made = run.unknown
+  assert made.n == 44 and '44 held-out leaves' in made.how
+  assert unknown.read(run.workdir) == made
+  (_, outputs), *_ = run.outputs(val, [])
+  scores = unknown.score(outputs, run.leaves)
+  assert made.threshold == pytest.approx(scores.max(), abs=1e-6)
+
+
 def test_an_image_error_is_a_users_mistake():
   assert issubclass(decode.ImageError, UserError)
 
@@ -320,7 +397,7 @@ def test_it_predicts_the_same_without_its_pictures(
   monkeypatch.chdir(tmp_path)
   with terminal.console.capture() as captured:
     run = load_run('run')
-    np.testing.assert_array_equal(run.predict(given), there.predict(given))
+    np.testing.assert_array_equal(_p(run, given), _p(there, given))
     leaves = calibrated.training_embeddings(run)
   assert captured.get() == ''
   split = json.loads((alone / 'split.json').read_text())

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import pathlib
 
 import chex
 import jax
@@ -78,7 +79,13 @@ def finish(workdir, method, state, data):
   ]
   lines = ''.join(json.dumps(r) + '\n' for r in records)
   (workdir / 'metrics.jsonl').write_text(lines)
-  of_run.write_end(method, state, data, workdir, keys_per_step=16)
+  rng = np.random.default_rng(0)
+  n = len(data.parts['test'].labels)
+  found = {
+    'logits': rng.normal(size=(n, tiny.CLASSES)),
+    'embedding': rng.normal(size=(n, 8)),
+  }
+  of_run.write_end(method, state, data, found, workdir, keys_per_step=16)
 
 
 def check_png(path):
@@ -118,13 +125,16 @@ def test_a_run_leaves_its_pictures_and_is_not_changed(
 def test_a_real_run_has_them(trained):
   names = {path.name for path in (trained / 'pictures').iterdir()}
   assert names >= {'views.png', 'early_late.png', 'curves.png', 'queue.png'}
+  report = (trained / 'report.html').read_text()
+  assert 'leaves right that it had not' in report and 'Model card' in report
+  assert str(trained) not in report and str(pathlib.Path.home()) not in report
 
 
 def test_only_the_first_process_draws(tmp_path, monkeypatch):
   method, state, data = setup(config())
   monkeypatch.setattr(jax, 'process_index', lambda: 1)
   of_run.write_start(method, state, data, tmp_path)
-  of_run.write_end(method, state, data, tmp_path, keys_per_step=16)
+  of_run.write_end(method, state, data, {}, tmp_path, keys_per_step=16)
   assert not list(tmp_path.iterdir())
 
 

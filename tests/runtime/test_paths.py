@@ -16,7 +16,7 @@ from csdnet_jax import checkpoint
 from csdnet_jax.config import default
 from csdnet_jax.data import cache
 from csdnet_jax.data.images import labelled_folders
-from csdnet_jax.evaluation import calibration, neighbours
+from csdnet_jax.evaluation import calibration, neighbours, unknown
 from csdnet_jax.inference import trained as run_lib
 from csdnet_jax.models.weights import pretrained
 from csdnet_jax.runtime import paths, writers
@@ -90,7 +90,7 @@ def test_what_waits_for_a_writer_is_read_by_nobody(tmp_path):
   os.mkfifo(tmp_path / 'config.json')
   with pytest.raises(UserError, match=r'config.json .*cannot be read .*a pipe'):
     restore.read_run(tmp_path)
-  for module in (calibration, neighbours):
+  for module in (calibration, neighbours, unknown):
     os.mkfifo(tmp_path / module.FILE)
     with pytest.raises(UserError, match=r'cannot be read .*a pipe.*remove it'):
       module.read(tmp_path)
@@ -180,4 +180,4 @@ def test_a_run_in_a_bucket_stops_continues_and_predicts(
   assert trained.calibration.step == summary['steps']
   assert (workdir / 'calibration.json').exists()
   image = images.pixels(4)
-  assert trained.predict([image]).shape == (1, 4)
+  assert trained.predict([image]).probabilities.shape == (1, 4)

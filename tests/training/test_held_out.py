@@ -43,7 +43,8 @@ def test_everything_is_trained_on_and_nothing_tested(config, tmp_path, capsys):
   # It is a run like any other.
   assert trained(config, workdir) == summary
   run = load_run(workdir)
-  assert run.predict([images.pixels(0)]).shape == (1, 3)
+  p, none = run.predict([images.pixels(0)])
+  assert p.shape == (1, 3) and none is None
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import collections
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -103,7 +103,7 @@ def swap_sides(dataset: splits.Dataset, seed: int) -> splits.Dataset:
     for side in sides
   ]
   tossed = [
-    int(_place(f'sides/{seed}', name), 16) % 2 == 1
+    int(place(f'sides/{seed}', name), 16) % 2 == 1
     for name in dataset.class_names
   ]
   swapped = (counts[0] == counts[1]) & np.array(tossed)
@@ -124,7 +124,7 @@ def _drawn(
 ) -> tuple[splits.Split, splits.Split]:
   """The rest of train, and the part that is drawn from it."""
   train = dataset.train
-  units = _units(train.names, dataset.groups, equal)
+  units = units_of(train.names, dataset.groups, equal)
   taken = _take(train, units, fraction, f'{part}/{seed}')
   if not taken.any():
     raise UserError(
@@ -138,8 +138,19 @@ def _drawn(
   return rest, drawn
 
 
-def _units(names, groups, equal) -> np.ndarray:
-  """Numbers what is drawn as one, int [n]: groups, joined by equal images."""
+def units_of(
+  names: Sequence[str], groups: Mapping[str, str], equal: Mapping[str, int]
+) -> np.ndarray:
+  """Numbers what is drawn as one: groups, joined by equal images.
+
+  Args:
+    names: of n images.
+    groups: of those that have one, by name.
+    equal: a number for each image, by name; equal ones have one number.
+
+  Returns:
+    int [n], from 0.
+  """
   first, pairs = {}, []
   for i, name in enumerate(names):
     for kind, of in (('group', groups), ('equal', equal)):
@@ -159,17 +170,17 @@ def _take(
   split: splits.Split, units: np.ndarray, fraction: float, salt: str
 ) -> np.ndarray:
   """Which rows are drawn, bool [n]: of each class about its share, in units."""
-  places = [_place(salt, name) for name in split.names]
+  places = [place(salt, name) for name in split.names]
   members = collections.defaultdict(list)
   for i, unit in enumerate(units.tolist()):
     members[unit].append(i)
-  place = {unit: min(places[i] for i in rows) for unit, rows in members.items()}
+  first = {unit: min(places[i] for i in rows) for unit, rows in members.items()}
   images = {
     unit: collections.Counter(split.labels[rows].tolist())
     for unit, rows in members.items()
   }
   of_class = collections.defaultdict(list)
-  for unit in sorted(members, key=place.get):
+  for unit in sorted(members, key=first.get):
     for label in images[unit]:
       of_class[label].append(unit)
   left = {label: len(units) for label, units in of_class.items()}
@@ -207,8 +218,8 @@ def _shots(
 ) -> splits.Split:
   """Keeps so many images of each class, of one group only where need be."""
   train, turns, turn = dataset.train, collections.Counter(), {}
-  units = _units(train.names, dataset.groups, equal).tolist()
-  places = [_place(salt, name) for name in train.names]
+  units = units_of(train.names, dataset.groups, equal).tolist()
+  places = [place(salt, name) for name in train.names]
   for i in sorted(range(len(places)), key=places.__getitem__):
     turn[i] = turns[units[i], train.labels[i]]
     turns[units[i], train.labels[i]] += 1
@@ -220,5 +231,6 @@ def _shots(
   return splits.gather([(train, i) for i in sorted(kept)])
 
 
-def _place(salt: str, name: str) -> str:
+def place(salt: str, name: str) -> str:
+  """Returns an image's place in a draw, as hex, whatever others there are."""
   return hashlib.sha256(f'{salt}/{name}'.encode()).hexdigest()

@@ -64,12 +64,25 @@ class _Images(NamedTuple):
   classes: list[str]  # The name of the class of each.
   prints: np.ndarray  # `fingerprints.DTYPE` [n]
 
+  @property
+  def where(self) -> str:
+    """Where images are of which no part, or fold, has all."""
+    folds = any(side.startswith('fold ') for side in self.sides)
+    if folds and 'test' in self.sides:
+      return 'in several folds, or in one and the test part'
+    return 'in several folds' if folds else 'on both sides of the split'
+
   def said(self, rows: Sequence[int], joint: str = ' = ') -> str:
     return joint.join(f'{self.names[i]} ({self.sides[i]})' for i in rows)
 
 
 def of(
-  dataset: splits.Dataset, prints: np.ndarray, *, size: int, group: str
+  dataset: splits.Dataset,
+  prints: np.ndarray,
+  *,
+  size: int,
+  group: str,
+  folds: np.ndarray | None = None,
 ) -> list[Finding]:
   """Looks for all that may be wrong.
 
@@ -78,11 +91,18 @@ def of(
     prints: `fingerprints.DTYPE` [n], in the order of `splits.whole`.
     size: pixels a side that the network sees.
     group: `config.data.group`.
+    folds: int [n] of the train part, see `folds.deal`, if there are such.
   """
   parts = splits.parts_of(dataset)
+  sides = [side for side, part in parts.items() for _ in part.names]
+  if folds is not None:
+    sides[: len(folds)] = [
+      'every training' if fold < 0 else f'fold {fold + 1}'
+      for fold in folds.tolist()
+    ]
   images = _Images(
     [name for part in parts.values() for name in part.names],
-    [side for side, part in parts.items() for _ in part.names],
+    sides,
     [dataset.class_names[y] for part in parts.values() for y in part.labels],
     prints,
   )
@@ -118,7 +138,7 @@ def _equal(images: _Images) -> list[Finding]:
       )
   return [
     Finding(
-      'equal_across', across, 'images are on both sides of the split',
+      'equal_across', across, f'images are {images.where}',
       stops=True,
     ),
     Finding(
@@ -147,7 +167,7 @@ def _groups(dataset, images: _Images, group: str) -> list[Finding]:
     Finding(
       'groups_across',
       [f'{g}: {images.said(rows, ", ")}' for g, rows in cut.items()],
-      'groups are on both sides of the split',
+      f'groups are {images.where}',
       'it came with the data and stays as it is', stops=True,
     ),
     Finding(
@@ -173,13 +193,15 @@ def _groups(dataset, images: _Images, group: str) -> list[Finding]:
   )
   shared = groups.shared_stems(names, classes, sides)
   rows_of = [[alone[i] for i in rows] for rows in shared.values()]
-  tested = sum(images.sides[i] == 'test' for rows in rows_of for i in rows)
+  untested = ('train', 'val', 'every training')
+  judging = [side not in untested for side in images.sides]
+  tested = sum(judging[i] for rows in rows_of for i in rows)
   return [
     *found,
     Finding(
       'stems_across', [images.said(rows, ', ') for rows in rows_of],
-      'stems of names are on both sides of the split, with '
-      f'{tested} of {counted(len(dataset.test.names), "test images")}',
+      f'stems of names are {images.where}, with {tested} of '
+      f'{counted(sum(judging), "test images")}',
       'if a stem is one plant or photograph, the figures flatter; '
       + (
         f'to keep it on one side: --config.data.group={groups.STEM}'
@@ -216,7 +238,7 @@ def _alike(images: _Images) -> list[Finding]:
   return [
     Finding(
       'alike_across', across,
-      'pairs of images on both sides of the split are all but equal',
+      f'pairs of images {images.where} are all but equal',
       'take one of each out, or name what they share: --config.data.group=...',
     ),
     Finding(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from csdnet_jax.data.folders import Unused
+from csdnet_jax.data.images import fingerprints
 from csdnet_jax.data.images.splits import (
   EMPTY,
   PARTS,
@@ -111,6 +112,31 @@ def apply_split(dataset: Dataset, saved: Mapping[str, Any]) -> Dataset:
       for name, print_ in saved.get('prints', {}).items()
     },
   )
+
+
+def prints_of(split: Mapping[str, Any]) -> np.ndarray:
+  """Returns the fingerprints that were kept, `fingerprints.DTYPE` [n]."""
+  return fingerprints.of_bytes(map(bytes.fromhex, split['prints'].values()))
+
+
+def learnt(split: Mapping[str, Any], dataset: Dataset) -> set[str]:
+  """Returns the digests of images that a run has learnt from.
+
+  Args:
+    split: what `split_to_json` gave, with digests.
+    dataset: whose images of equal pixels are among them, in whatever bytes.
+  """
+  found = {split['digests'][name] for name in split['train']}
+  if 'prints' in split:
+    # Of the same pictures, saved again.
+    trained = {pixels.tobytes() for pixels in prints_of(split)['pixels']}
+    given = fingerprints.of_bytes(dataset.prints.values())['pixels']
+    found |= {
+      dataset.digests[name]
+      for name, pixels in zip(dataset.prints, given, strict=True)
+      if pixels.tobytes() in trained
+    }
+  return found
 
 
 def _found(known, classes, digests, class_of) -> dict[str, str]:

@@ -95,7 +95,7 @@ def make(config, model: Model) -> base.Method:
       outputs.logits, labels, outputs.fine if c.map == 'fine' else None,
       saliency=c.saliency, kernel=c.kernel, size=c.kernel_size,
     )  # fmt: skip
-    side = min(size, ssdp.GRID)
+    side = ssdp.ranked_side(max(saliency.shape[1:]), size)
     saliency = carry(ssdp.upsample(saliency, side, side))
     low, high = c.hidden
     draws, ties = base.fold_rows(keys, 0), base.fold_rows(keys, 1)

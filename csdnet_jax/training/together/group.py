@@ -47,8 +47,12 @@ class Group(NamedTuple):
     return self.runs[0].config
 
 
-def make(runs: Sequence[Run]) -> Group:
+def make(runs: Sequence[Run], told: bool = False) -> Group:
   """Decodes the images, and writes the inputs of each run to its workdir.
+
+  Args:
+    runs: R of them.
+    told: whether the caller has reported on the images.
 
   Raises:
     UserError: if an image cannot be read.
@@ -68,6 +72,8 @@ def make(runs: Sequence[Run]) -> Group:
   for run in runs:
     run.workdir.mkdir(parents=True, exist_ok=True)
     write_inputs(run.config, run.dataset, run.workdir)
+    if told:
+      continue
     checked = classification.reported(run.config, run.dataset)
     writers.write_json(run.workdir / 'data_report.json', checked.figures)
     if run is runs[0]:
@@ -89,21 +95,19 @@ def outputs(group: Group, states, part: str) -> tuple[np.ndarray, Any, Any]:
   return places, sums, found
 
 
-def outputs_in_order(group: Group, states, part: str) -> dict[str, np.ndarray]:
-  """What the runs make of every image of a part.
+def outputs_in_order(
+  group: Group, states, part: str
+) -> list[dict[str, np.ndarray]]:
+  """What each of the runs makes of every image of a part, of its own n.
 
   Returns:
-    `logits` [R, n, classes], `embedding` [R, n, C] and `label` [R, n].
+    Of each `logits` [n, classes], `embedding` [n, C] and `label` [n], as
+    `accuracy.outputs` gives them.
   """
   places, _, found = outputs(group, states, part)
-  batches, r, b = places.shape
-  # Equally many in each run.
-  whole = (places[:, 0] >= 0).reshape(-1)
-
-  def in_order(values):
-    values = values.swapaxes(0, 1).reshape(r, batches * b, *values.shape[3:])
-    return values[:, whole]
-
   rows = {name: found[name] for name in ('logits', 'embedding')}
   rows = jax.device_get(rows) | {'label': group.prepared.images.labels[places]}
-  return {name: in_order(values) for name, values in rows.items()}
+  return [
+    {name: values[:, r][places[:, r] >= 0] for name, values in rows.items()}
+    for r in range(len(group.runs))
+  ]

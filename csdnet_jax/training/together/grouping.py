@@ -16,12 +16,18 @@ import ml_collections
 import numpy as np
 
 from csdnet_jax import methods
+from csdnet_jax.runtime.errors import UserError, preview
 from csdnet_jax.runtime.fields import Values, flat
 
 _MAY_DIFFER = ('ema', 'method', 'optim', 'views')
 # Of them, since steps are counted by it while tracing.
 _COUNTED = ('optim.warmup',)
 _FREE = ('name', 'seed', 'data.split_seed', 'data.resplit')
+# Counted in epochs: runs of unequal train sets take equally many steps in
+# unequally many of them.
+_IN_EPOCHS = ('epochs', 'eval_every', 'optim.warmup')
+# Of the data, what decides how an image is seen.
+_OF_IMAGES = ('data.canvas', 'data.test_resize', 'data.aspect')
 
 
 def groups(
@@ -58,11 +64,48 @@ def alone(config) -> str:
   """Returns why a run cannot share a program whatever the others, or ''."""
   if methods.task(config) != 'classification':
     return 'segmentation reads crops, not whole images, from the disk'
+  if methods.fitted(config):
+    return 'its head is fitted, and there are no steps to share'
   if config.teacher.run or config.teacher.weights:
     return 'it has a teacher'
   if config.wandb.project:
     return 'W&B follows one run of a process'
   return ''
+
+
+def require_shared(configs: Sequence[ml_collections.ConfigDict]) -> None:
+  """Refuses runs of which Python reads different things.
+
+  Runs of `groups` never differ so. Those whose train sets are unequal may have
+  other `epochs`, `eval_every` and `optim.warmup`.
+
+  Args:
+    configs: of the runs, fitted to their data.
+
+  Raises:
+    UserError: names what differs.
+  """
+  first, *others = (
+    {
+      key: rest
+      for key, *rest in _read_by_python(config)
+      if key not in _IN_EPOCHS
+      and (key in _OF_IMAGES or not key.startswith('data.'))
+    }
+    for config in configs
+  )
+  differ = {
+    f'config.{key}'
+    for other in others
+    for key in first.keys() | other.keys()
+    if first.get(key) != other.get(key)
+  }
+  if differ:
+    raise UserError(
+      'Runs of one program are alike in all that decides its shapes, but these '
+      f'differ in {preview(sorted(differ))}; give them one value, or train '
+      'them one by one.'
+    )
 
 
 def differing(

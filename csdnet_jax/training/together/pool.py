@@ -75,11 +75,15 @@ def prepare(config, datasets: Sequence[splits.Dataset]) -> Prepared:
 
 
 def rows(prepared: Prepared, splits_: Sequence[splits.Split]) -> np.ndarray:
-  """Returns where the images of R equally large parts lie: int32 [R, n]."""
-  return np.array(
-    [[prepared.place[name] for name in part.names] for part in splits_],
-    np.int32,
-  )
+  """Returns where the images of R parts lie: int32 [R, n].
+
+  n is the size of the largest; the row of a smaller one ends in -1.
+  """
+  most = max(len(part.names) for part in splits_)
+  found = np.full((len(splits_), most), -1, np.int32)
+  for row, part in zip(found, splits_, strict=True):
+    row[: len(part.names)] = [prepared.place[name] for name in part.names]
+  return found
 
 
 def in_batches(places: np.ndarray, batch: int) -> np.ndarray:
@@ -89,11 +93,11 @@ def in_batches(places: np.ndarray, batch: int) -> np.ndarray:
   [[[7, 3]], [[5, -1]]]
 
   Args:
-    places: int32 [R, n].
+    places: int32 [R, n], as of `rows`.
     batch: B.
 
   Returns:
-    int32 [ceil(n / B), R, B], -1 where nothing is left for the last batch.
+    int32 [ceil(n / B), R, B], -1 where a run has nothing left for a batch.
   """
   fill = -places.shape[1] % batch
   padded = np.pad(places, ((0, 0), (0, fill)), constant_values=-1)

@@ -26,7 +26,9 @@ class Arguments(NamedTuple):
   Attributes:
     seed: int32 [R].
     numbers: {name: float32 [R]}, see `grouping.differing`.
-    train: int32 [R, n_train], the rows of the images that each learns from.
+    train: int32 [R, n_train], the rows of the images that each learns from;
+      of the most that one has, -1 beyond those of the others, which no order
+      reads.
   """
 
   seed: jax.Array
@@ -62,7 +64,7 @@ def make(config, *, classes: int, n_train: int) -> Program:
   Args:
     config: of any run of the group, fitted.
     classes: of the data set.
-    n_train: training images of each run.
+    n_train: training images of that run.
 
   Raises:
     UserError: if the config has no network for its method, or its batch cannot

@@ -33,8 +33,13 @@ def restored(group: Group, checkpoints) -> TrainState | None:
   return jax.device_put(states, jax.local_devices()[0])
 
 
-def first(group: Group) -> TrainState:
-  """The first states; leaves of each run what it starts from."""
+def first(group: Group, *, measure: bool) -> TrainState:
+  """The first states; leaves of each run what it starts from.
+
+  Args:
+    group: of the runs.
+    measure: whether the baselines are, else `start.json` holds none.
+  """
   by_seed = {}  # Nothing else of the runs of a group decides them.
   for run in group.runs:
     if run.config.seed not in by_seed:
@@ -50,31 +55,39 @@ def first(group: Group) -> TrainState:
   states = group.program.init(group.arguments, *stacked)
   # Copies, since the states are donated: the average starts as the weights.
   states = jax.tree.map(jnp.array, states)
+  figures = [{}] * len(group.runs)
+  judge = classification.judge_of(splits.parts_of(group.runs[0].dataset))
+  if measure and judge != 'train':
+    figures = _baselines(group, states, weights, judge)
+  for run, found in zip(group.runs, figures, strict=True):
+    writers.write_json(run.workdir / 'start.json', found)
+  return states
+
+
+def _baselines(group, states, weights, judge) -> list[dict[str, float]]:
+  """The baselines of each run, measured where no file holds them yet."""
   places = [
     baselines.place(run.config, run.dataset, *own)
     for run, own in zip(group.runs, weights, strict=True)
   ]
   known = {path: baselines.read(path) for path in places}
   if not all(known.values()):
-    known = _measured(group, states, places, known)
-  for run, path in zip(group.runs, places, strict=True):
-    writers.write_json(run.workdir / 'start.json', known[path])
-  return states
+    known = _measured(group, states, places, known, judge)
+  return [known[path] for path in places]
 
 
 def _measured(
-  group: Group, states, places: list[pathlib.Path], known: dict
+  group: Group, states, places: list[pathlib.Path], known: dict, judge: str
 ) -> dict[pathlib.Path, dict[str, float]]:
   """The baselines of all runs, those measured that no file holds yet."""
   known = dict(known)
   say('Measuring the baselines on the initial features ...')
-  judge = classification.judge_of(splits.parts_of(group.runs[0].dataset))
   parts = [outputs_in_order(group, states, part) for part in ('train', judge)]
   for r, path in enumerate(places):
     if known[path]:
       continue
     args = [
-      found[name][r] for found in parts for name in ('embedding', 'label')
+      found[r][name] for found in parts for name in ('embedding', 'label')
     ]
     known[path] = baselines.measure(*args)
     baselines.write(path, known[path])

@@ -6,23 +6,25 @@ import json
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from csdnet_jax.checkpoint import Checkpoints
-from csdnet_jax.config import outside
+from csdnet_jax.config import differences, outside
 from csdnet_jax.data import batches
 from csdnet_jax.data.images import splits
 from csdnet_jax.evaluation import accuracy
 from csdnet_jax.runtime import environment, writers
 from csdnet_jax.runtime.code import of_code
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import progress_bar, say, stopper
 from csdnet_jax.tasks import classification, kept
-from csdnet_jax.training.fit import evaluations, step_of
-from csdnet_jax.training.together import program, start
+from csdnet_jax.training.fit import evaluations, step_of, steps_of
+from csdnet_jax.training.restore import read_run
+from csdnet_jax.training.together import grouping, program, start
 from csdnet_jax.training.together.group import (
   Run,
   make,
@@ -36,34 +38,137 @@ from csdnet_jax.training.workdir import lock_file
 _LOOK, _SAVE = 20.0, 120.0
 
 
+_OTHERS = '; the others of its program went on'
+
+
 class TooManyError(Exception):
   """The device's memory does not hold so many runs at a time."""
 
 
-def train(runs: Sequence[Run], folder: pathlib.Path) -> list[str] | None:
-  """Trains runs of one of `grouping.groups`, or continues with them.
+class DoesNotFitError(UserError):
+  """The device's memory does not hold a single run."""
 
+
+# `{part: {'logits', 'embedding', 'label'}}` of a run, see `accuracy.outputs`.
+Found = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def keep_as_alone(run: Run, found: Found, steps: int) -> None:
+  """Leaves of a run what its images told it, as an ordinary one does."""
+  kept.write(run.workdir, run.dataset, found, steps)
+
+
+def train(
+  runs: Sequence[Run],
+  folder: pathlib.Path,
+  *,
+  keep: Callable[[Run, Found, int], None] = keep_as_alone,
+  baselines: bool = True,
+  told: bool = False,
+) -> list[str] | None:
+  """Trains runs that can share a program, or continues with them.
+
+  They are those of one of `grouping.groups`; or runs whose parts are of unequal
+  size, such as the folds of a cross-validation, if all take equally many steps
+  (each with its own `config.epochs`) and `grouping.require_shared` lets them.
   Of each is left what an ordinary run leaves, but no weights and no pictures.
+  What the device's memory does not hold is trained one half after the other.
+  Where all have ended already, as they are given, nothing is done.
 
   Args:
     runs: R of them.
-    folder: for what they share: their states, until they have ended.
+    folder: for what they share: their states, until they have ended; those of
+      halves in `0` and `1` below it.
+    keep: `(run, found, steps)`, called at the end for each run that has not
+      failed, with what the network makes of each of its parts; after a kill it
+      may be called again.
+    baselines: whether what the initial features are worth is measured; else
+      `start.json` is {}.
+    told: whether the caller has reported on the images.
 
   Returns:
     For each run '', or why it failed; None if all were told to stop (SIGTERM
     or Ctrl-C) before the end, and are continued by the same call.
 
   Raises:
+    UserError: if the data or the weights cannot be read, another process is
+      training in the folder, the runs cannot share a program, or the device's
+      memory is too small for one of them.
+  """
+  _require_alike(runs)
+  if all(map(_has_ended, runs)):
+    return [''] * len(runs)
+  halves = [folder / str(i) for i in range(2)]
+  # A second try with all of them would write over the half that has ended.
+  if not halves[0].is_dir():
+    try:
+      return _together(runs, folder, keep, baselines, told)
+    except TooManyError as error:
+      if len(runs) == 1:
+        raise DoesNotFitError(f'{error} Lower config.batch_size.') from error
+      say(f'{error} They are trained in two halves.')
+  # Outside, so that nothing of what was too much is held any more.
+  half, failed = (len(runs) + 1) // 2, []
+  for below, part in zip(halves, (runs[:half], runs[half:]), strict=True):
+    below.mkdir(parents=True, exist_ok=True)
+    found = train(part, below, keep=keep, baselines=baselines, told=told)
+    if found is None:
+      return None
+    failed += found
+  return failed
+
+
+def _require_alike(runs) -> None:
+  """Refuses runs that one program cannot train as each would be alone."""
+  configs = [run.config for run in runs]
+  if why := ''.join(dict.fromkeys(map(grouping.alone, configs))):
+    raise UserError(f'A run can share no program: {why}; train it alone.')
+  grouping.require_shared(configs)
+  for what, of in (
+    ('names of their classes', lambda run: tuple(run.dataset.class_names)),
+    ('parts', lambda run: tuple(splits.parts_of(run.dataset))),
+    ('steps (config.epochs)', _steps),
+    ('steps of warm-up (config.optim.warmup)', _warmup),
+  ):
+    if len(found := {of(run) for run in runs}) > 1:
+      numbers = ', '.join(str(x) for x in sorted(found) if isinstance(x, int))
+      raise UserError(
+        f'Runs of one program have the same {what}, but these have not'
+        f'{numbers and f" ({numbers})"}; make them equal, or train them one by '
+        'one.'
+      )
+
+
+def _steps(run: Run) -> int:
+  return steps_of(run.config, len(run.dataset.train.names))
+
+
+def _warmup(run: Run) -> int:
+  warmup, n = run.config.optim.warmup, len(run.dataset.train.names)
+  return step_of(run.config, warmup, n) if warmup else 0
+
+
+def _has_ended(run: Run) -> bool:
+  """Whether a run of this config and these parts has ended in its workdir."""
+  if not (run.workdir / 'summary.json').exists():
+    return False
+  config, split = read_run(run.workdir)
+  own = json.loads(json.dumps(classification.split_of(run.dataset)))
+  return split == own and not differences(config, run.config)
+
+
+def _together(runs, folder, keep, baselines, told) -> list[str] | None:
+  """What `train` does, with all of them in one program.
+
+  Raises:
     TooManyError: if the device's memory is too small for all of them.
-    UserError: if the data or the weights cannot be read, or another process is
-      training in the folder.
   """
   with lock_file(folder):
     record = environment.Record(folder)
     modules = outside(runs[0].config.to_dict()).values()
     record.update(code=of_code(modules))
     try:
-      failed = _train(runs, folder, record)
+      failed = _train(runs, folder, record, keep, baselines, told)
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
@@ -72,7 +177,7 @@ def train(runs: Sequence[Run], folder: pathlib.Path) -> list[str] | None:
       ) from error
     if failed is None:
       return None
-    steps = _steps(runs)
+    steps = _steps(runs[0])
     record.finish(steps=steps)
     for run, why in zip(runs, failed, strict=True):
       if not why:
@@ -81,47 +186,43 @@ def train(runs: Sequence[Run], folder: pathlib.Path) -> list[str] | None:
   return failed
 
 
-def _steps(runs) -> int:
-  config = runs[0].config
-  return step_of(config, config.epochs, len(runs[0].dataset.train.names))
-
-
-def _train(runs, folder, record) -> list[str] | None:
-  n_train, batch = len(runs[0].dataset.train.names), runs[0].config.batch_size
-  steps = _steps(runs)
+def _train(runs, folder, record, keep, baselines, told) -> list[str] | None:
+  batch, steps = runs[0].config.batch_size, _steps(runs[0])
+  # What decides the order in which a run reads its images.
+  ordered = [(len(run.dataset.train.names), run.config.seed) for run in runs]
   with concurrent.futures.ThreadPoolExecutor(4) as threads:
     # While the rest is made ready; arms of one seed share theirs.
     orders = {
-      seed: threads.submit(
-        batches.order, n_train, batch=batch, seed=seed, steps=steps
+      (n, seed): threads.submit(
+        batches.order, n, batch=batch, seed=seed, steps=steps
       )
-      for seed in {run.config.seed for run in runs}
+      for n, seed in set(ordered)
     }
-    group = make(runs)
+    group = make(runs, told)
     with contextlib.closing(
       Checkpoints(folder / 'checkpoints', keep=1)
     ) as checkpoints:
       states = start.restored(group, checkpoints)
       if states is None:
-        states = start.first(group)
+        states = start.first(group, measure=baselines)
       say(
         f'{len(runs)} runs of {steps} steps in one program; of each its '
         'figures and predictions are kept, no weights and no pictures.'
       )
-      order = np.stack(
-        [orders[run.config.seed].result() for run in runs], axis=1
-      )
+      order = np.stack([orders[key].result() for key in ordered], axis=1)
       order = jnp.asarray(order)
-      return _loop(group, states, order, checkpoints, record)
+      return _loop(group, states, order, checkpoints, record, keep)
 
 
 # ------------------------------------------------------------------- the loop
 
 
-def _loop(group, states, order, checkpoints, record) -> list[str] | None:
+def _loop(group, states, order, checkpoints, record, keep):
   """Steps until the end or a signal; returns why runs failed."""
   runs, steps = group.runs, len(order)
-  evals = evaluations(group.config, len(runs[0].dataset.train.names))
+  # Of each: an epoch of a larger train set ends later.
+  own = [evaluations(run.config, len(run.dataset.train.names)) for run in runs]
+  evals = set().union(*own)
   step, failed = int(states.step[0]), [''] * len(runs)
   with (
     contextlib.ExitStack() as stack,
@@ -138,7 +239,7 @@ def _loop(group, states, order, checkpoints, record) -> list[str] | None:
     args = group.arguments, group.images, order
     advance = group.program.advance.lower(states, *args, 0, 0).compile()
     _require_room(advance, len(runs))
-    saved, count, pending = time.monotonic(), 1, []
+    saved, count, pending = time.monotonic(), 1, [[] for _ in runs]
     while step < steps and not all(failed):
       goal = min(e for e in evals if e > step)
       count = min(count, goal - step, program.MOST_STEPS)
@@ -146,18 +247,20 @@ def _loop(group, states, order, checkpoints, record) -> list[str] | None:
       states, figures = advance(states, *args, step, count)
       figures = jax.device_get(figures)
       pace = (time.monotonic() - clock) / count
-      pending += [
-        (step + 1 + i, {name: x[:, i] for name, x in figures.items()})
-        for i in range(count)
-      ]
+      for r, left in enumerate(pending):
+        left += [
+          (step + 1 + i, {name: x[r, i] for name, x in figures.items()})
+          for i in range(count)
+        ]
       step, count = step + count, max(1, int(_LOOK / pace))
       stopping = stop(step) and step < steps
       saving = stopping or time.monotonic() - saved > _SAVE
-      flushing = saving or step in evals
-      pending = _log(group, logs, failed, pending, flushing)
+      flushing = [saving or step in found for found in own]
+      _log(group, logs, failed, pending, flushing)
       progress(step, steps, f'{len(runs) / pace:.1f} steps/s of all runs')
       if step in evals:
-        _evaluate(group, states, logs, failed, step, evals[step])
+        epochs = [found.get(step) for found in own]
+        _evaluate(group, states, logs, failed, step, epochs)
       if saving:
         for log in logs:
           log.flush()
@@ -167,7 +270,7 @@ def _loop(group, states, order, checkpoints, record) -> list[str] | None:
       if stopping:
         say(f'Stopped and saved at step {step} of {steps}.')
         return None
-  _keep(group, states, failed, steps)
+  _keep(group, states, failed, steps, keep)
   return failed
 
 
@@ -186,40 +289,49 @@ def _require_room(compiled, runs: int) -> None:
     )
 
 
-def _log(group, logs, failed, pending, flushing) -> list:
-  """Writes the means of each `log_every` steps; returns what is left of them.
+def _log(group, logs, failed, pending, flushing) -> None:
+  """Writes the means of each `log_every` steps.
 
   Args:
     group: of R runs.
     logs: of each.
     failed: why each did; changed in place.
-    pending: (step, {name: [R]}) of the steps that no log has.
-    flushing: whether none may be left.
+    pending: (step, {name: []}) of the steps of each that its log does not have;
+      changed in place.
+    flushing: of each, whether none may be left.
   """
   every = group.config.log_every
-  ends = [i for i, (step, _) in enumerate(pending) if step % every == 0]
-  if flushing and pending and len(pending) - 1 not in ends:
-    ends.append(len(pending) - 1)
-  begin = 0
-  for end in ends:
-    for r, log in enumerate(logs):
+  for r, (log, own) in enumerate(zip(logs, pending, strict=True)):
+    ends = [i for i, (step, _) in enumerate(own) if step % every == 0]
+    if flushing[r] and own and len(own) - 1 not in ends:
+      ends.append(len(own) - 1)
+    begin = 0
+    for end in ends:
+      steps, figures = zip(*own[begin : end + 1], strict=True)
+      begin = end + 1
       if failed[r]:
         continue
-      steps, figures = zip(*pending[begin : end + 1], strict=True)
-      own = [{name: x[r] for name, x in found.items()} for found in figures]
-      if bad := not_finite(steps, own):
+      if bad := not_finite(steps, figures):
         failed[r] = (
-          f'{bad}; the others of its program went on. Lower --config.optim.lr, '
-          'or check the images of that step.'
+          f'{bad}{_OTHERS * (len(logs) > 1)}. Lower --config.optim.lr, or '
+          'check the images of that step.'
         )
       else:
-        log.write('train', steps[-1], means(own))
-    begin = end + 1
-  return pending[begin:]
+        log.write('train', steps[-1], means(figures))
+    del own[:begin]
 
 
-def _evaluate(group, states, logs, failed, step: int, epoch: float) -> None:
-  """Evaluates every held-out part of the runs that have not failed."""
+def _evaluate(group, states, logs, failed, step: int, epochs) -> None:
+  """Evaluates every held-out part of the runs that have not failed.
+
+  Args:
+    group: of R runs.
+    states: of them.
+    logs: of each.
+    failed: why each did.
+    step: that they have taken.
+    epochs: those of each, None of one that is not evaluated at this step.
+  """
   for part in ('test', 'val'):
     if part not in splits.parts_of(group.runs[0].dataset):
       continue
@@ -228,7 +340,7 @@ def _evaluate(group, states, logs, failed, step: int, epoch: float) -> None:
     labels = group.prepared.images.labels[places]
     top1 = []
     for r, (run, log) in enumerate(zip(group.runs, logs, strict=True)):
-      if failed[r]:
+      if failed[r] or epochs[r] is None:
         continue
       result = accuracy.collect(
         (
@@ -237,34 +349,33 @@ def _evaluate(group, states, logs, failed, step: int, epoch: float) -> None:
         )
         for b in range(len(places))
       )  # fmt: skip
-      log.write(part, step, {'epoch': round(float(epoch), 6)} | result.figures)
+      seen = {'epoch': round(float(epochs[r]), 6)}
+      log.write(part, step, seen | result.figures)
       parts = dict.fromkeys(splits.parts_of(run.dataset))
       data = classification.Data(run.dataset, None, parts)
       classification.write_details(run.workdir, part, data, result)
       top1.append(result.figures['top1'])
     if top1:
+      said = [epoch for epoch in epochs if epoch is not None]
+      span = dict.fromkeys(f'{x:.4g}' for x in (min(said), max(said)))
       say(
-        f'epoch {epoch:g}  {part}  top-1 {np.mean(top1):.2f} on average, '
-        f'{min(top1):.2f} to {max(top1):.2f}'
+        f'epoch {" to ".join(span)}  {part}  top-1 {np.mean(top1):.2f} on '
+        f'average, {min(top1):.2f} to {max(top1):.2f}'
       )
 
 
 # ------------------------------------------------------------------- the end
 
 
-def _keep(group, states, failed, steps: int) -> None:
-  """Leaves of each run what its images told it, as an ordinary one does."""
+def _keep(group, states, failed, steps: int, keep) -> None:
+  """Gives what the images of each run told it to `keep`."""
   found = {
     part: outputs_in_order(group, states, part)
     for part in splits.parts_of(group.runs[0].dataset)
   }
   for r, run in enumerate(group.runs):
     if not failed[r]:
-      own = {
-        part: {name: x[r] for name, x in rows.items()}
-        for part, rows in found.items()
-      }
-      kept.write(run.workdir, run.dataset, own, steps)
+      keep(run, {part: rows[r] for part, rows in found.items()}, steps)
 
 
 def _end(run: Run, folder: pathlib.Path, steps: int, together: int) -> None:

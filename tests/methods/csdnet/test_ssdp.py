@@ -299,6 +299,14 @@ def test_unknown_options_are_refused(option):
     ssdp.rank_mask(keys(1), args[0][..., 0], jnp.ones(1), keep='nonsense')
 
 
+@pytest.mark.parametrize(
+  ('places', 'size', 'side'),
+  [(4, 128, 32), (16, 128, 32), (28, 224, 56), (56, 448, 64), (2, 24, 24)],
+)
+def test_a_map_is_ranked_on_twice_its_places_within_bounds(places, size, side):
+  assert ssdp.ranked_side(places, size) == side
+
+
 @pytest.mark.parametrize('side', [16, 64])
 def test_an_enlarged_mask_hides_the_same_share(side):
   shares = np.float32([0.2, 0.4])

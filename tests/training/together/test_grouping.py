@@ -4,10 +4,12 @@ import jax
 import pytest
 
 from csdnet_jax.config import default
+from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.training.together.grouping import (
   alone,
   differing,
   groups,
+  require_shared,
   with_numbers,
 )
 
@@ -21,6 +23,31 @@ def _config(**fields):
 def _groups(*fields, sizes=None):
   configs = [_config(**f) for f in fields]
   return groups(configs, sizes or [()] * len(configs))
+
+
+def test_what_is_counted_in_epochs_and_where_images_lie_may_differ():
+  require_shared(
+    [
+      _config(epochs=3.0, **{'optim.warmup': 1.0, 'data.root': 'a'}),
+      _config(eval_every=2.5, seed=3, **{'optim.lr': 0.1}),
+    ]
+  )
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [
+    {'method.csdnet.queue': 16},
+    {'batch_size': 8},
+    {'data.canvas': 99},
+    {'init_from': ''},
+    {'optim.clip': 0.0},
+  ],
+)
+def test_runs_that_share_no_shapes_are_refused_by_name(fields):
+  (key,) = fields
+  with pytest.raises(UserError, match=rf'config\.{key}; give them one value'):
+    require_shared([_config(), _config(**fields), _config()])
 
 
 @pytest.mark.parametrize(

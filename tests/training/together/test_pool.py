@@ -2,11 +2,26 @@
 
 import numpy as np
 
+from csdnet_jax.data.images import splits
 from csdnet_jax.tasks import classification
 from csdnet_jax.training.fit import fit
 from csdnet_jax.training.together import pool
 
 import runs
+
+
+def test_rows_of_smaller_parts_end_in_padding():
+  prepared = pool.Prepared(None, {name: i for i, name in enumerate('abcde')})
+  parts = [
+    splits.Split(tuple(names), np.zeros(len(names), np.int32), None)
+    for names in ('dbe', 'a', 'ca')
+  ]
+  rows = pool.rows(prepared, parts)
+  assert rows.dtype == np.int32
+  assert rows.tolist() == [[3, 1, 4], [0, -1, -1], [2, 0, -1]]
+  assert pool.in_batches(rows, 2).tolist() == [
+    [[3, 1], [0, -1], [2, 0]], [[4, -1], [-1, -1], [-1, -1]]
+  ]  # fmt: skip
 
 
 def test_each_run_finds_the_arrays_that_it_would_have_alone(tmp_path):

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from csdnet_jax.data.images import dividing, splits
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.writers import read_records
 from csdnet_jax.tasks import baselines, classification
 from csdnet_jax.training import train as alone
-from csdnet_jax.training.fit import fit
+from csdnet_jax.training.fit import evaluations, fit
 from csdnet_jax.training.initial import initial_weights
 from csdnet_jax.training.prepare import prepare
 from csdnet_jax.training.restore import read_run, restore_run
@@ -94,6 +95,53 @@ def _last_state(monkeypatch):
     yield kept
 
 
+def _require_same(one, other, state):
+  """Compares a run that was trained together with the same one alone.
+
+  Args:
+    one: its workdir.
+    other: that of the run alone.
+    state: of the first, after the last step.
+
+  Returns:
+    The texts of its predictions.
+  """
+  # Momenta are gradients, in which rounding shows first.
+  state, other_state = (
+    s.replace(opt_state=()) for s in (state, runs.saved_state(other))
+  )
+  for a, b in zip(
+    jax.tree.leaves(state), jax.tree.leaves(other_state),
+    strict=True,
+  ):  # fmt: skip
+    # What has no gradient is rounding alone.
+    scale = max(np.abs(b).max(), 1e-2)
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * scale)
+  (texts, numbers), (other_texts, others) = map(_predictions, (one, other))
+  assert texts == other_texts
+  np.testing.assert_allclose(numbers, others, atol=2e-4)
+  for name in (
+    'split.json', 'config.json', 'class_names.json', 'data_report.json',
+    'weights.json',
+  ):  # fmt: skip
+    assert (one / name).read_text() == (other / name).read_text()
+  summary, other_summary = (
+    _read(one, 'summary.json'),
+    _read(other, 'summary.json'),
+  )
+  assert summary == other_summary
+  records, other_records = (
+    read_records(d / 'metrics.jsonl') for d in (one, other)
+  )
+  for a, b in zip(records, other_records, strict=True):
+    b.pop('images_per_s', None)
+    assert a.keys() == b.keys()
+    assert a.pop('kind') == b.pop('kind')
+    assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
+  return texts
+
+
+@pytest.mark.slow
 def test_runs_together_are_the_runs_alone(tmp_path, monkeypatch):
   configs = _configs(tmp_path / 'cache', ema=0.5)
   with _last_state(monkeypatch) as kept:
@@ -109,58 +157,33 @@ def test_runs_together_are_the_runs_alone(tmp_path, monkeypatch):
   for i, config in enumerate(configs):
     one, other = tmp_path / 'together' / str(i), tmp_path / 'alone' / str(i)
     alone.train(config, other, devices=DEVICE)
-    # Momenta are gradients, in which rounding shows first.
-    state, other_state = (
-      s.replace(opt_state=())
-      for s in (
-        jax.tree.map(lambda x, i=i: x[i], kept[0]),
-        runs.saved_state(other),
-      )
+    texts = _require_same(
+      one, other, jax.tree.map(lambda x, i=i: x[i], kept[0])
     )
-    for a, b in zip(
-      jax.tree.leaves(state), jax.tree.leaves(other_state),
-      strict=True,
-    ):  # fmt: skip
-      # What has no gradient is rounding alone.
-      scale = max(np.abs(b).max(), 1e-2)
-      np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * scale)
-    (texts, numbers), (other_texts, others) = map(_predictions, (one, other))
-    assert texts == other_texts
-    np.testing.assert_allclose(numbers, others, atol=2e-4)
-    for name in (
-      'split.json', 'config.json', 'class_names.json', 'data_report.json',
-      'weights.json',
-    ):  # fmt: skip
-      assert (one / name).read_text() == (other / name).read_text()
-    summary, other_summary = (
-      _read(one, 'summary.json'),
-      _read(other, 'summary.json'),
-    )
-    assert summary == other_summary
-    records, other_records = (
-      read_records(d / 'metrics.jsonl') for d in (one, other)
-    )
-    for a, b in zip(records, other_records, strict=True):
-      b.pop('images_per_s', None)
-      assert a.keys() == b.keys()
-      assert a.pop('kind') == b.pop('kind')
-      assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
     tests.add(tuple(row['path'] for row in texts))
   assert len(tests) == 3
 
 
+@contextlib.contextmanager
+def _stopped_at(monkeypatch, last):
+  """What is trained within is told to stop after a step."""
+  with monkeypatch.context() as patch:
+    patch.setattr(together, '_LOOK', 0.0)  # A step at a time.
+    patch.setattr(
+      together, 'stopper',
+      lambda: contextlib.nullcontext(lambda step: step == last),
+    )  # fmt: skip
+    yield
+
+
+@pytest.mark.slow
 def test_a_stopped_group_goes_on_with_the_same_bits(tmp_path, monkeypatch):
   # As above, so that no second program is compiled.
   configs = _configs(tmp_path / 'cache', ema=0.5)
   with _last_state(monkeypatch) as kept:
     assert _train(configs, tmp_path / 'whole') == ['', '', '']
     whole = kept[0]
-    with monkeypatch.context() as patch:
-      patch.setattr(together, '_LOOK', 0.0)  # A step at a time.
-      patch.setattr(
-        together, 'stopper',
-        lambda: contextlib.nullcontext(lambda step: step == 5),
-      )  # fmt: skip
+    with _stopped_at(monkeypatch, 5):
       assert _train(configs, tmp_path / 'stopped') is None
       assert not (tmp_path / 'stopped' / '0' / 'summary.json').exists()
     assert _train(configs, tmp_path / 'stopped') == ['', '', '']
@@ -194,6 +217,7 @@ def test_a_run_that_diverges_fails_alone_and_says_why(tmp_path):
   assert not (tmp_path / '1' / 'summary.json').exists()
 
 
+@pytest.mark.slow
 def test_baselines_are_measured_once_for_weights_and_split(
   tmp_path, monkeypatch
 ):
@@ -242,3 +266,129 @@ def test_what_ssdp_can_be_told_trains_together(tmp_path):
     if record['kind'] == 'train'
   ]
   assert all(np.isfinite(record['ce_aug']) for record in records)
+
+
+def _unequal(cache, **fields):
+  """Runs of 9 steps whose train and test parts are of unequal size."""
+  made, steps = [], 9
+  for seed, moved in ((0, 0), (1, 2), (1, 5)):
+    config = runs.config(
+      cache, **{
+        **COMMON, 'data.resplit': False, 'optim.lr': 0.003, 'seed': seed,
+        **fields,
+      }
+    )  # fmt: skip
+    dataset = classification.load(config)
+    test, train = dataset.test, dataset.train
+    every = [(train, i) for i in range(len(train.names))]
+    # From the other end for the last, so that no test part is part of another.
+    order = np.arange(len(test.names))[:: 1 if moved < 5 else -1]
+    every += [(test, i) for i in order[:moved]]
+    dataset = dataset._replace(
+      train=splits.gather(every),
+      test=splits.gather([(test, i) for i in np.sort(order[moved:])]),
+    )
+    n = len(every)
+    config.epochs = steps * config.batch_size / n
+    config.optim.warmup = 2 * config.batch_size / n
+    # As the ordinary trainer takes it.
+    made.append((config, dividing.divide(dataset, config.data)))
+  return made
+
+
+@pytest.mark.slow
+def test_runs_of_unequal_parts_are_the_runs_alone(tmp_path, monkeypatch):
+  made = _unequal(tmp_path / 'cache', ema=0.5)
+  sizes = [(len(d.train.names), len(d.test.names)) for _, d in made]
+  assert sizes == [(12, 12), (14, 10), (17, 7)]
+  group_ = [
+    group.Run(fit(c, len(d.train.names))[0], d, tmp_path / 'together' / str(i))
+    for i, (c, d) in enumerate(made)
+  ]
+  evaluated = {
+    tuple(evaluations(run.config, len(run.dataset.train.names)))
+    for run in group_
+  }
+  assert len(evaluated) == 3
+  with _last_state(monkeypatch) as kept:
+    assert together.train(group_, tmp_path / 'group') == ['', '', '']
+  for of_a_run in ('write_start', 'write_end'):
+    monkeypatch.setattr(
+      classification.of_run, of_a_run, lambda *args, **kwargs: None
+    )
+  for i, (config, dataset) in enumerate(made):
+    other = tmp_path / 'alone' / str(i)
+    alone.train(config, other, dataset=dataset, devices=DEVICE)
+    state = jax.tree.map(lambda x, i=i: x[i], kept[0])
+    texts = _require_same(tmp_path / 'together' / str(i), other, state)
+    assert len(texts) == sizes[i][1]
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_runs_is_for_the_caller_to_say(tmp_path, monkeypatch):
+  made = _unequal(tmp_path / 'cache', **CHEAP)
+  group_ = [
+    group.Run(fit(c, len(d.train.names))[0], d, tmp_path / str(i))
+    for i, (c, d) in enumerate(made)
+  ]
+  kept, sizes = [], []
+  monkeypatch.setattr(
+    baselines, 'measure', lambda *args: pytest.fail('measured')
+  )
+  real = together._together
+
+  def tried(runs, *rest):
+    sizes.append(len(runs))
+    if len(runs) == 3:
+      raise together.TooManyError('3 runs are too many.')
+    return real(runs, *rest)
+
+  monkeypatch.setattr(together, '_together', tried)
+
+  def train():
+    return together.train(
+      group_, tmp_path / 'group', keep=lambda *args: kept.append(args),
+      baselines=False,
+    )  # fmt: skip
+
+  with _stopped_at(monkeypatch, 5):
+    assert train() is None
+  assert (kept, sizes) == ([], [3, 2])
+  # The same call continues them.
+  assert train() == ['', '', '']
+  assert sizes == [3, 2, 2, 1]
+  # What has ended as it is asked for is not done again.
+  assert train() == ['', '', '']
+  assert len(sizes) == 4 and len(kept) == 3
+  for (run, found, steps), given in zip(kept, group_, strict=True):
+    assert (run, steps) == (given, 9)
+    assert found.keys() == {'train', 'test'}
+    for part, rows in found.items():
+      own = splits.parts_of(run.dataset)[part]
+      np.testing.assert_array_equal(rows['label'], own.labels)
+      assert rows['logits'].shape == (len(own.names), 4)
+      assert len(rows['embedding']) == len(own.names)
+    assert not (run.workdir / 'predictions.csv').exists()
+    assert _read(run.workdir, 'start.json') == {}
+    summary = _read(run.workdir, 'summary.json')
+    assert classification.rows(summary)['top-1, last epoch'] == summary['top1']
+    assert classification.remark(summary) == ''
+    right = found['test']['logits'].argmax(axis=1) == found['test']['label']
+    assert summary['top1'] == pytest.approx(100 * right.mean())
+
+
+@pytest.mark.parametrize(
+  ('change', 'words'),
+  [
+    (lambda c, d: c.update(epochs=5.0), r'same steps \(config\.epochs\)'),
+    (lambda c, d: c.optim.update(warmup=0.0), 'same steps of warm-up'),
+    (lambda c, d: c.method.csdnet.update(queue=16), r'method\.csdnet\.queue'),
+    (lambda c, d: c.wandb.update(project='x'), 'share no program: W&B'),
+  ],
+)
+def test_runs_that_no_program_can_hold_are_refused(tmp_path, change, words):
+  made = _unequal(tmp_path / 'cache')
+  change(*made[1])
+  group_ = [group.Run(c, d, tmp_path / str(i)) for i, (c, d) in enumerate(made)]
+  with pytest.raises(UserError, match=words):
+    together.train(group_, tmp_path / 'group')

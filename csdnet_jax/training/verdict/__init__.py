@@ -1,0 +1,1 @@
+"""From a folder to a model: candidates compared by folds, the best trained."""
