@@ -343,10 +343,4 @@ def _dry_run(points: list[Point], workdir: pathlib.Path, most: int) -> int:
 
 
 if __name__ == '__main__':
-  try:
-    sys.exit(main(sys.argv[1:]))
-  except (UserError, OSError) as error:
-    sentence = commands.explain(error)
-    if sentence is None:
-      raise
-    sys.exit(f'error: {sentence}')
+  commands.end(lambda: main(sys.argv[1:]))

@@ -255,7 +255,8 @@ def main(folder: pathlib.Path) -> int:
   commands.keep_compiled(cache_dir(config.data.cache) / 'xla')
   try:
     with commands.explained(config):
-      why = _train(runs, folder)
+      _require_same_code(folder, config)
+      failed = train.train(runs, folder)
   except jax.errors.ConcretizationTypeError:
     # Somebody's method has an `if` on a number that is traced here.
     say(
@@ -263,53 +264,25 @@ def main(folder: pathlib.Path) -> int:
       'differs from run to run (docs/extend.md); they are run one by one.'
     )
     return _ALONE
+  why = {
+    run.workdir.name: sentence
+    for run, sentence in zip(runs, failed or [''] * len(runs), strict=True)
+    if sentence
+  }
   if why:
     writers.write_json(folder / 'failed.json', why)
   return 0
 
 
-def _train(
-  runs: list[group.Run], folder: pathlib.Path
-) -> dict[str, str] | None:
-  """Trains runs together, or each half of them where memory is short.
-
-  Returns:
-    Why runs failed, by their names; None if they were told to stop.
-  """
-  begun = results.code_of(folder)
-  if begun is not None and (folder / 'checkpoints').is_dir():
-    now = results.code_now(runs[0].config)
-    results.require_same_code(folder, begun, now)
-  try:
-    failed = train.train(runs, folder)
-  except train.TooManyError as error:
-    if len(runs) == 1:
-      raise UserError(f'{error} Lower config.batch_size.') from error
-    say(f'{error} They are trained in two halves.')
-    half, why = (len(runs) + 1) // 2, {}
-    for i, part in enumerate((runs[:half], runs[half:])):
-      below = folder / str(i)
-      below.mkdir(exist_ok=True)
-      failed = _train(part, below)
-      if failed is None:
-        return None
-      why |= failed
-    return why
-  if failed is None:
-    return None
-  return {
-    run.workdir.name: sentence
-    for run, sentence in zip(runs, failed, strict=True)
-    if sentence
-  }
+def _require_same_code(folder: pathlib.Path, config) -> None:
+  """Refuses to go on with what other code began, here or in a half below."""
+  now = results.code_now(config)
+  for path in folder.rglob('environment.json'):
+    begun = results.code_of(path.parent)
+    if begun is not None and (path.parent / 'checkpoints').is_dir():
+      results.require_same_code(path.parent, begun, now)
 
 
 if __name__ == '__main__':
   commands.quiet()
-  try:
-    sys.exit(main(pathlib.Path(sys.argv[1])))
-  except (UserError, OSError) as failure:
-    words = commands.explain(failure)
-    if words is None:
-      raise
-    sys.exit(f'error: {words}')
+  commands.end(lambda: main(pathlib.Path(sys.argv[1])))

@@ -117,7 +117,7 @@ def spotlight(features, z, hidden, angle, size: int) -> torch.Tensor:
   # In 2^16 steps, as ours: what differs by a rounding error is to be a tie.
   low = saliency.amin((1, 2), keepdim=True)
   steps = (saliency.amax((1, 2), keepdim=True) - low) / 2**16
-  side = min(size, ssdp.GRID)
+  side = ssdp.ranked_side(max(h, w), size)
   saliency = F.interpolate(saliency[:, None], (side, side), mode='bilinear')
   saliency = (saliency[:, 0] - low) / steps.clamp(min=1e-20)
 

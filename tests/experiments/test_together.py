@@ -81,13 +81,13 @@ def test_what_memory_does_not_hold_is_halved(tmp_path, monkeypatch):
   points = _points(tmp_path / 'cache', _rates(0.01, 0.02, 0.03), seeds=1)
   sizes = []
 
-  def tried(runs, folder):
+  def tried(runs, folder, keep, baselines, told):
     sizes.append(len(runs))
     if len(runs) > 1:
       raise train.TooManyError(f'{len(runs)} runs are too many.')
     return ['' if 'lr-0.02' not in runs[0].workdir.name else 'It broke.']
 
-  monkeypatch.setattr(train, 'train', tried)
+  monkeypatch.setattr(train, '_together', tried)
   folder = _named(tmp_path / 'together' / 'x', points)
   assert together.main(folder) == 0
   assert sizes == [3, 2, 1, 1, 1]
