@@ -42,6 +42,10 @@ RUN = {
   # 'pretrained' (see `csdnet models`), a workdir, a file, or '' for random.
   'init_from': Field('pretrained'),
   'init_allow': Field(''),  # Regex of weights missing or unexpected.
+  # 'probe': a linear probe of the initial features, fitted to the training
+  # images (LP-FT: Kumar et al., Fine-Tuning can Distort Pretrained Features and
+  # Underperform Out-of-Distribution, ICLR 2022, section 3.4).
+  'init_head': Field('loaded', choices=('loaded', 'probe')),
   # Images a step over all devices; each gives its views.
   'batch_size': Field(16, low=1),
   # Micro-batches a step; each contrasts its own rows.
@@ -102,6 +106,9 @@ RUN = {
     'width': Field(0, low=0),
     'drop_rate': Field(0.2, low=0, high=0.99),  # Dropout before the head.
     'drop_path': Field(0.0, low=0, high=0.99),
+    # BatchNorm normalises by the averages that it was loaded with, in training
+    # too: those of small batches of few images would replace them.
+    'freeze_bn': Field(False),
     # Recompute blocks in the backward pass: less memory.
     'remat': Field(False),
     # Of products and activations, not of weights.
@@ -359,6 +366,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f'config.optim.groups has the row {row!r}, but a row is (regex of '
         'names, lr multiplier, whether weight decay applies).'
       )
+  if config.model.freeze_bn and not config.init_from:
+    raise UserError(
+      'config.model.freeze_bn keeps the averages of loaded weights, but '
+      'config.init_from is empty; leave freeze_bn False, or load weights.'
+    )
   spec = methods.find(config.method.name)
   if spec.task == 'classification':
     _require_room(config)

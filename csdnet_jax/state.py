@@ -1,6 +1,6 @@
 """What a run carries from step to step, and saves."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -61,6 +61,24 @@ def averaged(state: TrainState, extras: Iterable[str] = ()) -> tuple[Any, Any]:
   if state.ema:
     return state.ema
   return network(state.params, extras), state.model_state
+
+
+def with_head(
+  state: TrainState, head: dict[str, Any], place: Callable[[Any], Any]
+) -> TrainState:
+  """Returns a state that starts with another head, its average as well.
+
+  Args:
+    state: of step 0.
+    head: `kernel` and `bias` of the last layer.
+    place: puts arrays where those of the state are. It is called for each copy,
+      since the state is donated.
+  """
+  ema = state.ema
+  if ema:
+    params, model_state = ema
+    ema = params | {'head': place(head)}, model_state
+  return state.replace(params=state.params | {'head': place(head)}, ema=ema)
 
 
 def network(params: dict[str, Any], extras: Iterable[str]) -> dict[str, Any]:

@@ -159,19 +159,29 @@ def judge(
   return verdict, found
 
 
-def load(root: pathlib.Path):
-  """Returns the config and the data set of `csdnet train ROOT`."""
-  config = command_line.resolve(command_line.of_folder(str(root)))
+def load(root: pathlib.Path, given: Sequence[str] = ()):
+  """Returns the config and the data set of `csdnet train ROOT`, and flags."""
+  config = command_line.resolve([*command_line.of_folder(str(root)), *given])
   config.data.test_fraction = 0.0
   config = places.from_root(config)
   return config, planning.whole(sources.load_images(config.data))
 
 
 def plan_of(
-  root: pathlib.Path, tuned: Sequence[str], size: int
+  root: pathlib.Path,
+  tuned: Sequence[str],
+  size: int,
+  given: Sequence[str] = (),
 ) -> planning.Plan:
-  """Returns the plan of the quickest level, whatever the minutes."""
-  config, dataset = load(root)
+  """Returns the plan of the quickest level, whatever the minutes.
+
+  Args:
+    root: of the pictures.
+    tuned: the candidates that are trained.
+    size: pixels a side that the network sees.
+    given: `--config.key=value` of other fields.
+  """
+  config, dataset = load(root, given)
   plan = planning.make(
     config, dataset, planning.deal(config, dataset), minutes=_MINUTES,
     rate=_RATE, open_levels=[planning.LEVELS[-1]._replace(size=size)],

@@ -39,7 +39,7 @@ ARM = 'arm'  # The key of an arm's name: no field of a config.
 SPLIT = 'data.split_seed'
 # What the runs of the other task never read.
 _ONLY = {
-  'classification': ('views',),
+  'classification': ('views', 'init_head', 'model.freeze_bn'),
   'segmentation': (
     'crops', 'evaluation', 'teacher', 'data.resize', 'model.width'
   ),

@@ -53,6 +53,13 @@ def test_a_field_out_of_range_is_named(key, value, words):
     assert word in str(error.value)
 
 
+def test_averages_that_nothing_has_loaded_are_not_kept():
+  config = default()
+  config.model.freeze_bn, config.init_from = True, ''
+  with pytest.raises(UserError, match='freeze_bn keeps the averages of loaded'):
+    validate(config)
+
+
 def test_a_run_older_than_a_field_has_its_default():
   config = default()
   config.seed = 5

@@ -39,9 +39,11 @@ class Model(NamedTuple):
       and drop path draw from `keys`, [B] PRNG keys, one a row, so that a row's
       draw is the same on any number of devices, and BatchNorm uses the moments
       of the batch over the device axis `axis` and returns moved running
-      averages; without, `model_state` comes back unchanged.
+      averages; without, or where it is frozen, `model_state` comes back
+      unchanged.
     head: `params -> (kernel [C, classes], bias [classes])`.
-    has_batch_norm: whether views must be forwarded one after the other.
+    has_batch_norm: whether moments of a batch are taken in training, so that
+      views must be forwarded one after the other.
     mean: the colour, [3] in [0, 1], that normalises to zero.
     has_fine: whether it gives `Outputs.fine`.
   """
@@ -75,7 +77,8 @@ class ModelSpec(NamedTuple):
     mean: the colour in [0, 1] that is subtracted from images.
     std: what they are divided by after that.
     sizes: what else `net` takes.
-    has_batch_norm: see `Model`.
+    has_batch_norm: whether it has BatchNorm, whose averages are its variables
+      and stay as they are wherever their collection is not mutable.
     from_torch: `{name: array} -> {name: array}` from PyTorch's names and
       layouts to those of the module; a name that it does not know is kept.
     has_fine: see `Model`.

@@ -21,7 +21,9 @@ class BatchNorm(nn.Module):
   `y = (x - m) / sqrt(v + epsilon) * scale + bias`. In training m and the biased
   v are moments of the batch over all devices of `axis`, and the averages move
   as `r <- 0.9 r + 0.1 m`; otherwise the averages stand for them. The moments
-  are float32, y has the dtype of x.
+  are float32, y has the dtype of x. Where the collection `batch_stats` is not
+  mutable (`config.model.freeze_bn`), the averages stand for them in training
+  too.
 
   Attributes:
     train: whether this is training.
@@ -42,7 +44,7 @@ class BatchNorm(nn.Module):
     bias = self.param('bias', initialise.zeros, shape)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     var = self.variable('batch_stats', 'var', jnp.ones, shape)
-    if self.train:
+    if self.train and self.is_mutable_collection('batch_stats'):
       y, m, v = batch_norm(x, scale, bias, self.epsilon, self.relu6, self.axis)
       mean.value += (1 - MOMENTUM) * (m - mean.value)
       var.value += (1 - MOMENTUM) * (v - var.value)

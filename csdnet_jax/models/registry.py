@@ -3,6 +3,7 @@
 import difflib
 import functools
 
+import flax
 import jax.numpy as jnp
 import numpy as np
 
@@ -236,6 +237,7 @@ def build(
   drop_path: float,
   remat: bool = False,
   dtype: str = 'float32',
+  freeze_bn: bool = False,
   **sizes,
 ) -> Model:
   """Makes the model called `name`.
@@ -250,6 +252,7 @@ def build(
     dtype: of matrix products, convolutions and activations, 'float32' or
       'bfloat16'. Parameters, the moments of norms, softmax and the outputs
       are float32 in either.
+    freeze_bn: BatchNorm keeps its averages in training, and normalises by them.
     sizes: of the net, instead of those of the name, such as the `width` of a
       segmentation network's penultimate map; or values of its own `fields`.
 
@@ -281,20 +284,31 @@ def build(
   def apply(params, model_state, images, *, train, keys=None, axis=None):
     if train and keys is None and (drop_rate or drop_path):
       raise ValueError('dropout and drop path need `keys`')
-    outputs, moved = net.apply(
-      {'params': params, **model_state},
-      (images - mean) / std,
-      train=train,
-      keys=keys,
-      axis=axis,
-      mutable=list(model_state) if train else [],
-    )
+    moving = train and not freeze_bn
+    try:
+      outputs, moved = net.apply(
+        {'params': params, **model_state},
+        (images - mean) / std,
+        train=train,
+        keys=keys,
+        axis=axis,
+        mutable=list(model_state) if moving else [],
+      )
+    except flax.errors.ModifyScopeVariableError as error:
+      raise UserError(
+        f'The network {name} moves averages that config.model.freeze_bn keeps; '
+        "take them as they are where `is_mutable_collection('batch_stats')` is "
+        'false, or leave config.model.freeze_bn False.'
+      ) from error
     outputs = Outputs(
       *(x if x is None else x.astype(jnp.float32) for x in outputs)
     )
-    return outputs, moved if train else model_state
+    return outputs, moved if moving else model_state
 
   def head(params):
     return params['head']['kernel'], params['head']['bias']
 
-  return Model(init, apply, head, spec.has_batch_norm, spec.mean, spec.has_fine)
+  return Model(
+    init, apply, head, spec.has_batch_norm and not freeze_bn, spec.mean,
+    spec.has_fine,
+  )  # fmt: skip

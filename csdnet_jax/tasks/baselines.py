@@ -22,7 +22,7 @@ from csdnet_jax.runtime.code import of_code
 # Functions of `probes`.
 _NAMES = ('knn', 'prototypes', 'linear_probe')
 # What training alone reads of the network's fields.
-_OF_TRAINING = ('drop_rate', 'drop_path', 'remat')
+_OF_TRAINING = ('drop_rate', 'drop_path', 'remat', 'freeze_bn')
 
 
 def measure(x, y, x_test, y_test) -> dict[str, float]:

@@ -96,6 +96,7 @@ def network(config, classes: int) -> Model:
     drop_path=config.model.drop_path,
     remat=config.model.remat,
     dtype=config.model.dtype,
+    freeze_bn=config.model.freeze_bn,
     **({'width': config.model.width} if config.model.width else {}),
     **_own_fields(config),
   )
@@ -194,6 +195,11 @@ def _require_network(config) -> None:
         f'{config.method.name}, which is for {methods.task(config)}; take one '
         f'such as {other}.'
       )
+  if segments and (config.model.freeze_bn or config.init_head == 'probe'):
+    raise UserError(
+      "config.model.freeze_bn and config.init_head='probe' are for "
+      "classification; leave them False and 'loaded'."
+    )
   if config.model.width and not segments:
     raise UserError(
       f'config.model.width is {config.model.width}, but only segmentation '

@@ -1,4 +1,4 @@
-"""The head of a run that takes no steps: fitted to its training images."""
+"""A head that is fitted to the training images before the first step."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from csdnet_jax.evaluation import probes
 from csdnet_jax.runtime import processes
 from csdnet_jax.runtime.errors import UserError
 from csdnet_jax.runtime.terminal import say
-from csdnet_jax.state import TrainState
+from csdnet_jax.state import TrainState, with_head
 from csdnet_jax.tasks import classification
 from csdnet_jax.tasks.base import Experiment
 
@@ -17,8 +17,19 @@ _NAMES = 'kernel', 'bias'
 _FITS = {'probe': probes.fit_probe, 'prototypes': probes.fit_prototypes}
 
 
+def fitted(config) -> str:
+  """Returns the head that is fitted, 'probe' or 'prototypes'; '' of none.
+
+  It is all that is learnt by a run that takes no steps, and the start of one
+  with `config.init_head`.
+  """
+  if name := methods.fitted(config):
+    return name
+  return 'probe' if config.init_head == 'probe' else ''
+
+
 def fit_head(experiment: Experiment, state: TrainState) -> TrainState:
-  """Returns the state with the head that `methods.fitted` names.
+  """Returns the state with the head that `fitted` names.
 
   The first process fits, to the embeddings of the finished test views of the
   training images, and all take what it has found.
@@ -28,29 +39,55 @@ def fit_head(experiment: Experiment, state: TrainState) -> TrainState:
     state: of the initial weights, on the devices.
 
   Raises:
-    UserError: if the network makes something that is no number of an image.
+    UserError: as `fit`.
   """
   config, program, _ = experiment
-  name = methods.fitted(config)
+  name = fitted(config)
   say(f'Fitting the head ({name}) to the training images ...')
   found = classification.outputs(experiment, state, 'train')
-  head = dict(state.params['head'])
-  kernel, bias = (np.zeros(x.shape, np.float32) for x in map(head.get, _NAMES))
+  shapes = {key: state.params['head'][key].shape for key in _NAMES}
+  head = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
   with processes.collective():
-    if not np.isfinite(found['embedding']).all():
-      raise UserError(
-        'The network makes embeddings that are not finite of the training '
-        'images, to which no head can be fitted; check its weights '
-        '(config.init_from).'
-      )
+    require_finite(found['embedding'])
     if jax.process_index() == 0:
-      kernel, bias, _ = _FITS[name](found['embedding'], found['label'])
-  arrays = {
+      head = fit(name, found['embedding'], found['label'])
+  head = {
     key: np.frombuffer(processes.of_first(x.tobytes()), np.float32)
-    for key, x in zip(_NAMES, (kernel, bias), strict=True)
+    for key, x in head.items()
   }
-  for key, x in arrays.items():
-    head[key] = sharding.replicate(
-      jnp.asarray(x.reshape(state.params['head'][key].shape)), program.mesh
+  return with_head(
+    state, head,
+    lambda head: {
+      key: sharding.replicate(jnp.asarray(x.reshape(shapes[key])), program.mesh)
+      for key, x in head.items()
+    },
+  )  # fmt: skip
+
+
+def fit(name: str, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+  """Fits a head to embeddings.
+
+  Args:
+    name: 'probe' or 'prototypes'.
+    x: finite, float32 [n, C].
+    y: integer [n], labels 0 to classes - 1, each present.
+
+  Returns:
+    `kernel` [C, classes] and `bias` [classes], float32.
+  """
+  kernel, bias, _ = _FITS[name](x, y)
+  return dict(zip(_NAMES, (kernel, bias), strict=True))
+
+
+def require_finite(x: np.ndarray) -> None:
+  """Refuses embeddings to which no head can be fitted.
+
+  Raises:
+    UserError: one is not finite.
+  """
+  if not np.isfinite(x).all():
+    raise UserError(
+      'The network makes embeddings that are not finite of the training '
+      'images, to which no head can be fitted; check its weights '
+      '(config.init_from).'
     )
-  return state.replace(params=state.params | {'head': head})

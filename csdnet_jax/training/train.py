@@ -33,7 +33,7 @@ from csdnet_jax.tasks.base import Experiment
 from csdnet_jax.training import places
 from csdnet_jax.training.describe import describe
 from csdnet_jax.training.fit import evaluations
-from csdnet_jax.training.head import fit_head
+from csdnet_jax.training.head import fit_head, fitted
 from csdnet_jax.training.initial import initial_weights
 from csdnet_jax.training.prepare import Prepared, prepare
 from csdnet_jax.training.workdir import lock, write_inputs
@@ -169,12 +169,13 @@ def _train(
       workdir, checkpoints, record, writer,
       workdir / 'profile' if profile else None,
     )  # fmt: skip
+    if begun and fitted(config):
+      state = fit_head(experiment, state)
     if program.steps:
       state, ended = loop(experiment, state, frozen, outputs)
     else:
       ended = True
       if begun:
-        state = fit_head(experiment, state)
         selection = evaluate(experiment, state, 0.0, outputs)
         save(outputs, state, 0, selection)
     if ended:

@@ -8,6 +8,8 @@ of other seeds than those that are judged there; the rest of their classes is
 held out. Every candidate that is trained is trained on all of them, once for
 each number of steps, and asked for the held-out pictures. All folders of one
 candidate and length train in one program; what has ended is not trained again.
+What else is given as --config.key=value is the config's of all, such as
+--config.model.freeze_bn=True; give it a --workdir of its own.
 
 It prints what a linear probe on frozen features reaches, and each length, and
 how far each is from the longest: the difference over folders with its standard
@@ -40,6 +42,7 @@ def draw(
   classes: int = _CLASSES,
   each: tuple[int, int] = folders.PICTURES,
   names: Sequence[str] = folders.SETS,
+  given: Sequence[str] = (),
 ):
   """Copies the pictures of each folder, and returns the plans.
 
@@ -52,6 +55,7 @@ def draw(
     classes: of each folder.
     each: pictures of a class, from and to.
     names: of the sets, which take turns.
+    given: `--config.key=value` of other fields.
   """
   sets = [folders.pictures_of(root / name) for name in names]
   drawn = []
@@ -65,7 +69,7 @@ def draw(
       named = {f'class_{k:02d}': own for k, own in enumerate(pictures.values())}
       folders.copy(named, place / part)
     size = planning.LEVELS[-1].size
-    drawn.append(folders.plan_of(place, planning.TUNED, size))
+    drawn.append(folders.plan_of(place, planning.TUNED, size, given))
   return drawn
 
 
@@ -161,10 +165,10 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument(
     '--sets', nargs='+', choices=folders.SETS, default=folders.SETS
   )
-  args = parser.parse_args(argv)
+  args, given = parser.parse_known_args(argv)
   drawn = draw(
     args.data_root, args.workdir, args.folders, classes=args.classes,
-    each=tuple(args.pictures), names=args.sets,
+    each=tuple(args.pictures), names=args.sets, given=given,
   )  # fmt: skip
   frozen = np.mean(probe(drawn))
   print(f'A linear probe on frozen features: top-1 {frozen:.1f}', flush=True)

@@ -167,6 +167,18 @@ def ssdp(base):
   return [SHIPPED, CSDNET, *product([CSDNET], FORMS, [LITTLE])]
 
 
+def _frozen_bn(base):
+  """Features left as they came: a head that fits them, and small steps."""
+  return named(
+    'frozen BatchNorm, head at the probe',
+    {
+      'model.freeze_bn': True,
+      'init_head': 'probe',
+      'optim.lr': 0.2 * base.optim.lr,
+    },
+  )
+
+
 def recipe(base):
   """What else there is to choose, for CSDNet without SSDP and its rivals."""
   sweeps = {
@@ -178,14 +190,15 @@ def recipe(base):
     for key, values in sweeps.items()
     for arm in field(f'method.csdnet.{key}', values)
   ]
-  every = list(_rates(base, (0.3, 3.0)))
+  every = [*_rates(base, (0.3, 3.0)), _frozen_bn(base)]
   rivals = [one_view_more_steps(base), TWO_VIEWS, CLEVIT, SUPCON]
   arms = [SHIPPED, *product([SHIPPED], chain(own, every))]
   arms += [without(NO_SSDP, NO_SSDT), without(NO_SSDP, NO_DDL)]
   arms += product(rivals, chain([{}], every))
   for words, factor in (('a third', 1 / 3), ('twice', 2)):
+    as_long = named(f'{words} as long', {})
     arms += product(
-      _as_long(base, factor, SHIPPED), [named(f'{words} as long', {})]
+      _as_long(base, factor, SHIPPED), [as_long], [{}, _frozen_bn(base)]
     )
   sizes = [size for size in (160, 224) if size != base.model.size]
   arms += product([SHIPPED, rivals[0]], field('model.size', sizes))

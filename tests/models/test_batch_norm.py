@@ -39,8 +39,10 @@ def test_it_normalises_and_moves_its_averages(relu6, epsilon):
     {'mean': 0.9 * mean + 0.1 * m, 'var': 0.9 * var + 0.1 * v},
     rtol=1e-4,
   )
-  y = BatchNorm(False, None, relu6, epsilon).apply(variables, x)
-  np.testing.assert_allclose(y, wanted(mean, var), rtol=1e-4, atol=1e-4)
+  # Where they may not move they stand in training too.
+  for train in (False, True):
+    y = BatchNorm(train, None, relu6, epsilon).apply(variables, x)
+    np.testing.assert_allclose(y, wanted(mean, var), rtol=1e-4, atol=1e-4)
 
 
 def plain(x, scale, bias, weight, epsilon, relu6):

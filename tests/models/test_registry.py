@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from csdnet_jax import models
+from csdnet_jax import models, optim
 from csdnet_jax.runtime.errors import UserError
 
 NEWER = ('clip_tiny', 'convnext_micro', 'dinov3_tiny', 'dinov3_tiny_gated')
@@ -103,6 +103,32 @@ def test_training_in_bfloat16_reaches_every_parameter(name):
   assert all(name.endswith('/key/bias') for name in names), names
 
 
+@pytest.mark.parametrize('remat', [False, True])
+@pytest.mark.parametrize('name', ['efficientnet_tiny', 'resnet_tiny'])
+def test_frozen_averages_are_the_same_in_training(name, remat):
+  model = models.build(
+    name, classes=3, drop_rate=0.0, drop_path=0.0, remat=remat, freeze_bn=True
+  )
+  params, state = jax.jit(model.init, static_argnums=1)(jax.random.key(0), 32)
+  # As averages are that were loaded.
+  state = jax.tree.map(lambda x: 0.01 + x / 2, state)
+  images = jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
+
+  def forward(params, train):
+    outputs, moved = model.apply(params, state, images, train=train)
+    return outputs.embedding, moved
+
+  forward = jax.jit(forward, static_argnums=1)
+  x, moved = forward(params, True)
+  chex.assert_trees_all_equal(moved, state)
+  np.testing.assert_allclose(x, forward(params, False)[0], rtol=1e-5)
+  # Its views need not be forwarded one after the other.
+  assert not model.has_batch_norm
+  slopes = jax.grad(lambda params: forward(params, True)[0].sum())(params)
+  norms = [x for key, x in optim.names(slopes).items() if 'bn' in key]
+  assert norms and all(np.any(x) for x in norms)
+
+
 def test_a_model_that_is_not_there_gets_the_nearest_name():
   sentence = "no model called 'swinb': did you mean 'swin_b'. The models are .*"
   with pytest.raises(UserError, match=sentence) as caught:
@@ -186,6 +212,11 @@ def test_a_network_from_outside_is_found_by_its_module(tmp_path, monkeypatch):
   assert outputs.logits.shape == (2, 3)
   assert model.head(params)[0].shape == (6, 3) and model.mean == (0.5,) * 3
   assert np.any(moved['batch_stats']['norm']['mean'])
+  frozen = models.build(
+    name, classes=3, drop_rate=0.0, drop_path=0.0, stride=2, freeze_bn=True
+  )
+  with pytest.raises(UserError, match=f'{name} moves averages that .*freeze'):
+    frozen.apply(params, state, images, train=True)
   same = {'unknown': np.ones(2)}
   assert models.from_torch(name, same) is same
   with pytest.raises(UserError, match='defines no SPEC = ModelSpec'):

@@ -22,7 +22,7 @@ from csdnet_jax.runtime.fields import Values, flat
 _MAY_DIFFER = ('ema', 'method', 'optim', 'views')
 # Of them, since steps are counted by it while tracing.
 _COUNTED = ('optim.warmup',)
-_FREE = ('name', 'seed', 'data.split_seed', 'data.resplit')
+_FREE = ('name', 'seed', 'init_head', 'data.split_seed', 'data.resplit')
 # Counted in epochs: runs of unequal train sets take equally many steps in
 # unequally many of them.
 _IN_EPOCHS = ('epochs', 'eval_every', 'optim.warmup')

@@ -10,8 +10,9 @@ from csdnet_jax import sharding
 from csdnet_jax.data.images import splits
 from csdnet_jax.runtime import writers
 from csdnet_jax.runtime.terminal import say
-from csdnet_jax.state import TrainState
+from csdnet_jax.state import TrainState, with_head
 from csdnet_jax.tasks import baselines, classification
+from csdnet_jax.training import head
 from csdnet_jax.training.initial import initial_weights
 from csdnet_jax.training.together.group import Group, outputs_in_order
 
@@ -61,7 +62,22 @@ def first(group: Group, *, measure: bool) -> TrainState:
     figures = _baselines(group, states, weights, judge)
   for run, found in zip(group.runs, figures, strict=True):
     writers.write_json(run.workdir / 'start.json', found)
-  return states
+  return _with_heads(group, states)
+
+
+def _with_heads(group: Group, states: TrainState) -> TrainState:
+  """The states with the heads that are fitted, each run's to its images."""
+  names = [head.fitted(run.config) for run in group.runs]
+  if not any(names):
+    return states
+  heads = jax.tree.map(np.array, states.params['head'])
+  found = outputs_in_order(group, states, 'train')
+  for r, (name, own) in enumerate(zip(names, found, strict=True)):
+    if name:
+      head.require_finite(own['embedding'])
+      for key, x in head.fit(name, own['embedding'], own['label']).items():
+        heads[key][r] = x
+  return with_head(states, heads, lambda x: jax.tree.map(jnp.array, x))
 
 
 def _baselines(group, states, weights, judge) -> list[dict[str, float]]:

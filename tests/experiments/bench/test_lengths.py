@@ -15,7 +15,9 @@ def test_all_folders_have_the_same_names_and_parts_of_their_own(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
-  drawn = lengths.draw(tmp_path / 'data', tmp_path / 'work', 3)
+  drawn = lengths.draw(
+    tmp_path / 'data', tmp_path / 'work', 3, given=['--config.optim.lr=0.5']
+  )
   again = lengths.draw(tmp_path / 'data', tmp_path / 'work', 3)
   names, digests = set(), []
   for plan, other in zip(drawn, again, strict=True):
@@ -23,6 +25,7 @@ def test_all_folders_have_the_same_names_and_parts_of_their_own(tmp_path):
     assert dataset.train.names == same.train.names
     assert dataset.digests == same.digests
     assert config.method.name == 'csdnet' and dataset.val is None
+    assert config.optim.lr == 0.5
     names.add(dataset.class_names)
     assert len(dataset.train.names) + len(dataset.test.names) == 16 * 8
     digests.append(frozenset(dataset.digests.values()))

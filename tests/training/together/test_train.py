@@ -217,6 +217,44 @@ def test_a_run_that_diverges_fails_alone_and_says_why(tmp_path):
   assert not (tmp_path / '1' / 'summary.json').exists()
 
 
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  """Of a run that a few steps have trained, with averages of its own."""
+  workdir = tmp_path_factory.mktemp('weights')
+  config = runs.config(workdir / 'cache', **CHEAP, **{'optim.lr': 1e-3})
+  alone.train(config, workdir / 'run', devices=DEVICE)
+  return str(workdir / 'run')
+
+
+@pytest.mark.slow
+def test_a_head_at_the_probe_is_the_probe_until_it_is_trained(
+  weights, tmp_path
+):
+  """In one trainer as in the other: frozen BatchNorm leaves the features."""
+  configs = _configs(
+    tmp_path / 'cache',
+    **CHEAP,
+    **{
+      'init_from': weights, 'model.freeze_bn': True, 'optim.lr': 1e-9,
+      'epochs': 1.0, 'ema': 0.5,
+    },
+  )  # fmt: skip
+  for config, head in zip(configs, ('probe', 'probe', 'loaded'), strict=True):
+    config.init_head = head
+  assert _train(configs, tmp_path) == ['', '', '']
+  alone.train(configs[1], tmp_path / 'alone', devices=DEVICE)
+  for name in ('0', '1', 'alone'):
+    summary = _read(tmp_path / name, 'summary.json')
+    assert summary['top1'] == pytest.approx(summary['start']['linear_probe'])
+    assert (summary['top1'], summary['start']) != (0, {})
+  (texts, numbers), (other_texts, others) = (
+    _predictions(tmp_path / name) for name in ('1', 'alone')
+  )
+  assert texts == other_texts
+  # Where the fit stops depends on the last bits of the features.
+  np.testing.assert_allclose(numbers, others, atol=5e-3)
+
+
 @pytest.mark.slow
 def test_baselines_are_measured_once_for_weights_and_split(
   tmp_path, monkeypatch
