@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 import threading
 
 _CACHE = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
@@ -38,6 +39,14 @@ ALLOWED_SKIPS = (
   'no browser is installed',
   'no file system can be mounted',
 )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _memory():
+  """Lets go of a file's programs, of which all files together have gigabytes."""
+  yield
+  if jax := sys.modules.get('jax'):
+    jax.clear_caches()
 
 
 @pytest.fixture
