@@ -204,7 +204,8 @@ def make(
       # Who will be chosen is not known yet: that of the last, slowest counts.
       final = passes * _steps(level, batch, n) + _COMPILING
       found['unknown classes'] = fold + _COMPILING
-    return found | {'final model': final + _ENDING}
+    # Forwards all images twice: for its head or figures, and for what it keeps.
+    return found | {'final model': final + 2 * n / second + _ENDING}
 
   left_out = []
   for count in range(len(TUNED), -1, -1):
