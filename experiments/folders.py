@@ -281,18 +281,44 @@ def summarise(rows: Sequence[Mapping]) -> Summary:
   )  # fmt: skip
 
 
+def near_best(right: Mapping[str, np.ndarray], name: str) -> bool:
+  """Returns whether one is within one standard error of the best.
+
+  By the standard error of the paired difference, every picture for itself.
+
+  Args:
+    right: bool [n] of each candidate on the same pictures.
+    name: of the candidate.
+
+  >>> n = np.arange(100)
+  >>> near_best({'a': n < 63, 'b': n < 64}, 'a')
+  True
+  >>> near_best({'a': n < 60, 'b': n < 64}, 'a')
+  False
+  """
+  best = max(right, key=lambda other: np.mean(right[other]))
+  units = np.arange(len(right[name]))
+  short = comparison.difference(right[best], right[name], units)
+  # One picture more is one standard error more, but for rounding.
+  return short.points <= short.error * (1 + 1e-9)
+
+
 def _figures(row: Mapping) -> tuple[bool, float, bool, float, int]:
-  """What a line says of: the interval, its width, the choice, its gain, n."""
+  """What a line says of: the interval, its width, the choice, its gain, n.
+
+  The choice is made anew: a line may be older than its rule.
+  """
   right = {name: results.bits(part) for name, part in row['test'].items()}
   measured = {r['name']: r for r in row['candidates'] if r['candidate']}
-  own = measured[row['chosen']]
+  chosen = comparison.choose({name: r['top1'] for name, r in measured.items()})
+  own = measured[chosen]
   figures = {name: 100 * float(x.mean()) for name, x in right.items()}
-  figure, n = figures[row['chosen']], len(right[row['chosen']])
+  figure, n = figures[chosen], len(right[chosen])
   frozen = max(comparison.FROZEN, key=lambda name: measured[name]['top1'])
   return (
     own['low'] <= figure <= own['high'],
     own['high'] - own['low'],
-    comparison.near_best(right, row['chosen'], np.arange(n)),
+    near_best(right, chosen),
     figure - figures[frozen],
     n,
   )

@@ -43,7 +43,7 @@ ALLOWED_SKIPS = (
 
 @pytest.fixture(scope='module', autouse=True)
 def _memory():
-  """Lets go of a file's programs, of which all files together have gigabytes."""
+  """Lets go of a file's programs: those of all files fill gigabytes."""
   yield
   if jax := sys.modules.get('jax'):
     jax.clear_caches()

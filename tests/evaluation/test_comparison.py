@@ -123,18 +123,11 @@ def test_equal_answers_are_no_certainty(n, pair):
   assert found.error == (math.inf if n == 1 else 0)
 
 
-def test_the_simplest_within_one_standard_error_is_chosen():
-  n = np.arange(100)
-  rights = {'simple': n < 60, 'better': n < 63, 'best': n < 64}
-  # 4 more of 100 are 2 standard errors, 1 is one.
-  assert comparison.choose(rights, n) == 'better'
-  del rights['better']
-  assert comparison.choose(rights, n) == 'best'
-  # By unit, the four pictures are one.
-  assert comparison.choose(rights, n // 4) == 'simple'
-  assert comparison.choose({'a': n < 9, 'b': n < 9}, n) == 'a'
-  assert comparison.choose({'a': n > 0, 'b': n < 90}, n) == 'a'
-  assert comparison.choose({'a': [False], 'b': [True]}, [0]) == 'a'
+def test_the_best_is_chosen_and_of_equals_the_one_that_learns_more():
+  figures = {'prototypes': 60.0, 'probe': 64.0, 'cross_entropy': 63.0}
+  assert comparison.choose(figures) == 'probe'
+  assert comparison.choose(figures | {'csdnet': 64.0}) == 'csdnet'
+  assert comparison.choose({'prototypes': 0.0}) == 'prototypes'
 
 
 def test_no_pictures_are_refused():
@@ -188,7 +181,7 @@ def test_the_verdict_in_words():
 
   def said(chance=5.0, **shares):
     found = rights(**shares)
-    chosen = comparison.choose(found, units)
+    chosen = comparison.choose({name: x.mean() for name, x in found.items()})
     right = comparison.accuracy(found[chosen], units)
     return comparison.sentence(found, units, chosen, right, chance)
 
@@ -202,8 +195,7 @@ def test_the_verdict_in_words():
   assert 'over frozen features and 10.0 (' in ours
   assert ours.endswith('over fine-tuning by cross-entropy; CSDNet is chosen.')
   assert said(prototypes=100, probe=110, cross_entropy=90) == (
-    'Nothing clearly beats the frozen features here: a linear probe on them is '
-    'chosen.'
+    'Nothing beats the frozen features here: a linear probe on them is chosen.'
   )
   assert said(prototypes=100) == (
     'Only frozen features were tried: their class means are chosen.'

@@ -36,11 +36,11 @@ def conclude(
   units, labels = found['knn'].units, found['knn'].labels
   growth = comparison.growth_of(train, plan.folds)
   rights = {name: part.right for name, part in found.items() if name != 'knn'}
-  chosen = comparison.choose(rights, units)
   figures = {
     name: comparison.accuracy(part.right, units, growth)
     for name, part in found.items()
   }
+  chosen = comparison.choose({name: figures[name].top1 for name in rights})
   chance = comparison.chance(labels)
   return {
     'chosen': chosen,
