@@ -73,8 +73,8 @@ def accuracy(right, units, growth: float = 1.0) -> Accuracy:
   odds p / (1 - p) times `growth`^2: they grow about in proportion to the
   training pictures, and how much is not known of a folder. Our choice: of
   folders drawn from 99 species and 58 cultivars, with 2 to 8 pictures a class,
-  Wilson's interval alone misses the held-out figure in 28 and 44 %, this one in
-  10 and 4 % (experiments/bench/growth.py).
+  Wilson's interval alone misses the held-out figure in 30 and 49 %, this one in
+  12 and 5 % (experiments/bench/growth.py).
 
   Args:
     right: bool [n], n >= 1.
