@@ -1,5 +1,6 @@
 """Whether verdicts hold: what is drawn, and what lines say together."""
 
+import json
 import math
 import pathlib
 
@@ -137,6 +138,13 @@ def test_damaged_lines_are_named(tmp_path):
     file.write('{"folder": 3}\n')
   with pytest.raises(UserError, match='Line 3 of .* is no result'):
     folders.read(path)
+
+
+def test_the_committed_lines_are_of_one_code_that_a_commit_holds():
+  rows = folders.read(folders.PATH)
+  (code,) = {json.dumps(row['code'], sort_keys=True) for row in rows}
+  assert results.made_by(json.loads(code)) == ''
+  assert len({row['folder'] for row in rows}) == len(rows)
 
 
 def test_no_lines_are_said(tmp_path):
