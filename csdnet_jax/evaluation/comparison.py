@@ -224,8 +224,9 @@ def sentence(
   """Returns the verdict in words.
 
   Args:
-    rights: as for `choose`; names of `TITLES`.
-    units: as for `choose`.
+    rights: bool [n] of each candidate, by its name of `TITLES`, on the same
+      pictures.
+    units: integer [n]; pictures of one number belong together.
     chosen: of `choose`.
     found: of the chosen one.
     chance: percent that always naming the most frequent class names right.
