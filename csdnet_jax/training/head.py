@@ -48,7 +48,6 @@ def fit_head(experiment: Experiment, state: TrainState) -> TrainState:
   shapes = {key: state.params['head'][key].shape for key in _NAMES}
   head = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
   with processes.collective():
-    require_finite(found['embedding'])
     if jax.process_index() == 0:
       head = fit(name, found['embedding'], found['label'])
   head = {
@@ -69,21 +68,14 @@ def fit(name: str, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
 
   Args:
     name: 'probe' or 'prototypes'.
-    x: finite, float32 [n, C].
+    x: float32 [n, C].
     y: integer [n], labels 0 to classes - 1, each present.
 
   Returns:
     `kernel` [C, classes] and `bias` [classes], float32.
-  """
-  kernel, bias, _ = _FITS[name](x, y)
-  return dict(zip(_NAMES, (kernel, bias), strict=True))
-
-
-def require_finite(x: np.ndarray) -> None:
-  """Refuses embeddings to which no head can be fitted.
 
   Raises:
-    UserError: one is not finite.
+    UserError: an embedding is not finite.
   """
   if not np.isfinite(x).all():
     raise UserError(
@@ -91,3 +83,5 @@ def require_finite(x: np.ndarray) -> None:
       'images, to which no head can be fitted; check its weights '
       '(config.init_from).'
     )
+  kernel, bias, _ = _FITS[name](x, y)
+  return dict(zip(_NAMES, (kernel, bias), strict=True))

@@ -74,7 +74,6 @@ def _with_heads(group: Group, states: TrainState) -> TrainState:
   found = outputs_in_order(group, states, 'train')
   for r, (name, own) in enumerate(zip(names, found, strict=True)):
     if name:
-      head.require_finite(own['embedding'])
       for key, x in head.fit(name, own['embedding'], own['label']).items():
         heads[key][r] = x
   return with_head(states, heads, lambda x: jax.tree.map(jnp.array, x))
